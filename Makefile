@@ -1,0 +1,33 @@
+# make search: a first search, end to end.   make test, make lint: what CI runs.   make env: the environment alone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: env search test test-cuda lint format
+
+env: $(INSTALLED)
+
+# Installs again only when what is to be installed has changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,view]'
+	touch $(INSTALLED)
+
+search: env
+	$(BIN)/python -m search.run --space dropout --trials 12 --epochs 6 --name first --ensemble
+
+test: env
+	$(BIN)/python -m pytest
+
+test-cuda: env
+	$(BIN)/python -m pytest -m cuda
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,108 @@
+"""The trials of a run in order of merit, from the study and each trial's metrics."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from optuna.trial import FrozenTrial
+from rich.table import Table
+
+from trainable import files
+from trainable.config import Objective, TrialConfig
+from trainable.fit import Row, merit
+from trainable.model import ConvNet, parameter_count
+
+COLUMNS = (
+    "rank trial state epochs best_epoch valid_accuracy valid_loss train_accuracy train_loss seconds parameters".split()
+)
+SHOWN = 10  # rows in the terminal
+
+
+def leaderboard(
+    run: Path, trials: Sequence[FrozenTrial], objective: Objective, metadata_widths: dict[str, int], classes: int
+) -> pd.DataFrame:
+    """The leaderboard: trials that ran their course, best first; then the stopped and unfinished ones; then the failed.
+
+    A row's metrics are those of the trial's best epoch by the objective.
+
+    Args:
+        run: the run's folder.
+        trials: of its study.
+        objective: what ranks.
+        metadata_widths: one-hot width of each input column, for the count of parameters.
+        classes: C, for the same.
+    """
+    entries = []
+    for trial in trials:
+        folder = run / "trials" / f"{trial.number:04d}"
+        rows = read_metrics(folder / "metrics.csv")
+        best = max(rows, key=lambda row: merit(row, objective), default=None)
+        entry: dict[str, Any] = {
+            "trial": folder.name,
+            "state": trial.state.name,
+            "epochs": len(rows),
+            "seconds": round(sum(row["seconds"] for row in rows), 2),
+        }
+        config = trial.user_attrs.get("config")
+        if config is not None:
+            entry["parameters"] = _parameters(TrialConfig.from_dict(config), metadata_widths, classes)
+        if best is not None:
+            names = ("valid_accuracy", "valid_loss", "valid_objective_loss", "train_accuracy", "train_loss")
+            entry.update({name: best[name] for name in names if name in best}, best_epoch=int(best["epoch"]))
+        # PRUNED and RUNNING compete with each other: both were cut short.
+        group = {"COMPLETE": 0, "FAIL": 2}.get(trial.state.name, 1)
+        quality = merit(best, objective) if best else (-math.inf, -math.inf)
+        entries.append(((group, [-part for part in quality], trial.number), {**entry, **trial.params}))
+    entries.sort(key=lambda pair: pair[0])
+    table = pd.DataFrame([{"rank": rank, **entry} for rank, (_, entry) in enumerate(entries, start=1)])
+    extra = [name for name in table.columns if name not in COLUMNS]
+    # valid_objective_loss, where there is one, stands beside the loss that it differs from.
+    extra.sort(key=lambda name: name != "valid_objective_loss")
+    return table.reindex(columns=[*COLUMNS, *extra])
+
+
+def write_leaderboard(run: Path, table: pd.DataFrame) -> None:
+    """Writes leaderboard.csv."""
+    files.write_text(run / "leaderboard.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The epochs of a metrics.csv; none where there is no such file yet."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _parameters(config: TrialConfig, metadata_widths: dict[str, int], classes: int) -> int:
+    width = sum(metadata_widths[name] for name in config.inputs)
+    with torch.device("meta"):  # counts without allocating
+        return parameter_count(ConvNet(config, width, classes))
+
+
+def render(table: pd.DataFrame, objective: Objective, valid_images: int) -> Table:
+    """The head of the leaderboard for a terminal: accuracy with one standard error, and what was searched."""
+    searched = [name for name in table.columns if name not in (*COLUMNS, "valid_objective_loss")]
+    # What all of the rows share tells them apart no better than nothing.
+    searched = [name for name in searched if table[name].nunique(dropna=False) > 1]
+    loss = "valid_objective_loss" if objective == "valid_objective_loss" and objective in table else "valid_loss"
+    view = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("", "trial", "state", "epochs", "accuracy, %", loss.removeprefix("valid_").replace("_", " ")):
+        view.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
+    view.add_column("searched", overflow="fold")
+    for _, row in table.head(SHOWN).iterrows():
+        accuracy = row["valid_accuracy"]
+        error = math.sqrt(accuracy * (1 - accuracy) / valid_images) if accuracy == accuracy else math.nan
+        shown = f"{100 * accuracy:.1f} ±{100 * error:.1f}" if accuracy == accuracy else "-"
+        value = f"{row[loss]:.4f}" if row[loss] == row[loss] else "-"
+        settings = " ".join(f"{name}={_short(row[name])}" for name in searched if row[name] == row[name])
+        view.add_row(str(row["rank"]), row["trial"], row["state"].lower(), f"{row['epochs']}", shown, value, settings)
+    return view
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

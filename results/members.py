@@ -1,0 +1,201 @@
+"""Runs as the search left them, and the trials in them that can be an ensemble's members.
+
+M members, N holdout images, C classes.
+"""
+
+import csv
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainable.checkpoint import file_hash
+from trainable.config import Objective, maximised
+from trainable.errors import UserError, nearest
+
+FORMAT = 1  # of run.json
+DATA_KEYS = ("source", "cache", "classes", "fingerprint", "split_fingerprint")  # what is read of its part on data
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what its record says."""
+
+    folder: Path
+    record: Mapping[str, Any]  # run.json
+    leaderboard: Sequence[Mapping[str, str]]  # rows by rank
+    holdout_ids: tuple[str, ...]  # N, in the order of splits.csv
+    holdout_labels: NDArray[np.int64]  # (N,)
+
+    @property
+    def objective(self) -> Objective:
+        """What the leaderboard ranks by."""
+        objective: Objective = self.record["objective"]
+        return objective
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What run.json says about the data."""
+        data: Mapping[str, Any] = self.record["data"]
+        return data
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trial's best network."""
+
+    run: Run
+    trial: str
+    state: str  # of the trial: COMPLETE, or how far it came
+    value: float  # the objective on validation
+    checkpoint: Path
+    sha256: str  # of the checkpoint file
+    logits: NDArray[np.float32]  # (N, C) on the holdout
+
+
+def find_run(name: str | None, out: Path) -> Path:
+    """The folder of the run called `name`: a path, or a name below `out`; None is the one worked on last.
+
+    Raises: UserError, with the nearest name, where there is no such run.
+    """
+    runs = {record.parent.name: record.parent for record in sorted(out.glob("*/run.json"))}
+    if name is None:
+        if not runs:
+            raise UserError(f"{out} has no runs yet; make one with: python -m search.run")
+        return max(runs.values(), key=_last_change)
+    for folder in (Path(name), out / name):
+        if (folder / "run.json").is_file():
+            return folder
+    if Path(name).is_dir():
+        raise UserError(f"{name} is not a run's folder: it has no run.json.")
+    raise UserError(f"RUN: {out} has no run called '{name}'{nearest(name, runs) or '.'}")
+
+
+def load_run(folder: Path) -> Run:
+    """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable."""
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text())
+        if record["format"] != FORMAT:
+            raise UserError(f"{path} has format {record['format']}; this program reads format {FORMAT}.")
+        _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the record of a run, or is damaged ({error!r}).") from None
+    path = folder / "splits.csv"
+    holdout = [row for row in _rows(path, ("Image", "Label", "Split")) if row["Split"] == "holdout"]
+    if len(holdout) < 2:
+        raise UserError(
+            f"{path} has fewer than two holdout images: none to fit weights on and others to score them on."
+        )
+    labels = {name: label for label, name in enumerate(record["data"]["classes"])}
+    unknown = [row["Label"] for row in holdout if row["Label"] not in labels]
+    if unknown:
+        raise UserError(f"{path} has the label '{unknown[0]}', which {folder / 'run.json'} does not list as a class.")
+    return Run(
+        folder,
+        record,
+        _rows(folder / "leaderboard.csv", ("trial", "state")),
+        tuple(row["Image"] for row in holdout),
+        np.array([labels[row["Label"]] for row in holdout], np.int64),
+    )
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raises UserError, naming what differs, unless all runs have the same data, split and objective."""
+    first = runs[0]
+    for other in runs[1:]:
+        for what, one, two in (
+            ("data", first.data["fingerprint"], other.data["fingerprint"]),
+            ("split", first.data["split_fingerprint"], other.data["split_fingerprint"]),
+            ("objective", first.objective, other.objective),
+        ):
+            if one != two:
+                raise UserError(
+                    f"{first.folder} and {other.folder} differ in {what} ({one} and {two}); "
+                    "an ensemble needs runs on the same data, the same split and the same objective."
+                )
+
+
+def top_trials(runs: Sequence[Run], count: int) -> tuple[tuple[Run, str], ...]:
+    """The best `count` finished trials by validation, best first; unfinished ones only where none is finished.
+
+    Args:
+        runs: comparable ones. One run's order is its leaderboard's; of equals in two runs the earlier run's is first.
+        count: at least 1; fewer are returned where there are fewer.
+    Raises: UserError where no trial has left logits.
+    """
+    ranked = [
+        (run, row)
+        for run in runs
+        for row in run.leaderboard
+        if (run.folder / "trials" / row["trial"] / "logits.npz").is_file()
+    ]
+    chosen = [(run, row) for run, row in ranked if row["state"] == "COMPLETE"] or ranked
+    if not chosen:
+        folders = ", ".join(str(run.folder) for run in runs)
+        raise UserError(f"{folders}: no trial has finished an epoch yet, so there is nothing to combine.")
+    if len(runs) > 1:  # a stable sort, so that each leaderboard's own order of equals stays
+        chosen.sort(key=lambda pair: _value(*pair), reverse=maximised(runs[0].objective))
+    return tuple((run, row["trial"]) for run, row in chosen[:count])
+
+
+def load_member(run: Run, trial: str) -> Member:
+    """Reads a trial's holdout logits and hashes its checkpoint.
+
+    Raises: UserError, naming the file, where one is missing, damaged or of another split.
+    """
+    row = next((row for row in run.leaderboard if row["trial"] == trial), None)
+    if row is None:
+        raise UserError(f"{run.folder / 'leaderboard.csv'} has no trial {trial}.")
+    folder = run.folder / "trials" / trial
+    checkpoint = folder / "best.safetensors"
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint} does not exist.")
+    path = folder / "logits.npz"
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            logits, ids = arrays["holdout"], arrays["holdout_ids"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is missing or damaged ({error}).") from None
+    if tuple(ids.tolist()) != run.holdout_ids:
+        raise UserError(f"{path} holds other holdout images than {run.folder / 'splits.csv'}.")
+    if logits.shape != (len(ids), len(run.data["classes"])) or not np.isfinite(logits).all():
+        raise UserError(f"{path} has holdout logits that are not finite, or not one for each image and class.")
+    return Member(run, trial, row["state"], _value(run, row), checkpoint, file_hash(checkpoint), logits)
+
+
+def trials_compared(runs: Sequence[Run]) -> int:
+    """How many trials the best one is the best of: all that have a validation value."""
+    return sum(bool(row.get(run.objective)) for run in runs for row in run.leaderboard)
+
+
+def _value(run: Run, row: Mapping[str, str]) -> float:
+    try:
+        return float(row[run.objective])
+    except (KeyError, ValueError):
+        path = run.folder / "leaderboard.csv"
+        raise UserError(f"{path}: trial {row['trial']} has no {run.objective}.") from None
+
+
+def _last_change(folder: Path) -> float:
+    files = (folder / "run.json", folder / "leaderboard.csv")
+    return max(file.stat().st_mtime for file in files if file.is_file())
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has at least the given columns."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; the run has not come that far, or is not complete.") from None
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UserError(f"{path} has no column {missing[0]}.")
+    return rows

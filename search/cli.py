@@ -1,0 +1,32 @@
+"""What the commands share at their edge: a user's mistake is one sentence on stderr and exit code 2."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from trainable.errors import UserError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def exit_code(command: Callable[[], int], debug: bool = False) -> int:
+    """Runs a command and returns the process's exit code; `debug` shows the traceback of a user's mistake too.
+
+    2 for a UserError, 130 for Ctrl-C, 1 where the reader of stdout has gone (`| head`); else the command's own.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()  # here, where a closed pipe can still be caught
+        return code
+    except UserError as error:
+        if debug:
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit: give it a place that takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED

@@ -1,0 +1,78 @@
+"""Starts Ray on this machine or joins a cluster, and works out how many trials fit."""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from trainable.errors import UserError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial takes."""
+
+    cpus: float
+    gpus: float  # may be a fraction
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray."""
+
+    slots: int  # trials that fit at once
+    trial: Resources
+    dashboard: str | None  # URL
+    nodes: int
+
+
+def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None) -> Cluster:
+    """Joins the cluster at `address`, or starts Ray on this machine alone.
+
+    Args:
+        address: as in ray.init; None starts a new, local Ray.
+        cpus_per_trial: CPUs, and CPU threads, of a trial.
+        gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs, else none.
+    Raises:
+        UserError: with the arithmetic, where not even one trial fits; or where nobody answers at `address`.
+    """
+    # Our own view replaces Ray's tables; workers stay in the folder that the command was started in.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
+    try:
+        if address is None:
+            context = ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **common)
+        else:
+            context = ray.init(address=address, **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"--address: no Ray cluster can be joined at {address} ({error}).") from error
+    total = ray.cluster_resources()
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    wanted = Resources(cpus_per_trial, (1.0 if gpus else 0.0) if gpus_per_trial is None else gpus_per_trial)
+    slots = slots_of(cpus, gpus, wanted)
+    if slots < 1:
+        ray.shutdown()
+        raise UserError(
+            f"A trial asks for {wanted.cpus:g} CPU and {wanted.gpus:g} GPU, but the cluster has {cpus:g} CPU and "
+            f"{gpus:g} GPU on {nodes} node{'s' if nodes != 1 else ''}: not one trial fits. "
+            "Lower --cpus-per-trial or --gpus-per-trial."
+        )
+    dashboard = context.dashboard_url
+    return Cluster(slots, wanted, f"http://{dashboard}" if dashboard else None, nodes)
+
+
+def slots_of(cpus: float, gpus: float, wanted: Resources) -> int:
+    """How many trials fit at once: a fraction of a GPU lies on one card."""
+    by_cpu = math.floor(cpus / wanted.cpus) if wanted.cpus else math.inf
+    if not wanted.gpus:
+        by_gpu: float = math.inf
+    elif wanted.gpus < 1:
+        by_gpu = math.floor(1 / wanted.gpus + 1e-9) * math.floor(gpus)
+    else:
+        by_gpu = math.floor(gpus / wanted.gpus)
+    return int(min(by_cpu, by_gpu))

@@ -1,0 +1,241 @@
+"""python -m search.ensemble: from finished runs to weighed members, a submission and its manifest."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.cli import FAILED, exit_code
+from trainable.errors import UserError
+
+if TYPE_CHECKING:  # --help must not wait for torch
+    from rich.console import Console
+
+    from results.manifest import Manifest
+    from results.scores import Estimate
+    from results.selection import Score, Selection
+
+METHODS = ("auto", "greedy", "convex", "uniform", "best")
+EXAMPLES = """examples:
+  python -m search.ensemble                                  the run worked on last, its own test data
+  python -m search.ensemble faces --test testdata.csv --sample-submission sample.csv
+  python -m search.ensemble faces faces-2 --members 20       the best trials of two runs on one split
+  python -m search.ensemble --verify runs/faces/ensemble.json
+"""
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """What an ensemble is to be made of."""
+
+    runs: tuple[str, ...] = ()  # names below `out`, or folders; none: the run worked on last
+    out: Path = Path("runs")
+    test: str | None = None  # a CSV or a folder; None: the data's own test part, if it has one
+    sample_submission: Path | None = None
+    members: int = 10
+    method: str = "auto"
+    output: Path | None = None  # a folder; None: the first run's
+    cache: Path | None = None  # of decoded images; None: the run's
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise UserError(f"--members: {self.members} is not a number of members; it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """An ensemble that was made and written."""
+
+    home: Path  # where the files are: the run's folder or --output
+    folder: Path  # where they stay when a later ensemble replaces them in `home`
+    manifest: "Manifest"
+    selection: "Selection"
+    warnings: tuple[str, ...]  # a line each
+
+
+def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensemble:
+    """Chooses members, fits weights on the holdout, predicts the test data and writes everything.
+
+    Args:
+        progress: whether to show bars on stderr where that is a terminal.
+    Raises:
+        UserError: where a run, the test data or a file in the way makes it impossible; then nothing is written.
+    """
+    import numpy as np
+
+    from results.manifest import check_kept, describe, write_ensemble
+    from results.members import check_comparable, find_run, load_member, load_run, top_trials
+    from results.selection import select
+    from results.submission import make_submission, own_test
+
+    folders = dict.fromkeys(find_run(name, options.out) for name in options.runs or (None,))
+    runs = [load_run(folder) for folder in folders]
+    check_comparable(runs)
+    members = [load_member(run, trial) for run, trial in top_trials(runs, options.members)]
+    home = options.output or runs[0].folder
+    check_kept(home)
+    warnings = []
+    if all(member.state != "COMPLETE" for member in members):
+        warnings.append("No trial has run its course yet; the members are unfinished ones.")
+    logits = np.stack([member.logits for member in members])
+    selection = select(logits, runs[0].holdout_labels, options.method, np.random.default_rng(options.seed))
+
+    cache = options.cache or Path(runs[0].data["cache"])
+    test = options.test or own_test(runs[0].data["source"], cache)
+    if test is None and options.sample_submission is not None:
+        raise UserError("--sample-submission: there is no test data to compare it with; name it with --test.")
+    submission = None
+    if test is not None:
+        chosen = selection.scores[selection.method]
+        submission = make_submission(
+            members,
+            chosen.weights,
+            chosen.temperature,
+            test,
+            sample=options.sample_submission,
+            cache=cache,
+            progress=progress,
+        )
+        warnings += submission.warnings
+    home.mkdir(parents=True, exist_ok=True)
+    manifest = describe(home, runs, members, selection, submission, asked=options.method, seed=options.seed)
+    folder = write_ensemble(home, manifest, submission)
+    return Ensemble(home, folder, manifest, selection, tuple(warnings))
+
+
+def show(ensemble: Ensemble, console: "Console") -> None:
+    """Prints members, scores, the choice and where the files are, within 80 columns."""
+    from rich.table import Table
+
+    manifest, selection = ensemble.manifest, ensemble.selection
+    for warning in ensemble.warnings:
+        console.print(f"Note: {warning}")
+    table = Table("trial", "run", manifest["objective"], "weight", box=None, padding=(0, 3, 0, 0), pad_edge=False)
+    for member in manifest["members"]:
+        name = (ensemble.home / member["run"]).resolve().name
+        table.add_row(member["trial"], name, f"{member[manifest['objective']]:.4f}", f"{member['weight']:.3f}")
+    console.print(table)
+    console.print()
+
+    n = selection.images
+    console.print(f"On {n} holdout images, with 95 % intervals:")
+    table = Table(
+        "", "log loss", "accuracy, %", "calibration, %", "gain, points", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
+    for name, score in {"single": selection.single, **selection.scores}.items():
+        table.add_row(f"{'>' if name == selection.method else ' '} {name}", *_cells(score, gain=name != "single"))
+    console.print(table)
+    console.print(
+        f"single: trial {manifest['members'][0]['trial']}, the best of {manifest['trials_compared']} on validation. "
+        "gain: accuracy above it, paired. best, convex, greedy: scored on images that they were not fitted on. "
+        "All with their one temperature."
+    )
+    console.print()
+    chosen = selection.scores[selection.method]
+    console.print(f"{selection.method}: {selection.reason}")
+    console.print(f"Gain over the best single model: {_verdict(chosen, n)}")
+    console.print()
+    path = ensemble.home / "ensemble.json"
+    if manifest["test"] is None:
+        console.print(f"No test data, so no submission: name it with --test. Wrote {path}", soft_wrap=True)
+        return
+    rows = manifest["test"]["images"]
+    wrote = f"Wrote {ensemble.home / 'submission.csv'} ({rows} rows), probabilities.npz and ensemble.json."
+    console.print(wrote, soft_wrap=True)
+    console.print(f"Check it at any time: python -m search.ensemble --verify {path}", soft_wrap=True)
+
+
+def _cells(score: "Score", *, gain: bool) -> tuple[str, str, str, str]:
+    loss = score.log_loss
+    return (
+        f"{loss.value:.3f} ±{loss.high - loss.value:.3f}",
+        _interval(score.accuracy),
+        _interval(score.calibration_error),
+        _interval(score.accuracy_gain, "+") if gain else "",
+    )
+
+
+def _interval(estimate: "Estimate", sign: str = "") -> str:
+    value, low, high = (f"{100 * x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _verdict(score: "Score", images: int) -> str:
+    gain, saved = score.accuracy_gain, score.log_loss_gain
+    noise = ", inside the noise" if gain.low <= 0 <= gain.high else ""
+    return (
+        f"{_interval(gain, '+')} points of accuracy{noise}; "
+        f"{saved.value:+.3f} [{saved.low:+.3f}, {saved.high:+.3f}] nats of log loss saved; n = {images}."
+    )
+
+
+def show_verdict(path: Path, test: str | None, cache: Path | None, console: "Console") -> int:
+    """Verifies a manifest, prints what was found, and returns the exit code: 1 where something has changed."""
+    from results.verify import verify
+
+    verdict = verify(path, test=test, cache=cache, progress=True)
+    for change in verdict.changes:
+        console.print(f"Changed: {change}", soft_wrap=True)
+    for remark in verdict.remarks:
+        console.print(f"Note: {remark}", soft_wrap=True)
+    if verdict.changes:
+        console.print(f"{path} cannot be made again as it was.", soft_wrap=True)
+        return FAILED
+    same = f"; {' and '.join(verdict.files)} made again, the same byte for byte" if verdict.files else ""
+    console.print(f"{path} holds: checkpoints, split and weights are the same{same}.", soft_wrap=True)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    defaults = EnsembleOptions()
+    parser = argparse.ArgumentParser(
+        prog="python -m search.ensemble",
+        description="Combine the best trials of one or more runs and predict the test data.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
+    add("--test", metavar="CSV|FOLDER", help="the images to predict (default: the data's own test part)")
+    add("--sample-submission", metavar="CSV", type=Path, help="its ids must be the submission's, in order")
+    add("--members", metavar="K", type=int, default=defaults.members, help="the most trials (default: %(default)s)")
+    add(
+        "--method",
+        choices=METHODS,
+        default=defaults.method,
+        help="how to weigh them (default: %(default)s, the best on images that weights were not fitted on)",
+    )
+    add("--output", metavar="DIR", type=Path, help="where to write (default: the first run's folder)")
+    add("--out", metavar="DIR", type=Path, default=defaults.out, help="where runs are (default: %(default)s)")
+    add("--cache", metavar="DIR", type=Path, help="decoded images (default: the run's)")
+    add("--seed", type=int, default=defaults.seed, help="of folds, bags and resamples (default: %(default)s)")
+    add("--verify", metavar="JSON", type=Path, help="make this ensemble.json again, or say what has changed")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = vars(parser().parse_args(argv))
+    path, debug = arguments.pop("verify"), arguments.pop("debug")
+
+    def command() -> int:
+        from rich.console import Console
+
+        console = Console(highlight=False, markup=False)
+        options = EnsembleOptions(**{**arguments, "runs": tuple(arguments["runs"])})
+        if path is not None:
+            if options != EnsembleOptions(test=options.test, cache=options.cache):
+                raise UserError("--verify makes an ensemble again as it was; beside it only --test and --cache go.")
+            return show_verdict(path, options.test, options.cache, console)
+        show(build_ensemble(options, progress=True), console)
+        return 0
+
+    return exit_code(command, debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""The command line of a search: what was given, and what follows from it, the space and an earlier run."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainable.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from trainable.errors import UserError
+
+if TYPE_CHECKING:  # --help must not wait for Optuna
+    from spaces.space import Space
+
+EXAMPLES = """examples:
+  python -m search.run                                      dropout on built-in digits: a first look
+  python -m search.run --space dropout --data faces/data.csv --inputs Gender,Race --image-size 64 --name faces
+  python -m search.run --space gridsearch --data photos/    a folder with a subfolder of images for each class
+  python -m search.run --resume faces --trials 40           go on, and add trials
+
+exit codes:
+  0 done   1 failure   2 usage   3 done, but trials failed   130 Ctrl-C   143 SIGTERM; the last two can be resumed
+"""
+
+SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
+SCHEDULERS = ("asha", "median", "none")
+
+
+@dataclass(frozen=True)
+class Options:
+    """A search, fully said."""
+
+    # What makes the run what it is: the same for as long as it lives.
+    space: str
+    data: str
+    inputs: tuple[str, ...]
+    age_groups: str
+    image_size: int
+    split: str
+    epochs: int
+    seed: int
+    sampler: str
+    scheduler: str
+    precision: str
+    # What may differ each time that it goes on.
+    name: str
+    out: Path
+    cache: Path
+    trials: int
+    time_budget: float | None  # seconds
+    max_concurrent: int | None
+    cpus_per_trial: float
+    gpus_per_trial: float | None
+    address: str | None
+    ensemble: bool
+    test: str | None
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return (self.out / self.name).absolute()
+
+
+FIXED = (
+    "space data inputs age_groups image_size split epochs seed sampler scheduler precision".split()
+)  # fields of Options that never change in a run
+DEFAULTS: dict[str, Any] = {
+    "space": "dropout",
+    "data": "digits",
+    "inputs": (),
+    "age_groups": "10,20,30,40,50,61",
+    "split": "70/15/15",
+    "seed": 0,
+    "precision": "auto",
+    "out": Path("runs"),
+    "cache": Path("~/.cache/convsearch"),
+    "time_budget": None,
+    "max_concurrent": None,
+    "cpus_per_trial": 1.0,
+    "gpus_per_trial": None,
+    "address": None,
+    "ensemble": False,
+    "test": None,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. An option that is not given is None, so that what was given can be told apart."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.run",
+        description="Search the space of ConvNets for the best on your labelled images.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument_group("what to search").add_argument
+    add("--space", metavar="NAME|FILE", help="a space's name, or a Python file that defines SPACE (default: dropout)")
+    add("--list-spaces", action="store_true", help="print the spaces with their parameters, and end")
+    add("--data", metavar="CSV|FOLDER|digits", help="labelled images (default: digits)")
+    add("--inputs", type=_names, metavar="COLUMN,...", help="metadata columns that the network reads (default: none)")
+    add("--age-groups", metavar="YEARS,...", help="bounds of UTKFace's age classes (default: 10,20,30,40,50,61)")
+    add("--image-size", type=_size, metavar="PIXELS", help="side of the images (default: 28 for digits, else 64)")
+    add("--split", metavar="A/B/C", help="percent for train, validation and holdout (default: 70/15/15)")
+    add = parser.add_argument_group("how to search").add_argument
+    add("--sampler", choices=SAMPLERS, help="what proposes trials (default: the space's, mostly tpe)")
+    add("--scheduler", choices=SCHEDULERS, help="what stops weak trials early (default: the space's, mostly asha)")
+    add("--trials", type=_positive, metavar="N", help="trials in all (default: the space's)")
+    add("--epochs", type=_positive, metavar="N", help="epochs of a trial that runs its course (default: the space's)")
+    add("--time-budget", type=_seconds, metavar="TIME", help="a hard bound on the command, as in 90s, 30m or 2h")
+    add("--seed", type=_seed, metavar="N", help="of the split, the sampler and every trial (default: 0)")
+    add = parser.add_argument_group("where").add_argument
+    add("--name", type=_name, help="the run's name (default: made of space and data)")
+    add("--out", type=Path, metavar="DIR", help="the folder of runs (default: runs)")
+    add("--resume", metavar="NAME", type=_name, help="go on with a run, with its own settings")
+    add("--cache", type=Path, metavar="DIR", help="decoded images (default: ~/.cache/convsearch)")
+    add = parser.add_argument_group("on what").add_argument
+    add("--max-concurrent", type=_positive, metavar="N", help="trials at once (default: as many as fit)")
+    add("--cpus-per-trial", type=_amount, metavar="N", help="CPUs, and threads, of a trial (default: 1)")
+    add("--gpus-per-trial", type=_share, metavar="N", help="GPUs of a trial, as in 0.25 (default: 1 if there are any)")
+    add("--precision", choices=("auto", "float32", "bfloat16"), help="of products (default: auto)")
+    add("--address", metavar="HOST:PORT", help="a Ray cluster to join (default: start Ray on this machine)")
+    add = parser.add_argument_group("afterwards").add_argument
+    add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
+    add("--test", metavar="CSV|FOLDER", help="images to predict with the ensemble; implies --ensemble")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of a user's mistakes too")
+    return parser
+
+
+def resolve(given: Mapping[str, Any], space: "Space") -> Options:
+    """The options in full: what was given, else the space's and the general defaults.
+
+    Args:
+        given: by field; None or absent where it was not given.
+        space: the space that is named in it.
+    Raises:
+        UserError: where an option cannot be honoured.
+    """
+    chosen: dict[str, Any] = {field.name: given.get(field.name) for field in fields(Options)}
+    for name, default in DEFAULTS.items():
+        if chosen[name] is None:
+            chosen[name] = default
+    for name in ("epochs", "sampler", "scheduler"):
+        if chosen[name] is None:
+            chosen[name] = getattr(space, name)
+    if chosen["image_size"] is None:
+        chosen["image_size"] = 28 if chosen["data"] == "digits" else 64
+    if chosen["sampler"] == "grid":
+        if space.grid is None:
+            raise UserError(f"--sampler: the space '{space.name}' has no grid; choose tpe, random, gp, cmaes or qmc.")
+        cells = 1
+        for values in space.grid.values():
+            cells *= len(values)
+        if chosen["trials"] is None:
+            chosen["trials"] = cells
+        if chosen["trials"] > cells:
+            raise UserError(f"--trials: the grid of '{space.name}' has {cells} points, fewer than {chosen['trials']}.")
+    if chosen["trials"] is None:
+        chosen["trials"] = space.trials
+    if chosen["name"] is None:
+        chosen["name"] = default_name(chosen["space"], chosen["data"])
+    chosen["ensemble"] = bool(chosen["ensemble"] or chosen["test"])
+    chosen["cache"] = chosen["cache"].expanduser().absolute()
+    return Options(**chosen)
+
+
+def default_name(space: str, data: str) -> str:
+    """A run's name from its space and data: dropout-faces for --space dropout --data faces/data.csv."""
+    path = Path(data)
+    where = path.absolute().parent.name if path.suffix else path.name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}").strip("-.")
+
+
+def fixed(options: Options) -> dict[str, Any]:
+    """The part of the options that makes a run what it is, as JSON values."""
+    return {name: list(v) if isinstance(v := asdict(options)[name], tuple) else v for name in FIXED}
+
+
+def flag(field: str) -> str:
+    """A field's option: --image-size for image_size."""
+    return "--" + field.replace("_", "-")
+
+
+def shown(value: Any) -> str:
+    """A value as one would write it on the command line."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer from 0 to 2^32 - 1")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or not MIN_IMAGE_SIZE <= int(text) <= MAX_IMAGE_SIZE:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer in {MIN_IMAGE_SIZE}..{MAX_IMAGE_SIZE}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+
+
+def _amount(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < 1e6 or (value > 1 and value % 1):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a fraction of one, or a whole number above")
+    return value
+
+
+def _share(text: str) -> float:
+    return 0.0 if _number(text) == 0 else _amount(text)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"([0-9.]+)\s*(s|m|h|)", text)
+    value = _number(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time above 0, as in 90s, 30m or 2h")
+    return value
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
+    return text

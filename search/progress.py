@@ -1,0 +1,158 @@
+"""What a person sees of a running search: a live table in a terminal, a line a trial elsewhere."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.study import StudyRecord
+from trainable.config import maximised
+from trainable.fit import objective_value
+
+ENDED = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass
+class _Running:
+    epoch: int = 0
+    value: float | None = None
+    started: float = 0.0
+
+
+class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
+    """Follows the trials through Ray's callbacks; the counts come from the study."""
+
+    def __init__(self, record: StudyRecord, console: Console, deadline: float | None) -> None:
+        self._record = record
+        self._console = console
+        self._deadline = deadline  # time.monotonic()
+        self._started = time.monotonic()
+        self._ended_before = self._ended()
+        self._running: dict[str, _Running] = {}
+        self._best: tuple[float, str, int] | None = None
+        for trial in record.frozen():
+            for epoch, value in trial.intermediate_values.items():
+                self._improve(value, f"{trial.number:04d}", epoch)
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live = Live(self, console=self._console, refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    # Ray's callbacks
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.setdefault(trial.config["trial"], _Running(started=time.monotonic()))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "valid_loss" in result:
+            name, epoch = trial.config["trial"], result["training_iteration"]
+            value = objective_value(result, self._record.settings.objective)
+            self._running[name] = _Running(epoch, value, self._running[name].started)
+            self._improve(value, name, epoch)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial.config["trial"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial.config["trial"])
+
+    def _end(self, name: str) -> None:
+        state = self._running.pop(name, None)
+        if self._live is not None or state is None:
+            return
+        trial = self._record.frozen()[int(name)]
+        what = ENDED.get(trial.state, "interrupted")
+        value = "" if state.value is None else f", {self._record.settings.objective} {state.value:.4f}"
+        reason = trial.user_attrs.get("end", {}).get("reason")
+        self._console.print(
+            f"[{self._clock()}] trial {name} {what} after {state.epoch} epochs{value}"
+            f"{f' ({reason})' if reason else ''}; {self._best_text()}; {self._count_text()}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    # The view
+
+    def __rich__(self) -> Group:
+        settings = self._record.settings
+        head = Text(f"{self._clock()} elapsed", style="bold")
+        head.append(f", {self._remaining_text()}  {self._count_text()}", style="")
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("trial", "epoch", settings.objective, "searched"):
+            table.add_column(column, no_wrap=column != "searched", overflow="ellipsis", max_width=None)
+        for name, running in sorted(self._running.items()):
+            value = "-" if running.value is None else f"{running.value:.4f}"
+            table.add_row(name, f"{running.epoch}/{settings.epochs}", value, self._params(name))
+        best = Text(self._best_text(), style="green")
+        if self._best is not None:
+            best.append(f"  {self._params(self._best[1])}", style="dim")
+        return Group(head, best, table)
+
+    def _params(self, name: str) -> str:
+        params = self._record.frozen()[int(name)].params
+        return " ".join(
+            f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+        )
+
+    def _improve(self, value: float, name: str, epoch: int) -> None:
+        sign = 1 if maximised(self._record.settings.objective) else -1
+        if self._best is None or sign * value > sign * self._best[0]:
+            self._best = (value, name, epoch)
+
+    def _best_text(self) -> str:
+        if self._best is None:
+            return "no epoch yet"
+        value, name, epoch = self._best
+        return f"best so far {self._record.settings.objective} {value:.4f} (trial {name}, epoch {epoch})"
+
+    def _count_text(self) -> str:
+        states = [trial.state for trial in self._record.frozen()]
+        parts = [f"{states.count(state)} {word}" for state, word in ENDED.items() if states.count(state)]
+        return ", ".join([f"{len(self._running)} running", *parts, f"of {self._record.trials} trials"])
+
+    def _clock(self) -> str:
+        return _duration(time.monotonic() - self._started)
+
+    def _remaining_text(self) -> str:
+        elapsed = time.monotonic() - self._started
+        ended = self._ended() - self._ended_before
+        left = self._record.trials - self._ended()
+        estimates = []
+        if ended:
+            estimates.append(elapsed / ended * left)
+        if self._deadline is not None:
+            estimates.append(max(0.0, self._deadline - time.monotonic()))
+        return f"about {_duration(min(estimates))} left" if estimates else "remaining time unknown yet"
+
+    def _ended(self) -> int:
+        return sum(trial.state in ENDED for trial in self._record.frozen())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks beside its experiment; a terminal cannot be, and nothing is ever unpickled.
+        return {}
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

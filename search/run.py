@@ -1,0 +1,234 @@
+"""python -m search.run: from labelled images to a leaderboard."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.cli import FAILED, INTERRUPTED, exit_code
+from search.options import Options, parser, resolve
+from trainable.errors import UserError
+
+if TYPE_CHECKING:  # --help must not wait for torch and Ray
+    from rich.console import Console
+
+    from spaces.space import Space
+    from trainable.dataset import LabelledData
+
+FAILED_TRIALS, TERMINATED = 3, 143
+
+# What a time budget keeps back: for trials to stop and the leaderboard, and for the ensemble where it is asked for.
+CLOSING_SECONDS = 8.0
+ENSEMBLE_SECONDS = 15.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit code."""
+    began = time.monotonic()
+    arguments = vars(parser().parse_args(argv))
+    return exit_code(lambda: _command(arguments, began), arguments["debug"])
+
+
+def _command(arguments: dict[str, Any], began: float) -> int:
+    import optuna
+    from rich.console import Console
+
+    from search.record import resumed
+    from spaces.space import load
+
+    console = Console(highlight=False)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if arguments["list_spaces"]:
+        list_spaces(console)
+        return 0
+    given = arguments
+    if arguments["resume"] is not None:
+        if arguments["name"] not in (None, arguments["resume"]):
+            raise UserError("--resume and --name name two runs; give one of them.")
+        given = resumed(arguments, arguments["out"] or Path("runs"), arguments["resume"])
+    space = load(given["space"] or "dropout")
+    return search(resolve(given, space), space, console, began)
+
+
+def list_spaces(console: "Console") -> None:
+    """Prints each space with its parameters."""
+    from spaces.space import load, names, parameters
+
+    for name in names():
+        space = load(name)
+        console.print(f"[bold]{name}[/]: {space.summary}", soft_wrap=True)
+        kind = f"grid of {' x '.join(str(len(values)) for values in space.grid.values())}" if space.grid else "no grid"
+        console.print(
+            f"  {space.epochs} epochs, by {space.objective}, {space.sampler}, {space.scheduler}; "
+            f"{len(space.starts)} known starts; {kind}"
+        )
+        for parameter, values in parameters(space).items():
+            console.print(f"  {parameter:<16} {values}", markup=False)
+        console.print()
+
+
+def search(options: Options, space: "Space", console: "Console", began: float) -> int:
+    """Runs or goes on with a search, and returns the exit code.
+
+    Args:
+        began: time.monotonic() at the command's start, from which the time budget counts.
+    """
+    from search import record
+
+    deadline = None if options.time_budget is None else began + options.time_budget
+    with record.lock(options.run):
+        earlier = record.stored(options.run)
+        if earlier is not None:
+            record.check_same(earlier, options, space, None)
+        data = prepare(options, console)
+        if earlier is not None:
+            record.check_same(earlier, options, space, data)
+        record.write(options, space, data, earlier)
+        code = _train(options, space, data, console, deadline)
+    if options.ensemble and code in (0, FAILED_TRIALS):
+        build_ensemble(options, console)
+    elif code in (0, FAILED_TRIALS):
+        out = "" if options.out == Path("runs") else f" --out {options.out}"
+        console.print(f"Next: python -m search.ensemble {options.name}{out}", soft_wrap=True)
+    return code
+
+
+def prepare(options: Options, console: "Console") -> "LabelledData":
+    """Reads, checks, decodes and splits the data, and says what it found."""
+    from trainable.dataset import load_labelled, parse_age_groups, parse_fractions
+
+    data = load_labelled(
+        options.data,
+        inputs=options.inputs,
+        age_groups=parse_age_groups(options.age_groups),
+        image_size=options.image_size,
+        fractions=parse_fractions(options.split),
+        seed=options.seed,
+        cache=options.cache,
+        progress=True,
+        split_file=options.run / "splits.csv",
+    )
+    for warning in data.warnings:
+        console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
+    sides = [int((data.split == side).sum()) for side in range(3)]
+    console.print(
+        f"Data: {options.data}, {len(data.table.images)} images of {len(data.table.classes)} classes: "
+        f"{sides[0]} train, {sides[1]} valid, {sides[2]} holdout",
+        markup=False,
+        soft_wrap=True,
+    )
+    return data
+
+
+def _train(options: Options, space: "Space", data: "LabelledData", console: "Console", deadline: float | None) -> int:
+    """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
+    from optuna.trial import TrialState
+
+    from search.study import Settings, StudyRecord
+
+    settings = Settings(options.epochs, options.image_size, options.inputs, space.objective, options.seed)
+    study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
+    left = options.trials - sum(trial.state.is_finished() for trial in study.frozen())
+    if left > 0:
+        code = _run_trials(options, data, study, console, deadline)
+    else:
+        console.print(f"All {options.trials} trials of the run '{options.name}' are done already.")
+        code = 0
+    show_leaderboard(options, data, study, console)
+    failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
+    if failed:
+        first = failed[0]
+        console.print(
+            f"{len(failed)} of {options.trials} trials failed; the first, {first.number:04d}: "
+            f"{first.user_attrs['end']['reason']}",
+            markup=False,
+            soft_wrap=True,
+        )
+    return FAILED_TRIALS if failed and code == 0 else code
+
+
+def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Console", deadline: float | None) -> int:
+    import ray
+
+    from search import cluster as clusters
+    from search.progress import Progress
+    from search.scheduler import Scheduler
+    from search.searcher import StudySearcher
+    from search.study import trial_name
+    from search.tuning import Stop, tune_trials
+    from trainable.tune import Shared
+
+    if deadline is not None:
+        deadline -= CLOSING_SECONDS + (ENSEMBLE_SECONDS if options.ensemble else 0.0)
+    history = [(trial_name(trial.number), trial.intermediate_values) for trial in study.frozen()]
+    scheduler = Scheduler(options.scheduler, options.epochs, study.settings.objective, history)
+    searcher = StudySearcher(study, scheduler, options.run)
+    stop = Stop(deadline)
+    cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
+    try:
+        at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
+        console.print(
+            f"Run: {options.run}, {options.trials} trials of at most {options.epochs} epochs, {at_once} at once, "
+            f"by {options.sampler} and {options.scheduler}",
+            markup=False,
+            soft_wrap=True,
+        )
+        if study.unfinished():
+            console.print(f"Going on with {study.unfinished()} unfinished trials.")
+        if cluster.dashboard:
+            console.print(f"Ray dashboard: {cluster.dashboard} (asks for the token that 'ray get-auth-token' prints)")
+        shared = Shared(
+            run=options.run,
+            data=data,
+            device="cuda" if cluster.trial.gpus else "cpu",
+            precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
+            threads=max(1, round(options.cpus_per_trial)),
+        )
+        with stop.on_signals(), Progress(study, console, deadline) as progress:
+            tune_trials(cluster, shared, searcher, scheduler, stop, progress, options.max_concurrent)
+    finally:
+        ray.shutdown()
+    again = f"python -m search.run --resume {options.name}"
+    if options.out != Path("runs"):
+        again += f" --out {options.out}"
+    if stop.fault is not None:
+        console.print(f"Stopped: {stop.fault}. Mend it and go on with: {again}", markup=False, soft_wrap=True)
+        return FAILED
+    if stop.signal is not None:
+        console.print(f"Interrupted by {stop.signal.name}. Go on with: {again}", soft_wrap=True)
+        return INTERRUPTED if stop.signal.name == "SIGINT" else TERMINATED
+    if stop.out_of_time:
+        console.print(f"The time budget is used up. Go on with: {again} --time-budget TIME", soft_wrap=True)
+    return 0
+
+
+def show_leaderboard(options: Options, data: "LabelledData", study: Any, console: "Console") -> None:
+    """Writes leaderboard.csv and prints its head."""
+    from results.leaderboard import leaderboard, render, write_leaderboard
+    from trainable.preprocess import vocabulary
+
+    widths = {name: len(values) for name, values in vocabulary(data.table.columns, options.inputs).items()}
+    objective = study.settings.objective
+    table = leaderboard(options.run, study.frozen(), objective, widths, len(data.table.classes))
+    write_leaderboard(options.run, table)
+    valid = int((data.split == 1).sum())
+    console.print(render(table, objective, valid))
+    console.print(
+        f"By {objective} on {valid} validation images, ± one standard error; "
+        f"the first is the best of {len(table)}, which flatters it.",
+        soft_wrap=True,
+    )
+    console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
+
+
+def build_ensemble(options: Options, console: "Console") -> None:
+    """Builds and shows the run's ensemble."""
+    from search import ensemble
+
+    made = ensemble.build_ensemble(ensemble.EnsembleOptions(runs=(str(options.run),), test=options.test), progress=True)
+    ensemble.show(made, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The study behind Ray Tune's Searcher interface: it only asks and tells.
+
+Ray's own OptunaSearch tells an early-stopped trial as complete, leaves one with a NaN running, and enqueues the known
+starts again at each restart; hence our own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from search.scheduler import Scheduler
+from search.study import StudyRecord
+from trainable import files
+from trainable.errors import UserError
+from trainable.fit import objective_value
+from trainable.tune import trial_folder
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class is untyped
+    """Hands the study's trials to Ray, and each trial's epochs and end to the study.
+
+    A trial that Ray stops for any reason but its end, its failure or the scheduler's word (a time budget, Ctrl-C) is
+    left open in the study, and goes on when the search is resumed.
+    """
+
+    def __init__(self, record: StudyRecord, scheduler: Scheduler, run: Path) -> None:
+        super().__init__()
+        self._record = record
+        self._scheduler = scheduler
+        self._run = run
+        self._names: dict[str, str] = {}  # Ray's trial id -> ours
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        return True  # the study knows its objective
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        asked = self._record.ask()
+        if asked is None:
+            return str(Searcher.FINISHED)
+        self._names[trial_id] = asked.trial
+        folder = trial_folder(self._run, asked.trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / "config.json", asked.config.to_dict())
+        return {"trial": asked.trial, "config": asked.config.to_dict()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if "valid_loss" in result:
+            value = objective_value(result, self._record.settings.objective)
+            self._record.report(self._names[trial_id], result["training_iteration"], value)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        name = self._names.pop(trial_id)
+        if error or result is None:
+            self._record.fail(name, "its worker died again and again; the last one's log is in the Ray dashboard")
+        elif "failed" in result:
+            self._record.fail(name, result["failed"])
+        elif "valid_loss" not in result:
+            return
+        else:
+            epoch = result["training_iteration"]
+            value = objective_value(result, self._record.settings.objective)
+            if epoch >= self._record.settings.epochs:
+                self._record.complete(name, epoch, value)
+            elif name in self._scheduler.stopped:
+                self._record.prune(name, epoch, value)
+            else:
+                return
+        (trial_folder(self._run, name) / "latest.pt").unlink(missing_ok=True)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is saved at each call."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise UserError("Ray's own restore is not used here; resume with: python -m search.run --resume NAME")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles the searcher beside its experiment. The study stays where it is, and nothing is ever unpickled.
+        return {}

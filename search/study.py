@@ -1,0 +1,190 @@
+"""The record of a search: an Optuna study in the run's folder, written by the driver alone.
+
+Everything that a search must remember is in it or follows from it, so that a search killed at any moment goes on as if
+nothing had happened: a trial's random draws come from (run's seed, trial's number), its start or grid cell from its
+number, and the rungs of a scheduler from the values reported. How a trial ends is written ahead of the reports that
+end it ("end"), so that no kill leaves half an ending.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import FrozenTrial, TrialState
+
+from search.samplers import SAMPLERS
+from spaces.space import Space, cells, sample
+from trainable.config import ConfigError, Objective, TrialConfig, maximised
+from trainable.errors import UserError
+
+JOURNAL = "study.journal"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all trials of a run have in common."""
+
+    epochs: int
+    image_size: int
+    inputs: tuple[str, ...]
+    objective: Objective
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A trial to train."""
+
+    trial: str  # its name: the number in four digits
+    config: TrialConfig
+
+
+class _OneWriter(BaseJournalFileLock):
+    """No lock: the run's own lock keeps other writers out, and a file lock would outlive a killed driver."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def open_storage(path: Path) -> JournalStorage:
+    """The journal at `path`, without the torn line that a writer killed in mid-write may have left."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter()))
+
+
+class StudyRecord:
+    """Asks for trials and records what becomes of them.
+
+    Args:
+        folder: the run's folder.
+        space: what is sampled.
+        sampler: a name of SAMPLERS.
+        settings: what the run decides.
+        trials: how many trials the study shall have.
+    """
+
+    def __init__(self, folder: Path, space: Space, sampler: str, settings: Settings, trials: int) -> None:
+        self.space = space
+        self.settings = settings
+        self.trials = trials
+        self.sampler = SAMPLERS[sampler]
+        self._points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
+        self.study = optuna.create_study(
+            study_name=folder.name,
+            storage=open_storage(folder / JOURNAL),
+            direction="maximize" if maximised(settings.objective) else "minimize",
+            load_if_exists=True,
+        )
+        self._open: dict[str, optuna.Trial] = {}
+        self._resumable = []
+        for frozen in self.frozen():
+            if frozen.state == TrialState.RUNNING:
+                trial = optuna.Trial(self.study, frozen._trial_id)
+                if "end" in frozen.user_attrs:
+                    self._finish(trial, frozen.user_attrs["end"])
+                else:
+                    self._resumable.append(trial)
+
+    def frozen(self) -> list[FrozenTrial]:
+        """The study's trials in the order of their numbers."""
+        return self.study.get_trials(deepcopy=False)
+
+    def unfinished(self) -> int:
+        """How many trials an earlier driver left running; `ask` hands them out first."""
+        return len(self._resumable)
+
+    def ask(self) -> Ask | None:
+        """The next trial to train; None when the study has all its trials."""
+        while True:
+            trial = self._next_trial()
+            if trial is None:
+                return None
+            name = trial_name(trial.number)
+            self._open[name] = trial
+            try:
+                config = self._config(trial)
+            except (ConfigError, UserError) as error:
+                self.fail(name, str(error))
+                continue
+            return Ask(name, config)
+
+    def _next_trial(self) -> optuna.Trial | None:
+        if self._resumable:
+            return self._resumable.pop(0)
+        frozen = self.frozen()
+        waiting = any(trial.state == TrialState.WAITING for trial in frozen)
+        number = len(frozen) - waiting
+        if number >= self.trials:
+            return None
+        # A WAITING trial is one that a killed driver had enqueued but not asked for.
+        if number < len(self._points) and not waiting:
+            self.study.enqueue_trial(self._points[number])
+        # Each trial's draws come from its own number: a search that is resumed draws what it would have drawn.
+        self.study.sampler = self.sampler.build(self.settings.seed, number)
+        return self.study.ask()
+
+    def _config(self, trial: optuna.Trial) -> TrialConfig:
+        stored = trial.user_attrs.get("config")
+        if stored is not None:
+            return TrialConfig.from_dict(stored)
+        # Sampling a half-asked trial again goes on where it stopped: what is stored of it is kept by Optuna.
+        seed = int(np.random.SeedSequence([self.settings.seed, trial.number]).generate_state(1)[0])
+        settings = {**dataclasses.asdict(self.settings), "seed": seed}
+        config = dataclasses.replace(sample(self.space, trial), **settings)
+        trial.set_user_attr("config", config.to_dict())
+        return config
+
+    def report(self, name: str, epoch: int, value: float) -> None:
+        """Records an epoch's objective. An epoch that is known already, as after a worker's death, is left alone."""
+        trial = self._open[name]
+        if epoch not in self._values(trial):
+            trial.report(value, epoch)
+
+    def complete(self, name: str, epoch: int, value: float) -> None:
+        """The trial ran its course; `value` is its last epoch's. The study's value is the best epoch's."""
+        self._end(name, {"state": "COMPLETE", "epoch": epoch, "value": value})
+
+    def prune(self, name: str, epoch: int, value: float) -> None:
+        """The scheduler stopped the trial at `epoch`."""
+        self._end(name, {"state": "PRUNED", "epoch": epoch, "value": value})
+
+    def fail(self, name: str, reason: str) -> None:
+        """The trial failed, for a reason that is kept with it."""
+        self._end(name, {"state": "FAIL", "reason": reason})
+
+    def _end(self, name: str, end: dict[str, Any]) -> None:
+        trial = self._open.pop(name)
+        trial.set_user_attr("end", end)
+        self._finish(trial, end)
+
+    def _finish(self, trial: optuna.Trial, end: Mapping[str, Any]) -> None:
+        state = TrialState[end["state"]]
+        if "epoch" in end and end["epoch"] not in self._values(trial):
+            trial.report(end["value"], end["epoch"])
+        values = self._values(trial).values()
+        best = max if maximised(self.settings.objective) else min
+        self.study.tell(trial.number, best(values) if state == TrialState.COMPLETE else None, state=state)
+
+    def _values(self, trial: optuna.Trial) -> Mapping[int, float]:
+        frozen: FrozenTrial = self.study._storage.get_trial(trial._trial_id)
+        return frozen.intermediate_values
+
+
+def trial_name(number: int) -> str:
+    """A trial's name in files and views: its Optuna number in four digits."""
+    return f"{number:04d}"

@@ -1,0 +1,108 @@
+"""One Ray Tune experiment: the study's trials on the cluster's slots, until there are no more or `Stop` says so."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, Tuner
+
+from search.cluster import Cluster
+from search.progress import Progress
+from search.scheduler import Scheduler
+from search.searcher import StudySearcher
+from trainable.tune import ConvNetTrial, Shared
+
+WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch
+
+
+class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
+    """Says when everything shall stop: at the deadline, on a signal, or when the machine is at fault.
+
+    Attributes:
+        signal: the signal that came, or None.
+        fault: what is wrong with the machine, or None.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        self._deadline = deadline  # time.monotonic()
+        self.signal: signal.Signals | None = None
+        self.fault: str | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.fault = result.get("halt", self.fault)
+        return False
+
+    def stop_all(self) -> bool:
+        return self.signal is not None or self.fault is not None or self.out_of_time
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM stop the search inside; a second SIGINT interrupts at once."""
+
+        def handle(number: int, frame: Any) -> None:
+            if self.signal is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.signal = self.signal or signal.Signals(number)
+
+        earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+
+def tune_trials(
+    cluster: Cluster,
+    shared: Shared,
+    searcher: StudySearcher,
+    scheduler: Scheduler,
+    stop: Stop,
+    progress: Progress,
+    max_concurrent: int | None,
+) -> None:
+    """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
+    # Ray's own signal handling would end fit() without a word; ours is in `stop`.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # A trial that fails has no metric to show.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Its errors are told by our own view, with the trial's name and the reason.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    trainable = tune.with_resources(
+        tune.with_parameters(ConvNetTrial, shared=shared), {"cpu": cluster.trial.cpus, "gpu": cluster.trial.gpus}
+    )
+    # The name under which the dashboard lists the actors; Ray's wrapper has none that speaks.
+    trainable.__name__ = trainable.__qualname__ = ConvNetTrial.__name__
+    Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=min(cluster.slots, max_concurrent or cluster.slots),
+            # A new actor costs 2 to 3 s, a reused one 8 ms.
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial-{trial.config['trial']}",
+            trial_dirname_creator=lambda trial: trial.config["trial"],
+        ),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(shared.run),
+            stop=stop,
+            callbacks=[progress],
+            # A trial's own folder holds what it resumes from; a class trainable would save at its end all the same.
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=WORKER_RETRIES),
+            verbose=0,
+        ),
+    ).fit()

@@ -1,0 +1,1 @@
+"""Search spaces: a file each, found by its name. `space.py` says what a space is."""

@@ -1,0 +1,183 @@
+"""What a search space is, and how one is found by name, checked and described. The spaces are the files beside."""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+
+import spaces
+from trainable.config import ConfigError, Objective, TrialConfig
+from trainable.errors import UserError, nearest
+
+PROBES = 32  # samples that describe a space: enough to meet each branch of a conditional one
+
+# What the command line decides for all trials of a run; a space leaves it alone.
+DECIDED_BY_RUN = ("image_size", "inputs", "epochs", "objective", "seed")
+
+
+@dataclass(frozen=True)
+class Space:
+    """A question: what may vary, where to begin, and how long to look by default."""
+
+    name: str
+    summary: str  # one line
+    sample: Callable[[optuna.Trial], TrialConfig]  # define-by-run: conditionals are plain ifs
+    starts: Sequence[Mapping[str, Any]] = ()  # known good points, tried first
+    grid: Mapping[str, Sequence[Any]] | None = None  # values of each parameter, for the sampler grid
+    epochs: int = 30  # a trial
+    trials: int = 24  # of a search, where it is not a grid
+    objective: Objective = "valid_accuracy"
+    sampler: str = "tpe"
+    scheduler: Literal["asha", "median", "none"] = "asha"
+
+
+def names() -> list[str]:
+    """The names of the spaces that come with the package."""
+    return sorted(module.name for module in pkgutil.iter_modules(spaces.__path__) if module.name != "space")
+
+
+def load(name: str) -> Space:
+    """The space called `name`, or the one in the Python file at the path `name`.
+
+    Raises:
+        UserError: naming the file, and the parameter and value where a start is not a point of the space.
+    """
+    if name.endswith(".py"):
+        module = _module_of(Path(name))
+    elif name in names():
+        module = importlib.import_module(f"spaces.{name}")
+    else:
+        raise UserError(f"--space: no space is called '{name}'{nearest(name, names()) or '.'} See --list-spaces.")
+    space = getattr(module, "SPACE", None)
+    if not isinstance(space, Space):
+        raise UserError(f"{name} defines no SPACE = Space(...).")
+    _check(space, name)
+    return space
+
+
+def _module_of(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"--space: {path} does not exist.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{path} line {error.lineno}: {error.msg}.") from None
+    except Exception as error:  # whatever a user's file may raise
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}.") from error
+    return module
+
+
+def _check(space: Space, source: str) -> None:
+    """Raises UserError unless starts and grid are points of the space and it yields configurations."""
+    points = [(f"start {i}", start) for i, start in enumerate(space.starts)]
+    if space.grid is not None:
+        points += [(f"grid point {i}", cell) for i, cell in enumerate(cells(space))]
+    for where, point in points:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        study.enqueue_trial(dict(point))
+        trial = study.ask()
+        sample(space, trial, source)
+        known = trial.distributions
+        for parameter, value in point.items():
+            if parameter not in known:
+                raise UserError(f"{source}, {where}: no parameter is called '{parameter}'{nearest(parameter, known)}")
+            if not _contains(known[parameter], value):
+                raise UserError(f"{source}, {where}: {parameter} is {value!r}, outside {describe(known[parameter])}.")
+    probe(space, source, 1)
+
+
+def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> TrialConfig:
+    """The space's configuration for a trial.
+
+    Raises:
+        ConfigError: where the sampled values make none.
+        UserError: where the space's own code is at fault.
+    """
+    try:
+        config = space.sample(trial)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a user's function may raise
+        raise UserError(f"{source or space.name}: sample() fails: {type(error).__name__}: {error}.") from error
+    if not isinstance(config, TrialConfig):
+        raise UserError(f"{source or space.name}: sample() gives {type(config).__name__}, not a TrialConfig.")
+    default = TrialConfig()
+    for field in DECIDED_BY_RUN:
+        if getattr(config, field) != getattr(default, field):
+            option = "--" + field.replace("_", "-")
+            raise UserError(f"{source or space.name}: sample() sets {field}, which the run decides ({option}).")
+    return config
+
+
+def cells(space: Space) -> list[dict[str, Any]]:
+    """The grid's points, the last parameter varying fastest."""
+    assert space.grid is not None
+    points: list[dict[str, Any]] = [{}]
+    for parameter, values in space.grid.items():
+        points = [{**point, parameter: value} for point in points for value in values]
+    return points
+
+
+def probe(
+    space: Space, source: str | None = None, samples: int = PROBES
+) -> tuple[dict[str, BaseDistribution], list[TrialConfig]]:
+    """The parameters met in seeded random samples of the space, and the configurations."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found: dict[str, BaseDistribution] = {}
+    configs = []
+    for _ in range(samples):
+        trial = study.ask()
+        try:
+            configs.append(sample(space, trial, source))
+        except ConfigError:
+            pass  # a point that cannot be trained fails on its own in a search
+        found.update(trial.distributions)
+    return found, configs
+
+
+def parameters(space: Space) -> dict[str, str]:
+    """Each parameter's name and its range in words."""
+    return {name: describe(distribution) for name, distribution in probe(space)[0].items()}
+
+
+def fingerprint(space: Space) -> str:
+    """A hash of what the space does (its parameters, starts, grid and sampled configurations), not of its text."""
+    found, configs = probe(space)
+    content = {
+        "parameters": {name: distribution_to_json(distribution) for name, distribution in found.items()},
+        "starts": [dict(start) for start in space.starts],
+        "grid": None if space.grid is None else cells(space),
+        "configs": [config.to_dict() for config in configs],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe(distribution: BaseDistribution) -> str:
+    """A distribution in words: '0..0.6', '1e-05..0.1 (log)', '2 | 3'."""
+    fields = vars(distribution)
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return " | ".join(str(choice) for choice in distribution.choices)
+    text = f"{fields['low']:g}..{fields['high']:g}"
+    if fields["log"]:
+        text += " (log)"
+    if fields["step"] not in (None, 1):
+        text += f" step {fields['step']:g}"
+    return text
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False

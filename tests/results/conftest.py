@@ -1,0 +1,5 @@
+"""The fixtures that tests of results/ share with tests/search/test_ensemble.py."""
+
+from tests.results.tiny_run import data, run, template
+
+__all__ = ["data", "run", "template"]

@@ -1,0 +1,211 @@
+"""Which runs and trials are found, and what is said where they are unusable."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from results.members import check_comparable, find_run, load_member, load_run, top_trials, trials_compared
+from tests.results.tiny_run import Data, write_csv
+from trainable.checkpoint import file_hash
+from trainable.errors import UserError
+
+
+def edit_record(run: Path, section: str, key: str, value: object) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (record[section] if section else record)[key] = value
+    (run / "run.json").write_text(json.dumps(record))
+
+
+def edit_leaderboard(run: Path, **columns: list[object]) -> None:
+    rows = [dict(row) for row in load_run(run).leaderboard]
+    for name, values in columns.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = str(value)
+    write_csv(run / "leaderboard.csv", rows)
+
+
+def names(*runs: Path, count: int = 10) -> list[tuple[str, str]]:
+    return [(run.folder.name, trial) for run, trial in top_trials([load_run(run) for run in runs], count)]
+
+
+def test_a_run_is_found_by_name_by_path_and_as_the_last(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = run.parent
+    older = shutil.copytree(run, out / "older")
+    for file in ("run.json", "leaderboard.csv"):
+        os.utime(older / file, (0, 0))
+    assert find_run("faces", out) == run
+    assert find_run(str(run), out / "elsewhere") == run
+    assert find_run(None, out) == run
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("face", "RUN: {out} has no run called 'face'; did you mean 'faces'?"),
+        ("zebra", "RUN: {out} has no run called 'zebra'."),
+    ],
+)
+def test_an_unknown_run_is_named_with_the_nearest(run: Path, name: str, sentence: str) -> None:
+    with pytest.raises(UserError) as error:
+        find_run(name, run.parent)
+    assert str(error.value) == sentence.format(out=run.parent)
+
+
+def test_a_folder_that_is_no_run_is_called_that(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        find_run(str(tmp_path), tmp_path)
+    assert str(error.value) == f"{tmp_path} is not a run's folder: it has no run.json."
+
+
+def test_no_runs_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        find_run(None, tmp_path)
+    assert str(error.value) == f"{tmp_path} has no runs yet; make one with: python -m search.run"
+
+
+def test_members_are_the_complete_trials_in_the_leaderboards_order(run: Path) -> None:
+    assert names(run) == [("faces", "0002"), ("faces", "0004"), ("faces", "0006")]
+    assert names(run, count=2) == [("faces", "0002"), ("faces", "0004")]
+
+
+def test_a_trial_without_logits_is_passed_over(run: Path) -> None:
+    (run / "trials/0002/logits.npz").unlink()
+    assert names(run, count=1) == [("faces", "0004")]
+
+
+def test_unfinished_trials_are_members_only_where_none_is_complete(run: Path) -> None:
+    edit_leaderboard(run, state=["RUNNING", "PRUNED", "PRUNED", "PRUNED", "FAIL"])
+    assert names(run, count=2) == [("faces", "0002"), ("faces", "0004")]
+
+
+def test_no_trial_with_logits_is_refused(run: Path) -> None:
+    shutil.rmtree(run / "trials")
+    with pytest.raises(UserError) as error:
+        names(run)
+    assert str(error.value) == f"{run}: no trial has finished an epoch yet, so there is nothing to combine."
+
+
+@pytest.mark.parametrize(
+    ("objective", "values", "order"),
+    [
+        ("valid_accuracy", [0.65, 0.6, 0.1, 0, 0], ["f2", "t2", "f4", "t4", "f6", "t6"]),
+        ("valid_loss", [0.65, 0.7, 1.5, 0, 0], ["t2", "t4", "f2", "f4", "f6", "t6"]),
+    ],
+)
+def test_two_runs_are_merged_by_their_objective(run: Path, objective: str, values: list[object], order: str) -> None:
+    other = shutil.copytree(run, run.parent / "two")
+    for folder in (run, other):
+        edit_record(folder, "", "objective", objective)
+    edit_leaderboard(other, **{objective: values})
+    assert names(run, other) == [({"f": "faces", "t": "two"}[name[0]], f"000{name[1]}") for name in order]
+
+
+def test_the_best_is_the_best_of_all_trials_with_a_value(run: Path) -> None:
+    edit_leaderboard(run, valid_accuracy=[0.7, 0.6, 0.5, 0.4, ""])
+    assert trials_compared([load_run(run)]) == 4
+    assert trials_compared([load_run(run), load_run(run)]) == 8
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "what", "was"),
+    [
+        ("data", "fingerprint", "data", None),
+        ("data", "split_fingerprint", "split", None),
+        ("", "objective", "objective", "valid_accuracy"),
+    ],
+)
+def test_runs_that_differ_are_refused(run: Path, section: str, key: str, what: str, was: str | None) -> None:
+    other = shutil.copytree(run, run.parent / "two")
+    edit_record(other, section, key, "other")
+    first, second = load_run(run), load_run(other)
+    with pytest.raises(UserError) as error:
+        check_comparable([first, second])
+    assert str(error.value) == (
+        f"{run} and {other} differ in {what} ({was or first.data[key]} and other); "
+        "an ensemble needs runs on the same data, the same split and the same objective."
+    )
+
+
+def test_a_member_is_what_its_trial_left(run: Path, data: Data) -> None:
+    loaded = load_run(run)
+    member = load_member(loaded, "0004")
+    assert (member.trial, member.state, member.value) == ("0004", "COMPLETE", 0.6)
+    assert member.sha256 == file_hash(run / "trials/0004/best.safetensors")
+    assert member.logits.shape == (len(loaded.holdout_ids), 3)
+    images = data.labelled.table.images
+    labels = data.labelled.table.labels
+    assert labels is not None
+    assert [labels[images.index(image)] for image in loaded.holdout_ids] == loaded.holdout_labels.tolist()
+
+
+def replace_logits(run: Path, **arrays: object) -> None:
+    path = run / "trials/0002/logits.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, **arrays})
+
+
+def test_logits_of_another_split_are_refused(run: Path) -> None:
+    replace_logits(run, holdout_ids=np.array(["a.png"]))
+    with pytest.raises(UserError) as error:
+        load_member(load_run(run), "0002")
+    assert str(error.value) == f"{run}/trials/0002/logits.npz holds other holdout images than {run}/splits.csv."
+
+
+@pytest.mark.parametrize("logits", [np.zeros((2, 3)), np.full((24, 3), np.nan)], ids=["shape", "nan"])
+def test_logits_that_cannot_be_used_are_refused(run: Path, logits: object) -> None:
+    replace_logits(run, holdout=logits)
+    with pytest.raises(UserError) as error:
+        load_member(load_run(run), "0002")
+    assert str(error.value) == (
+        f"{run}/trials/0002/logits.npz has holdout logits that are not finite, or not one for each image and class."
+    )
+
+
+def test_a_cut_off_file_is_refused_by_name(run: Path) -> None:
+    path = run / "trials/0002/logits.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"^.*/trials/0002/logits\.npz is missing or damaged \(.*\)\.$"):
+        load_member(load_run(run), "0002")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("run.json", "{", "{run}/run.json is not the record of a run, or is damaged"),
+        ("run.json", '{"format": 9}', "{run}/run.json has format 9; this program reads format 1."),
+        (
+            "run.json",
+            '{"format": 1}',
+            "{run}/run.json is not the record of a run, or is damaged (KeyError('objective')).",
+        ),
+        ("leaderboard.csv", "rank,trial\n", "{run}/leaderboard.csv has no column state."),
+        (
+            "splits.csv",
+            "Image,Label,Split\na,9,holdout\nb,0,holdout\n",
+            "{run}/splits.csv has the label '9', which {run}/run.json does not list as a class.",
+        ),
+        (
+            "splits.csv",
+            "Image,Label,Split\na,0,holdout\nb,0,train\n",
+            "{run}/splits.csv has fewer than two holdout images: none to fit weights on and others to score them on.",
+        ),
+    ],
+)
+def test_an_unusable_file_of_a_run_is_named(run: Path, file: str, content: str, sentence: str) -> None:
+    (run / file).write_text(content)
+    with pytest.raises(UserError) as error:
+        load_run(run)
+    assert str(error.value).startswith(sentence.format(run=run))
+
+
+def test_a_run_without_a_leaderboard_is_told_so(run: Path) -> None:
+    (run / "leaderboard.csv").unlink()
+    with pytest.raises(UserError) as error:
+        load_run(run)
+    assert str(error.value) == (
+        f"{run}/leaderboard.csv does not exist; the run has not come that far, or is not complete."
+    )

@@ -1,0 +1,39 @@
+"""Exit codes at the edge of every command."""
+
+import subprocess
+import sys
+
+import pytest
+
+from search.cli import exit_code
+from trainable.errors import UserError
+
+
+def test_a_commands_own_code_is_passed_on() -> None:
+    assert exit_code(lambda: 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [(UserError("--x: no."), 2, "Error: --x: no.\n"), (KeyboardInterrupt(), 130, "Interrupted.\n")],
+)
+def test_errors_become_codes(error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise error
+
+    assert exit_code(command) == code
+    assert capsys.readouterr().err == message
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: 1 // 0)
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    code = "from search.cli import exit_code; raise SystemExit(exit_code(lambda: print('x' * 10**6) or 0))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

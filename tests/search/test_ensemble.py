@@ -1,0 +1,196 @@
+"""The command from end to end: what it writes, what it prints, and what it says to a mistake."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from results.weights import METHODS as ROWS
+from search.ensemble import METHODS, EnsembleOptions, build_ensemble, main
+from tests.results.tiny_run import Data, data, run, template
+from trainable.errors import UserError
+
+__all__ = ["data", "run", "template"]  # fixtures
+
+FILES = {"ensemble.json", "submission.csv", "probabilities.npz"}
+
+
+@pytest.fixture(autouse=True)
+def plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def call(run: Path, *arguments: str) -> int:
+    return main(["--out", str(run.parent), *arguments])
+
+
+def test_methods_are_those_of_the_table_and_auto() -> None:
+    assert sorted(METHODS) == sorted(["auto", *(row.name for row in ROWS)])
+
+
+def test_help_is_quick_and_needs_no_library() -> None:
+    code = (
+        "import sys; from search.ensemble import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(*sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--sample-submission" in done.stdout
+    assert not {"torch", "ray", "sklearn", "pandas", "numpy"} & set(done.stderr.split())
+
+
+def test_the_command_writes_and_prints(run: Path, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    test, sample = str(data.folder / "testdata.csv"), str(data.folder / "sample.csv")
+    assert call(run, "faces", "--test", test, "--sample-submission", sample) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    lines = output.out.splitlines()
+    assert max(len(line) for line in lines if str(run) not in line) <= 80
+    assert lines[0].split() == ["trial", "run", "valid_accuracy", "weight"]
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["0002", "faces", "0.7000"],
+        ["0004", "faces", "0.6000"],
+        ["0006", "faces", "0.5000"],
+    ]
+    assert "On 24 holdout images, with 95 % intervals:" in lines
+    assert [line[1:].split()[0] for line in lines[7:12]] == ["single", "uniform", "best", "convex", "greedy"]
+    assert "single: trial 0002, the best of 5 on validation." in output.out
+    assert "n = 24." in output.out
+    assert lines[-2] == f"Wrote {run}/submission.csv (7 rows), probabilities.npz and ensemble.json."
+    assert lines[-1] == f"Check it at any time: python -m search.ensemble --verify {run}/ensemble.json"
+    assert {path.name for path in run.iterdir()} >= FILES
+
+
+def test_a_difference_inside_the_noise_is_called_that(
+    run: Path, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(run, "--test", str(data.folder / "testdata.csv"), "--members", "1")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Gain over the best single model: +0.0 [+0.0, +0.0] points of accuracy, inside the noise; " in text
+
+
+def test_verify_says_that_it_holds_and_then_what_changed(
+    run: Path, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(run, "--test", str(data.folder / "testdata.csv"))
+    capsys.readouterr()
+    manifest = run / "ensemble.json"
+    assert main(["--verify", str(manifest)]) == 0
+    assert capsys.readouterr().out == (
+        f"{manifest} holds: checkpoints, split and weights are the same; "
+        "submission.csv and probabilities.npz made again, the same byte for byte.\n"
+    )
+    (run / "submission.csv").write_text("Id,Category\n")
+    assert main(["--verify", str(manifest)]) == 1
+    assert capsys.readouterr().out == (
+        f"Changed: {run}/submission.csv has changed since it was written\n{manifest} cannot be made again as it was.\n"
+    )
+
+
+def test_without_test_data_the_weights_are_kept_and_a_submission_can_follow(
+    run: Path, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(run) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"No test data, so no submission: name it with --test. Wrote {run}/ensemble.json"
+    assert not (run / "submission.csv").exists()
+    assert main(["--verify", str(run / "ensemble.json")]) == 0
+    assert call(run, "--test", str(data.folder / "testdata.csv")) == 0
+    assert (run / "submission.csv").exists()
+    assert call(run) == 0  # an older submission does not stay beside a manifest that is not its own
+    assert not (run / "submission.csv").exists()
+    assert len(list(run.glob("ensembles/*/submission.csv"))) == 1
+
+
+def test_unfinished_members_are_announced(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = run / "leaderboard.csv"
+    board.write_text(board.read_text().replace("COMPLETE", "RUNNING"))
+    assert call(run) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "Note: No trial has run its course yet; the members are unfinished ones."
+
+
+def test_two_runs_give_one_ensemble_elsewhere(run: Path, data: Data, tmp_path: Path) -> None:
+    shutil.copytree(run, run.parent / "two")
+    options = EnsembleOptions(
+        runs=("faces", "two", "faces"),
+        out=run.parent,
+        test=str(data.folder / "testdata.csv"),
+        members=4,
+        output=tmp_path / "new" / "output",
+    )
+    ensemble = build_ensemble(options)
+    assert [(member["run"], member["trial"]) for member in ensemble.manifest["members"]] == [
+        ("../../runs/faces", "0002"),
+        ("../../runs/two", "0002"),
+        ("../../runs/faces", "0004"),
+        ("../../runs/two", "0004"),
+    ]
+    assert ensemble.manifest["trials_compared"] == 10
+    assert {path.name for path in ensemble.home.iterdir()} == {*FILES, "ensembles"}
+    assert not (run / "ensemble.json").exists()
+    assert main(["--verify", str(ensemble.home / "ensemble.json")]) == 0
+
+
+def test_digits_bring_their_own_test_part(run: Path, data: Data) -> None:
+    # The networks are of other images, but they read these too.
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["source"] = "digits"
+    (run / "run.json").write_text(json.dumps(record))
+    for trial in ("0002", "0004"):
+        (run / "trials" / trial / "logits.npz").unlink()
+    ensemble = build_ensemble(EnsembleOptions(out=run.parent))  # 0006 reads no metadata, which digits do not have
+    assert ensemble.manifest["test"]["images"] == 297
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["facse"], "RUN: {out} has no run called 'facse'; did you mean 'faces'?"),
+        (["--members", "0"], "--members: 0 is not a number of members; it must be at least 1."),
+        (["--test", "nowhere.csv"], "--test: no file or folder is called 'nowhere.csv'"),
+        (
+            ["--sample-submission", "s.csv"],
+            "--sample-submission: there is no test data to compare it with; name it with --test.",
+        ),
+        (
+            ["--verify", "x.json", "--members", "3"],
+            "--verify makes an ensemble again as it was; beside it only --test and --cache go.",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    before = sorted(run.rglob("*"))
+    assert call(run, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.err == f"Error: {sentence.format(out=run.parent)}\n"
+    assert output.out == ""
+    assert sorted(run.rglob("*")) == before
+
+
+def test_debug_shows_where_a_mistake_was_found(run: Path) -> None:
+    with pytest.raises(UserError):
+        call(run, "facse", "--debug")
+
+
+def test_a_sample_submission_that_differs_leaves_nothing_written(
+    run: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text("Id,Category\n66.png,0\n")
+    test = str(data.folder / "testdata.csv")
+    assert call(run, "--test", test, "--sample-submission", str(sample)) == 2
+    assert capsys.readouterr().err == (f"Error: --sample-submission: {sample} has 1 rows but the test table has 7.\n")
+    assert not FILES & {path.name for path in run.iterdir()}
+
+
+def test_options_have_the_defaults_of_the_command(run: Path) -> None:
+    options = EnsembleOptions(out=run.parent)
+    assert build_ensemble(options).manifest == build_ensemble(replace(options, runs=("faces",))).manifest

@@ -1,0 +1,315 @@
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainable.dataset import (
+    HOLDOUT,
+    TRAIN,
+    VALID,
+    LabelledData,
+    decode,
+    load_labelled,
+    load_test,
+    parse_age_groups,
+    save_split,
+)
+from trainable.errors import UserError
+
+AGE_GROUPS = (10, 20, 30, 40, 50, 61)
+
+
+def solid(path: Path, color: int | tuple[int, int, int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L" if isinstance(color, int) else "RGB", (6, 5), color).save(path)
+
+
+def table(folder: Path, classes: int = 2, images: int = 4) -> list[str]:
+    """The lines of a valid data.csv, each image of its own gray; label 0 first."""
+    lines = ["Image,Label"]
+    for index in range(classes * images):
+        solid(folder / f"{index}.png", index)
+        lines.append(f"{index}.png,{index // images}")
+    return lines
+
+
+def load(folder: Path, lines: list[str] | None = None, data: str = "", **options: Any) -> LabelledData:
+    if lines is not None:
+        (folder / "data.csv").write_text("\n".join(lines) + "\n")
+    settings: dict[str, Any] = {
+        "inputs": (),
+        "age_groups": AGE_GROUPS,
+        "image_size": 4,
+        "fractions": (0.7, 0.15, 0.15),
+        "seed": 0,
+        "cache": folder / ".cache",
+        "progress": False,
+    }
+    return load_labelled(data or str(folder / "data.csv"), **settings | options)
+
+
+def refusal(folder: Path, lines: list[str] | None = None, **options: Any) -> str:
+    with pytest.raises(UserError) as error:
+        load(folder, lines, **options)
+    return str(error.value).replace(f"{folder}/", "")
+
+
+def test_a_csv_is_loaded_decoded_and_split(tmp_path: Path) -> None:
+    data = load(tmp_path, table(tmp_path, classes=2, images=20))
+    assert data.table.classes == ("0", "1")
+    assert [int((data.split == side).sum()) for side in (TRAIN, VALID, HOLDOUT)] == [28, 6, 6]
+    assert data.pixels.open()[:, 0, 0, 0].tolist() == list(range(40))
+    assert (data.test, data.warnings) == (None, ())
+
+
+def test_mean_and_deviation_come_from_the_training_part_alone(tmp_path: Path) -> None:
+    data = load(tmp_path, table(tmp_path, classes=2, images=20))
+    train = np.arange(40)[data.split == TRAIN] / 255  # an image's gray is its index
+    assert data.mean == pytest.approx([train.mean()] * 3, rel=1e-12)
+    assert data.std == pytest.approx([train.std()] * 3, rel=1e-12)
+
+
+def test_the_deviation_of_equal_images_is_one_gray_level(tmp_path: Path) -> None:
+    lines = table(tmp_path)
+    for index in range(8):
+        solid(tmp_path / f"{index}.png", (index, 9, 9))
+    data = load(tmp_path, lines)
+    assert data.std[1:] == (1 / 255, 1 / 255)
+
+
+def test_everything_wrong_is_one_message(tmp_path: Path) -> None:
+    lines = table(tmp_path)
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    lines += ["gone.png,0", "0.png,1", "text.png,x", "empty.png,1", "../a.png,7", "/etc/passwd,0", "last.png,2"]
+    assert refusal(tmp_path, lines) == "\n".join(
+        [
+            "data.csv has 10 problems; nothing was trained. Correct or remove them.",
+            "  row 10, Image: gone.png does not exist",
+            "  row 11, Label: 0.png has label 1 here and 0 in row 2",
+            "  row 12, Label: 'x' is not an integer",
+            "  row 12, Image: text.png is not an image",
+            "  row 13, Image: empty.png is an empty file",
+            "  row 14, Label: 7 is outside 0..2",
+            "  row 14, Image: ../a.png leaves the data's folder",
+            "  row 15, Image: /etc/passwd leaves the data's folder",
+            "  row 16, Image: last.png does not exist",
+            "  class 2 has 1 image; splitting needs at least 3",
+        ]
+    )
+
+
+def test_bad_rows_alone_are_counted_as_rows(tmp_path: Path) -> None:
+    lines = table(tmp_path)
+    solid(tmp_path / "new.png", 99)
+    assert refusal(tmp_path, [*lines, "a.jpg,1", "new.png,5", "b.jpg,5"]) == (
+        "data.csv has 3 bad rows; nothing was trained. Correct or remove them.\n"
+        "  row 10, Image: a.jpg does not exist\n"
+        "  row 11, Label: 5 is outside 0..1\n"
+        "  row 12, Label: 5 is outside 0..1\n"
+        "  row 12, Image: b.jpg does not exist"
+    )
+
+
+def test_images_are_looked_at_although_a_column_is_missing(tmp_path: Path) -> None:
+    assert refusal(tmp_path, ["Image,Class", "a.jpg,1"]) == (
+        "data.csv has 2 bad rows; nothing was trained. Correct or remove them.\n"
+        "  row 1, Label: there is no such column\n"
+        "  row 2, Image: a.jpg does not exist"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (["0.png,0", "1.png,0", "2.png,0"], "there is one class; training needs at least 2"),
+        (
+            ["0.png,0", "1.png,0", "2.png,0", "3.png,1", "4.png,1"],
+            "class 1 has 2 images; splitting needs at least 3",
+        ),
+        (
+            ["0.png,0", "1.png,0", "2.png,0", "3.png,1", "4.png,1", "copy of 4.png,1"],
+            "class 1 has 2 different images; splitting needs at least 3",
+        ),
+    ],
+)
+def test_too_few_images_to_split(tmp_path: Path, lines: list[str], problem: str) -> None:
+    table(tmp_path)
+    solid(tmp_path / "copy of 4.png", 4)
+    message = f"data.csv has 1 problem; nothing was trained. Correct or remove it.\n  {problem}"
+    assert refusal(tmp_path, ["Image,Label", *lines]) == message
+
+
+def test_a_folders_problems_name_the_file(tmp_path: Path) -> None:
+    for index in range(6):
+        solid(tmp_path / "pets" / ("cat" if index < 3 else "dog") / f"{index}.png", index)
+    (tmp_path / "pets" / "dog" / "x.png").write_text("hello")
+    assert refusal(tmp_path, data=str(tmp_path / "pets")) == (
+        "pets has 1 problem; nothing was trained. Correct or remove it.\n  dog/x.png is not an image"
+    )
+
+
+def test_identical_pixels_stand_on_one_side_and_conflicting_labels_are_warned_of(tmp_path: Path) -> None:
+    lines = table(tmp_path, classes=2, images=20)
+    for index in range(40):  # a copy of each image, in another format
+        Image.new("L", (6, 5), index).save(tmp_path / f"copy{index}.bmp")
+        lines.append(f"copy{index}.bmp,{index // 20 if index > 1 else 1}")
+    data = load(tmp_path, lines)
+    assert np.array_equal(data.split[:40], data.split[40:])
+    assert data.warnings == (
+        f"{tmp_path}/data.csv: 2 images have the same pixels as another under a different label, "
+        "such as copy0.bmp (1) and 0.png (0), copy1.bmp (1) and 1.png (0)",
+    )
+
+
+def test_fingerprints_change_with_what_they_stand_for(tmp_path: Path) -> None:
+    lines = table(tmp_path)
+    first = load(tmp_path, lines)
+    assert len(first.fingerprint) == 32
+
+    same = load(tmp_path, lines, image_size=8)
+    assert (same.fingerprint, same.split_fingerprint) == (first.fingerprint, first.split_fingerprint)
+    other_seed = load(tmp_path, lines, seed=1)
+    assert other_seed.fingerprint == first.fingerprint
+    assert other_seed.split_fingerprint != first.split_fingerprint
+    swapped = load(tmp_path, [lines[0], "0.png,1", *lines[2:5], "4.png,0", *lines[6:]])
+    assert swapped.fingerprint != first.fingerprint
+    with_column = load(tmp_path, [f"{line},{'Race' if line == lines[0] else 0}" for line in lines])
+    assert with_column.fingerprint != first.fingerprint
+    solid(tmp_path / "0.png", 200)
+    assert load(tmp_path, lines).fingerprint != first.fingerprint
+
+
+def test_a_saved_split_is_used_again(tmp_path: Path) -> None:
+    lines = table(tmp_path)
+    file = tmp_path / "splits.csv"
+    first = load(tmp_path, lines, split_file=file)  # not there yet
+    save_split(file, first.table, first.split)
+    again = load(tmp_path, lines, split_file=file, seed=5, fractions=(0.2, 0.4, 0.4))
+    assert np.array_equal(again.split, first.split)
+    assert again.split_fingerprint == first.split_fingerprint
+    solid(tmp_path / "new.png", 99)
+    assert refusal(tmp_path, [*lines, "new.png,0"], split_file=file) == (
+        "splits.csv is not of data.csv: it lacks 1 image, such as new.png"
+    )
+
+
+def test_a_folder_with_its_own_test_part(tmp_path: Path) -> None:
+    names = [f"train/{age}_0_{index}_1.png" for age in (15, 25) for index in range(4)]
+    for index, name in enumerate([*names, "test/30_0_9_1.png"]):
+        solid(tmp_path / "faces" / name, index)
+    data = load(tmp_path, data=str(tmp_path / "faces"), inputs=("Race",), age_groups=(10, 20, 30))
+    assert data.table.classes == ("10-19", "20-29")
+    assert data.test is not None
+    assert (data.test.images, data.test.columns) == (("test/30_0_9_1.png",), {"Race": ("9",)})
+    assert data.warnings == (
+        f"{tmp_path}/faces: 1 row carries a Race that training never saw, encoded as all zeros, "
+        "such as '9' in test/30_0_9_1.png",
+    )
+    (tmp_path / "faces" / "test" / "30_0_9_1.png").write_bytes(b"")
+    assert refusal(tmp_path, data=str(tmp_path / "faces"), age_groups=(10, 20, 30)) == (
+        "faces has 1 problem; nothing was trained. Correct or remove it.\n  test/30_0_9_1.png is an empty file"
+    )
+
+
+def test_digits_need_nothing(tmp_path: Path) -> None:
+    data = load(tmp_path, data="digits", image_size=8)
+    assert data.table.source == "digits"
+    assert data.table.classes == tuple("0123456789")
+    assert [int((data.split == side).sum()) for side in (TRAIN, VALID, HOLDOUT)] == [1050, 225, 225]
+    assert data.test is not None and len(data.test.images) == 297 and data.test.labels is None
+    assert data.mean[0] == data.mean[1] == data.mean[2] == pytest.approx(0.306, abs=0.002)
+    assert data.warnings == ()
+
+
+@pytest.mark.parametrize(("name", "hint"), [("digit", "; did you mean 'digits'?"), ("faces.csv", "")])
+def test_data_that_is_not_there(tmp_path: Path, name: str, hint: str) -> None:
+    assert refusal(tmp_path, data=name) == f"--data: no file or folder is called '{name}'{hint}"
+
+
+def test_labelled_data_travels_to_another_process(tmp_path: Path) -> None:
+    data = load(tmp_path, table(tmp_path))
+    travelled = pickle.loads(pickle.dumps(data))
+    assert travelled.pixels == data.pixels
+    assert travelled.table.images == data.table.images
+
+
+# Test tables
+
+
+def load_test_at(path: Path, **vocabulary: tuple[str, ...]) -> Any:
+    return load_test(str(path), vocabulary, image_size=4, cache=path.parent / ".cache", progress=False)
+
+
+def test_a_test_table_with_values_that_training_never_saw(tmp_path: Path) -> None:
+    table(tmp_path)
+    (tmp_path / "test.csv").write_text("Image,Label,Gender,Race\n3.png,9,0,7\n1.png,,1,0\n0.png,x,0,8\n")
+    result, warnings = load_test_at(tmp_path / "test.csv", Gender=("0", "1"), Race=("0",))
+    assert (result.images, result.labels) == (("3.png", "1.png", "0.png"), None)
+    assert result.columns == {"Gender": ("0", "1", "0"), "Race": ("7", "0", "8")}
+    assert warnings == (
+        f"{tmp_path}/test.csv: 2 rows carry a Race that training never saw, encoded as all zeros, "
+        "such as '7' in row 2, '8' in row 4",
+    )
+
+
+def test_everything_wrong_with_a_test_table_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("Image,Gender\na.png,x\n")
+    with pytest.raises(UserError) as error:
+        load_test_at(tmp_path / "test.csv", Gender=("0",), Race=("0",))
+    assert str(error.value) == (
+        f"{tmp_path}/test.csv has 2 bad rows; nothing was predicted. Correct or remove them.\n"
+        "  row 1, Race: there is no such column\n"
+        "  row 2, Gender: 'x' is not an integer\n"
+        "  row 2, Image: a.png does not exist"
+    )
+
+
+def test_a_test_folder(tmp_path: Path) -> None:
+    solid(tmp_path / "test" / "b.png", 1)
+    solid(tmp_path / "test" / "a.png", 2)
+    result, warnings = load_test_at(tmp_path / "test")
+    assert (result.images, warnings) == (("a.png", "b.png"), ())
+    assert decode(result, 4, tmp_path / ".cache", progress=False).open()[:, 0, 0, 0].tolist() == [2, 1]
+
+
+def test_a_test_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="^--test: no file or folder is called 'nowhere'$"):
+        load_test_at(Path("nowhere"))
+
+
+def test_decode_refuses_what_it_cannot_use(tmp_path: Path) -> None:
+    data = load(tmp_path, table(tmp_path))
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(UserError) as error:
+        decode(data.table, 4, tmp_path / ".cache", progress=False)
+    assert str(error.value) == (
+        f"{tmp_path}/data.csv has 1 bad row; nothing was decoded. Correct or remove it.\n"
+        "  row 5, Image: 3.png does not exist"
+    )
+
+
+# Options
+
+
+@pytest.mark.parametrize(("text", "expected"), [("10,20,30,40,50,61", AGE_GROUPS), ("0, 18, 120", (0, 18, 120))])
+def test_age_groups(text: str, expected: tuple[int, ...]) -> None:
+    assert parse_age_groups(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "10", "10,20", "10,20,20", "30,20,10", "-1,5,9", "a,b,c", "1.5,2,3"])
+def test_nonsense_for_age_groups(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_age_groups(text)
+    assert str(error.value) == (f"--age-groups: '{text}' is not three or more increasing ages, as in 10,20,30,40,50,61")
+
+
+def test_the_module_needs_neither_torch_nor_ray_nor_scikit_learn() -> None:
+    script = "import sys, trainable.dataset; print({'torch', 'ray', 'sklearn', 'pandas'} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"

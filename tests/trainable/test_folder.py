@@ -1,0 +1,134 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from trainable.errors import UserError
+from trainable.folder import read_folder, read_test_folder
+from trainable.table import Listing
+
+AGE_GROUPS = (10, 20, 30, 40, 50, 61)
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def read(folder: Path, *names: str, inputs: Sequence[str] = ()) -> Listing:
+    touch(folder, *names)
+    return read_folder(folder, "pets", inputs, AGE_GROUPS)
+
+
+def labels(listing: Listing) -> dict[str, str]:
+    table = listing.table
+    assert table.labels is not None
+    return {image: table.classes[label] for image, label in zip(table.images, table.labels, strict=True)}
+
+
+def test_a_subfolder_is_a_class(tmp_path: Path) -> None:
+    listing = read(tmp_path, "dog/1.JPG", "cat/2.png", "cat/old/3.webp", "cat/.hidden.jpg", ".git/x/1.jpg", "dog/a.txt")
+    assert listing.table.classes == ("cat", "dog")
+    assert labels(listing) == {"cat/2.png": "cat", "cat/old/3.webp": "cat", "dog/1.JPG": "dog"}
+    assert (listing.table.rows, listing.table.columns, listing.warnings, listing.test) == (None, {}, [], None)
+
+
+def test_classes_that_are_numbers_stand_in_numeric_order_before_names(tmp_path: Path) -> None:
+    assert read(tmp_path, "10/a.jpg", "2/a.jpg", "b/a.jpg", "empty/notes.txt").table.classes == ("2", "10", "b")
+
+
+def test_train_and_test_above_the_classes(tmp_path: Path) -> None:
+    listing = read(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "test/9.jpg", "test/cat/8.jpg", "val/cat/7.jpg")
+    assert labels(listing) == {"train/cat/1.jpg": "cat", "train/dog/1.jpg": "dog"}
+    assert listing.test is not None
+    assert (listing.test.images, listing.test.labels) == (("test/9.jpg", "test/cat/8.jpg"), None)
+    assert listing.warnings == ["pets: 1 image outside the classes left out, such as val/cat/7.jpg"]
+
+
+def test_images_beside_the_classes_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    listing = read(tmp_path, "cat/1.jpg", "dog/1.jpg", "a.jpg", "b.jpg")
+    assert listing.warnings == ["pets: 2 images outside the classes left out, such as a.jpg, b.jpg"]
+
+
+def test_utkface_names(tmp_path: Path) -> None:
+    listing = read(
+        tmp_path,
+        "10_1_4_1.jpg",
+        "19_0_0_2.jpg",
+        "26_0_2_20170104021543750.jpg.chip.jpg",
+        "60_1_01_3.jpg",
+        inputs=["Age"],
+    )
+    assert listing.table.classes == ("10-19", "20-29", "30-39", "40-49", "50-60")
+    assert list(labels(listing).values()) == ["10-19", "10-19", "20-29", "50-60"]
+    assert listing.table.columns == {
+        "Age": ("10", "19", "26", "60"),
+        "Gender": ("1", "0", "0", "1"),
+        "Race": ("4", "0", "2", "1"),
+    }
+    assert listing.problems == [] and listing.warnings == []
+
+
+def test_utkface_ages_outside_the_groups_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    listing = read(tmp_path, "9_0_0_1.jpg", "10_0_0_1.jpg", "61_0_0_1.jpg", "116_0_0_1.jpg")
+    assert list(labels(listing)) == ["10_0_0_1.jpg"]
+    assert listing.warnings == [
+        "pets: 3 images of ages outside 10-60 left out, such as 116_0_0_1.jpg, 61_0_0_1.jpg, 9_0_0_1.jpg"
+    ]
+
+
+def test_a_name_that_is_not_utkfaces_is_a_problem(tmp_path: Path) -> None:
+    listing = read(tmp_path, "10_0_0_1.jpg", "39_1_20170116174525125.jpg.chip.jpg", "x.jpg")
+    assert [problem.text for problem in listing.problems] == [
+        "39_1_20170116174525125.jpg.chip.jpg is not named age_gender_race_date.jpg",
+        "x.jpg is not named age_gender_race_date.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "hint"),
+    [(["cat/1.jpg", "dog/1.jpg"], "Gender", ""), (["10_0_0_1.jpg"], "Gendre", "; did you mean 'Gender'?")],
+)
+def test_an_input_that_the_folder_lacks(tmp_path: Path, names: list[str], name: str, hint: str) -> None:
+    with pytest.raises(UserError) as error:
+        read(tmp_path, *names, inputs=[name])
+    assert str(error.value) == f"--inputs: pets has no metadata column '{name}'{hint}"
+
+
+@pytest.mark.parametrize(("names", "where"), [(["notes.txt"], ""), (["train/a.txt", "cat/1.jpg"], " in train/")])
+def test_a_folder_without_images(tmp_path: Path, names: list[str], where: str) -> None:
+    with pytest.raises(UserError) as error:
+        read(tmp_path, *names)
+    assert str(error.value) == (
+        f"pets has no images{where}: put them into a subfolder for each class, or name them age_gender_race_date.jpg"
+    )
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/1.jpg", "pets/cat/1.jpg")
+    (tmp_path / "pets" / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pets" / "cat" / "up").symlink_to(tmp_path / "pets")
+    assert list(labels(read(tmp_path / "pets"))) == ["cat/1.jpg", "dog/1.jpg"]
+
+
+def test_a_test_folder_is_flat_or_nested_and_sorted(tmp_path: Path) -> None:
+    touch(tmp_path, "b.jpg", "a/2.jpg", "a/10.jpg")
+    table = read_test_folder(tmp_path, "test", []).table
+    assert (table.images, table.labels, table.columns) == (("a/10.jpg", "a/2.jpg", "b.jpg"), None, {})
+
+
+def test_a_test_folder_gives_inputs_by_utkface_names_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "99_1_4_1.jpg", "b.jpg")
+    listing = read_test_folder(tmp_path, "test", ["Race"])
+    assert (listing.table.images, listing.table.columns) == (("99_1_4_1.jpg",), {"Race": ("4",)})
+    assert [problem.text for problem in listing.problems] == ["b.jpg is not named age_gender_race_date.jpg"]
+    with pytest.raises(
+        UserError, match="^test is a folder and has no metadata column 'Camera'; name a CSV that has it$"
+    ):
+        read_test_folder(tmp_path, "test", ["Camera"])
+
+
+def test_an_empty_test_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="^test has no images$"):
+        read_test_folder(tmp_path, "test", [])

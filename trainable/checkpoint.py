@@ -1,0 +1,82 @@
+"""The two checkpoints of a trial: the best epoch, which stays, and the latest, from which a trial resumes.
+
+Neither is a pickle that could run code: the best is a safetensors file, the latest is loaded with weights_only.
+"""
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from trainable import files
+from trainable.config import TrialConfig
+from trainable.errors import UserError
+from trainable.preprocess import Preprocessing
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Best:
+    """A trained network with all that evaluation needs."""
+
+    config: TrialConfig
+    preprocessing: Preprocessing
+    state: dict[str, Tensor]  # the network's parameters and buffers, on the CPU
+    epoch: int  # 1 is the first
+
+
+def save_best(path: Path, best: Best) -> None:
+    """Writes `best` atomically as one safetensors file, its configuration and preprocessing in the header."""
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(best.config.to_dict(), sort_keys=True),
+        "preprocessing": best.preprocessing.to_json(),
+        "epoch": str(best.epoch),
+    }
+    files.write_bytes(path, safetensors.torch.save(best.state, metadata))
+
+
+def load_best(path: Path) -> Best:
+    """Reads what `save_best` wrote. Raises UserError, naming the file, for anything else."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return Best(
+            TrialConfig.from_dict(json.loads(metadata["config"])),
+            Preprocessing.from_json(metadata["preprocessing"]),
+            state,
+            int(metadata["epoch"]),
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a checkpoint of this program, or is damaged ({error}).") from None
+
+
+def save_latest(path: Path, state: dict[str, Any]) -> None:
+    """Writes a resume state (tensors, numbers, text, and lists and dicts of them) atomically."""
+    files.write_with(path, lambda file: torch.save(state, file))
+
+
+def load_latest(path: Path) -> dict[str, Any] | None:
+    """The resume state, or None where there is none or it is damaged: then the trial starts again."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, pickle.UnpicklingError, RuntimeError, EOFError):
+        return None
+    return state
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

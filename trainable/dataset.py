@@ -1,0 +1,265 @@
+"""From what the user names to validated tables, their pixels, their split and their fingerprints.
+
+Everything that is wrong with the data is collected and raised as one UserError, before anything is trained.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainable.csv_table import read_csv
+from trainable.digits import digits_folder
+from trainable.errors import UserError, nearest
+from trainable.folder import read_folder, read_test_folder
+from trainable.pixels import Pixels, Prepared, prepare
+from trainable.preprocess import vocabulary as vocabulary_of
+from trainable.splits import (
+    HOLDOUT,
+    MIN_GROUPS,
+    TRAIN,
+    VALID,
+    load_split,
+    parse_fractions,
+    save_split,
+    stratified_split,
+)
+from trainable.table import Listing, Problem, Table, count, refuse, such_as
+
+__all__ = [
+    "DIGITS",
+    "HOLDOUT",
+    "TRAIN",
+    "VALID",
+    "LabelledData",
+    "Pixels",
+    "Table",
+    "decode",
+    "load_labelled",
+    "load_split",
+    "load_test",
+    "parse_age_groups",
+    "parse_fractions",
+    "save_split",
+]
+
+DIGITS = "digits"  # the data that needs no file; a folder of that name is ./digits
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A table that can be trained on."""
+
+    table: Table
+    split: NDArray[np.uint8]  # (N,) of TRAIN, VALID, HOLDOUT
+    pixels: Pixels
+    mean: tuple[float, float, float]  # RGB of pixels in [0, 1], over the training part alone
+    std: tuple[float, float, float]
+    test: Table | None  # the data's own test part (digits; a folder with test/)
+    fingerprint: str  # of the images' content, labels, columns, classes
+    split_fingerprint: str  # of the (image, side) rows
+    warnings: tuple[str, ...]  # a line each
+
+
+def load_labelled(
+    data: str,
+    *,
+    inputs: Sequence[str],
+    age_groups: Sequence[int],
+    image_size: int,
+    fractions: tuple[float, float, float],
+    seed: int,
+    cache: Path,
+    progress: bool,
+    split_file: Path | None = None,
+) -> LabelledData:
+    """Reads, validates, decodes and splits what --data names; the images of its own test part are validated too.
+
+    Args:
+        data: a CSV, a folder of classes or of UTKFace names, or 'digits'.
+        inputs: metadata columns that the model may read.
+        age_groups: as `parse_age_groups` gives them.
+        image_size: S, in pixels.
+        fractions: as `parse_fractions` gives them.
+        cache: the folder of decoded images, made where it is missing.
+        progress: whether to show bars on stderr where that is a terminal.
+        split_file: a saved split to be used instead of a new one, if the file exists.
+    Raises:
+        UserError: with everything that is wrong with the data.
+    """
+    listing = _read(data, inputs, age_groups, cache)
+    table, test = listing.table, listing.test
+    labels = table.labels
+    assert labels is not None  # what `_read` gives has labels
+    problems = list(listing.problems)
+    prepared = _prepare(table, image_size, cache, progress, problems)
+    if test is not None:
+        _prepare(test, image_size, cache, progress, problems)
+    groups = _same_pixels(prepared)
+    problems += _class_problems(table.classes, labels, groups)
+    refuse(data, problems, "nothing was trained")
+
+    if split_file is not None and split_file.exists():
+        split = load_split(split_file, table)
+    else:
+        split = stratified_split(labels, groups, fractions, seed)
+    mean, std = _channel_statistics(prepared, split == TRAIN)
+    warnings = [*listing.warnings, *_label_conflicts(table, labels, groups)]
+    if test is not None:
+        warnings += _unseen_values(test, vocabulary_of(table.columns, inputs))
+    columns = sorted(table.columns.items())
+    return LabelledData(
+        table=table,
+        split=split,
+        pixels=prepared.pixels,
+        mean=mean,
+        std=std,
+        test=test,
+        fingerprint=_fingerprint(prepared.pixels.content, labels.tolist(), columns, table.classes),
+        split_fingerprint=_fingerprint(table.images, split.tolist()),
+        warnings=tuple(warnings),
+    )
+
+
+def load_test(
+    test: str, vocabulary: Mapping[str, Sequence[str]], *, image_size: int, cache: Path, progress: bool
+) -> tuple[Table, tuple[str, ...]]:
+    """Reads and validates what --test names, images included; returns the test table and the warnings, a line each.
+
+    Args:
+        test: a CSV with Image and the inputs' columns, or a folder of images (of UTKFace names, if there are inputs).
+            A Label is never read.
+        vocabulary: the inputs, with the values that training saw: `Preprocessing.vocabulary`.
+        image_size: S, in pixels; `decode` at this size is quick afterwards.
+        cache, progress: as for `load_labelled`.
+    Raises:
+        UserError: with everything that is wrong with the table.
+    """
+    path, inputs = Path(test), tuple(vocabulary)
+    if path.is_dir():
+        listing = read_test_folder(path, test, inputs)
+    elif path.exists():
+        listing = read_csv(path, test, inputs, labelled=False)
+    else:
+        raise UserError(f"--test: no file or folder is called '{test}'")
+    problems = list(listing.problems)
+    _prepare(listing.table, image_size, cache, progress, problems)
+    refuse(test, problems, "nothing was predicted")
+    return listing.table, (*listing.warnings, *_unseen_values(listing.table, vocabulary))
+
+
+def decode(table: Table, image_size: int, cache: Path, progress: bool) -> Pixels:
+    """The table's images in the cache, decoded and resized to S = `image_size` pixels unless they are there already.
+
+    Raises:
+        UserError: if an image cannot be used, or the cache cannot be written.
+    """
+    problems: list[Problem] = []
+    pixels = _prepare(table, image_size, cache, progress, problems).pixels
+    refuse(table.source, problems, "nothing was decoded")
+    return pixels
+
+
+def parse_age_groups(text: str) -> tuple[int, ...]:
+    """The first age of each class, then the first age beyond the last class, as in '10,20,30,40,50,61'.
+
+    Raises:
+        UserError: unless they are three or more increasing integers from 0 on.
+    """
+    try:
+        ages = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        ages = ()
+    if len(ages) < 3 or ages[0] < 0 or any(low >= high for low, high in zip(ages, ages[1:], strict=False)):
+        raise UserError(f"--age-groups: '{text}' is not three or more increasing ages, as in 10,20,30,40,50,61")
+    return ages
+
+
+def _read(data: str, inputs: Sequence[str], age_groups: Sequence[int], cache: Path) -> Listing:
+    path = Path(data)
+    if data == DIGITS:
+        folder = digits_folder(cache)
+        listing = read_csv(folder / "data.csv", data, inputs, labelled=True)
+        test = read_csv(folder / "testdata.csv", data, (), labelled=False).table
+        return Listing(listing.table, listing.problems, listing.warnings, test)
+    if path.is_dir():
+        return read_folder(path, data, inputs, age_groups)
+    if path.exists():
+        return read_csv(path, data, inputs, labelled=True)
+    raise UserError(f"--data: no file or folder is called '{data}'{nearest(data, [DIGITS])}")
+
+
+def _prepare(table: Table, image_size: int, cache: Path, progress: bool, problems: list[Problem]) -> Prepared:
+    """The table's images; what is wrong with them is added to `problems`."""
+    prepared = prepare(table, image_size, cache, progress=progress)
+    problems += [table.problem(index, fault) for index, fault in prepared.faults.items()]
+    return prepared
+
+
+def _same_pixels(prepared: Prepared) -> NDArray[np.int64]:
+    """(N,) the index of the first row with the same pixels; an image with a fault is like no other."""
+    first: dict[object, int] = {}
+    identities = prepared.facts["identity"]
+    keys = [index if index in prepared.faults else identity.tobytes() for index, identity in enumerate(identities)]
+    return np.array([first.setdefault(key, index) for index, key in enumerate(keys)], np.int64)
+
+
+def _class_problems(classes: Sequence[str], labels: NDArray[np.int64], groups: NDArray[np.int64]) -> list[Problem]:
+    """The classes with too few different images, labels and groups being (N,)."""
+    if len(classes) == 1:
+        return [Problem("there is one class; training needs at least 2")]
+    problems = []
+    for label, name in enumerate(classes):
+        rows = np.flatnonzero(labels == label)
+        different = int(np.count_nonzero(groups[rows] == rows))
+        if different < MIN_GROUPS:
+            found = count(different, "image" if different == len(rows) else "different image")
+            problems.append(Problem(f"class {name} has {found}; splitting needs at least {MIN_GROUPS}"))
+    return problems
+
+
+def _label_conflicts(table: Table, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> list[str]:
+    """The warning of identical pixels under different labels, if there are any."""
+    named = [f"{image} ({table.classes[label]})" for image, label in zip(table.images, labels, strict=True)]
+    rows = np.flatnonzero(labels != labels[groups]).tolist()
+    if not rows:
+        return []
+    have = "image has" if len(rows) == 1 else "images have"
+    examples = such_as([f"{named[row]} and {named[groups[row]]}" for row in rows])
+    return [f"{table.source}: {len(rows)} {have} the same pixels as another under a different label{examples}"]
+
+
+def _unseen_values(test: Table, vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
+    """A warning for each input column of the test table with values outside the vocabulary."""
+    warnings = []
+    for name, known in vocabulary.items():
+        rows = [index for index, value in enumerate(test.columns[name]) if value not in known]
+        if rows:
+            examples = such_as([f"'{test.columns[name][index]}' in {test.place(index)}" for index in rows])
+            carry = "row carries" if len(rows) == 1 else "rows carry"
+            warnings.append(
+                f"{test.source}: {len(rows)} {carry} a {name} that training never saw, encoded as all zeros{examples}"
+            )
+    return warnings
+
+
+def _channel_statistics(
+    prepared: Prepared, rows: NDArray[np.bool_]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of each channel over the chosen rows, exact sums in, [0, 1] units out."""
+    facts = prepared.facts[rows]
+    pixels = len(facts) * prepared.pixels.image_size**2
+    mean = facts["sum"].sum(axis=0) / pixels
+    variance = facts["square_sum"].sum(axis=0) / pixels - mean**2
+    # A channel that never changes has no deviation to divide by; one gray level keeps it finite.
+    std = np.sqrt(np.maximum(variance, 1.0))
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def _fingerprint(*parts: Any) -> str:
+    return blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

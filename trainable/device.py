@@ -1,0 +1,87 @@
+"""Device, number format, memory layout and allocator: decided here and nowhere else, with the reason in words."""
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from trainable.errors import UserError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how a trial computes. Weights are float32 always; `compute` is the format of products."""
+
+    device: torch.device
+    compute: torch.dtype  # float32 or bfloat16
+    memory_format: torch.memory_format  # of images and feature maps
+    reason: str  # why, for the log
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a network's forward pass belongs."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16)
+
+    def place(self, model: ModelT) -> ModelT:
+        """The model, moved to the device in its memory format."""
+        return model.to(self.device).to(memory_format=self.memory_format)
+
+
+def choose(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
+    """The device for this process: a GPU if there is one, else the CPU; bfloat16 where the hardware multiplies in it.
+
+    Args:
+        name: auto, cpu, cuda or cuda:INDEX.
+        precision: auto, or the format of products.
+        threads: CPU threads for this process; None leaves torch's own choice.
+    Raises:
+        UserError: where `name` is not to be had.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+        raise UserError(f"--device: {name!r} is not known; choose auto, cpu, cuda or cuda:INDEX.")
+    available = torch.cuda.is_available()
+    if name.startswith("cuda") and not available:
+        raise UserError(f"--device: {name} was asked for, but torch finds no CUDA device; choose cpu or auto.")
+    if name == "cpu" or not available:
+        device = torch.device("cpu")
+        # Emulated bfloat16 is far slower than float32, so it needs the instructions.
+        capabilities = torch.cpu.get_capabilities()
+        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        where = f"cpu, {torch.get_num_threads()} thread(s)"
+        _keep_freed_pages()
+    else:
+        device = torch.device("cuda" if name == "auto" else name)
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        where = torch.cuda.get_device_name(device)
+        # The same numbers on each run of the same kind of card: no autotuned and no non-deterministic kernels.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+    compute = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(
+        precision, torch.bfloat16 if fast else torch.float32
+    )
+    why = "asked for" if precision != "auto" else "the hardware has it" if fast else "no fast bfloat16 here"
+    # Channels last is the layout that oneDNN and cuDNN convolve in without reordering.
+    return Device(
+        device, compute, torch.channels_last, f"{where}; {str(compute).removeprefix('torch.')} ({why}); channels last"
+    )
+
+
+def _keep_freed_pages() -> None:
+    """Tells glibc to keep freed activations instead of handing them back to the system and faulting them in again
+    at each step (1.2x to 1.5x on a whole CPU epoch). Elsewhere than on Linux with glibc nothing happens."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold, limit = -1, -3, 2**31 - 1
+        mallopt(m_trim_threshold, limit)
+        mallopt(m_mmap_threshold, limit)

@@ -1,0 +1,147 @@
+"""A folder of images as a table: a subfolder a class, or UTKFace's file names (age_gender_race_date.jpg)."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trainable.errors import UserError, nearest
+from trainable.table import Listing, Problem, Table, count, such_as
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+UTKFACE_NAME = re.compile(r"([0-9]{1,3})_([0-9]{1,2})_([0-9]{1,2})_.+")
+UTKFACE_COLUMNS = ("Age", "Gender", "Race")
+
+
+def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Sequence[int]) -> Listing:
+    """The labelled table of a folder, and its test table if it holds test/ beside train/.
+
+    Args:
+        inputs: columns that must be there: Age, Gender and Race for UTKFace names, none for classes.
+        age_groups: the first age of each class of UTKFace names, then the first age beyond the last class.
+    Raises:
+        UserError: if there are no images, or no such column.
+    """
+    names = _image_names(folder)
+    base = "train/" if (folder / "train").is_dir() else ""
+    train = [name for name in names if name.startswith(base)]
+    if not train:
+        raise UserError(
+            f"{source} has no images{f' in {base}' if base else ''}: put them into a subfolder for each class, "
+            "or name them age_gender_race_date.jpg"
+        )
+    in_classes = [name for name in train if "/" in name.removeprefix(base)]
+    known = () if in_classes else UTKFACE_COLUMNS
+    for name in inputs:
+        if name not in known:
+            raise UserError(f"--inputs: {source} has no metadata column '{name}'{nearest(name, known)}")
+
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    if in_classes:
+        table = _class_table(folder, source, in_classes, base)
+    else:
+        table = _utkface_table(folder, source, train, age_groups, problems, warnings)
+    test = [name for name in names if base and name.startswith("test/")]
+    stray = sorted({*names} - {*(in_classes or train), *test})
+    if stray:
+        warnings.append(f"{source}: {count(len(stray), 'image')} outside the classes left out{such_as(stray)}")
+    test_table = _test_table(folder, source, test, inputs, problems) if test else None
+    return Listing(table, problems, warnings, test_table)
+
+
+def read_test_folder(folder: Path, source: str, inputs: Sequence[str]) -> Listing:
+    """The test table of all images in a folder, flat or nested, in the order of their names.
+
+    Raises:
+        UserError: if there are no images, or `inputs` names a column that no file name can give.
+    """
+    names = _image_names(folder)
+    if not names:
+        raise UserError(f"{source} has no images")
+    problems: list[Problem] = []
+    return Listing(_test_table(folder, source, names, inputs, problems), problems, [])
+
+
+def _image_names(folder: Path) -> list[str]:
+    """The paths of all images below, relative, with '/', sorted; nothing that is hidden.
+
+    Links to folders are followed, so that what they hold is refused by name where it lies outside, and not overlooked.
+    """
+    names = []
+    visited = set()  # a link to a folder above it would lead round for ever
+    for parent, subfolders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") and real not in visited]
+        if real not in visited:
+            names += [
+                Path(parent, name).relative_to(folder).as_posix()
+                for name in files
+                if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+            ]
+        visited.add(real)
+    return sorted(names)
+
+
+def _class_table(folder: Path, source: str, names: list[str], base: str) -> Table:
+    def class_of(name: str) -> str:
+        return name.removeprefix(base).split("/", 1)[0]
+
+    def order(name: str) -> tuple[bool, int, str]:  # 2 before 10, numbers before names
+        number = name.isascii() and name.isdecimal()
+        return (not number, int(name) if number else 0, name)
+
+    classes = sorted({class_of(name) for name in names}, key=order)
+    index = {name: label for label, name in enumerate(classes)}
+    labels = np.array([index[class_of(name)] for name in names], np.int64)
+    return Table(source, folder, tuple(names), labels, tuple(classes), columns={})
+
+
+def _utkface_table(
+    folder: Path,
+    source: str,
+    names: list[str],
+    age_groups: Sequence[int],
+    problems: list[Problem],
+    warnings: list[str],
+) -> Table:
+    names, columns = _utkface_columns(names, problems)
+    groups = np.searchsorted(age_groups, [int(age) for age in columns["Age"]], side="right") - 1
+    inside = (groups >= 0) & (groups < len(age_groups) - 1)
+    left_out = [name for name, kept in zip(names, inside, strict=True) if not kept]
+    if left_out:
+        ages = f"{age_groups[0]}-{age_groups[-1] - 1}"
+        warnings.append(f"{source}: {count(len(left_out), 'image')} of ages outside {ages} left out{such_as(left_out)}")
+    kept = np.flatnonzero(inside)
+    return Table(
+        source=source,
+        root=folder,
+        images=tuple(names[index] for index in kept),
+        labels=groups[kept].astype(np.int64),
+        classes=tuple(f"{low}-{high - 1}" for low, high in zip(age_groups[:-1], age_groups[1:], strict=True)),
+        columns={column: tuple(cells[index] for index in kept) for column, cells in columns.items()},
+    )
+
+
+def _test_table(folder: Path, source: str, names: list[str], inputs: Sequence[str], problems: list[Problem]) -> Table:
+    columns: dict[str, list[str]] = {}
+    if inputs:  # else any name will do
+        for name in inputs:
+            if name not in UTKFACE_COLUMNS:
+                raise UserError(f"{source} is a folder and has no metadata column '{name}'; name a CSV that has it")
+        names, columns = _utkface_columns(names, problems)
+    return Table(source, folder, tuple(names), None, (), {name: tuple(columns[name]) for name in inputs})
+
+
+def _utkface_columns(names: list[str], problems: list[Problem]) -> tuple[list[str], dict[str, list[str]]]:
+    """The names that say age, gender and race, and the columns of these; the other names become problems."""
+    matches = {name: UTKFACE_NAME.fullmatch(name.rsplit("/", 1)[-1]) for name in names}
+    parsed = {name: match.groups() for name, match in matches.items() if match}
+    problems += [Problem(f"{name} is not named age_gender_race_date.jpg") for name in names if name not in parsed]
+    columns = {
+        column: [str(int(cells[place])) for cells in parsed.values()]  # one spelling for 01 and 1
+        for place, column in enumerate(UTKFACE_COLUMNS)
+    }
+    return list(parsed), columns

@@ -1,0 +1,133 @@
+"""The parameterised ConvNet: the report's network, for any depth of 4 to 12 and any image of 28 to 256 pixels.
+
+Shapes: N images, K metadata one-hots, C classes, S x S the map of a block.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainable.config import ConfigError, TrialConfig
+
+STAGE_WIDTHS = (32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """One block: convolution, batch norm, max pooling where `pool` is above 1, ReLU, dropout."""
+
+    width: int  # output channels
+    padding: int
+    pool: int
+    dropout: float
+    map_size: int  # S after the block
+
+
+def default_widths(depth: int) -> tuple[int, ...]:
+    """Channels of each convolution: 32, 64, 128, 256, an equal share of the depth each; what is left over goes to
+    the later, cheaper stages. Depth 8 is the report's (32, 32, 64, 64, 128, 128, 256, 256)."""
+    stages = len(STAGE_WIDTHS)
+    return tuple(STAGE_WIDTHS[stages - 1 - (depth - block) * stages // depth] for block in range(1, depth + 1))
+
+
+def default_pools(depth: int, image_size: int) -> tuple[int, ...]:
+    """Pool size of each block (1: no pooling), so that the last map is 1 x 1 and the head sees one value a channel.
+
+    The first block has no padding (S = image_size - 2) and no pool. Of the others as many pool by 2 as it takes to
+    come down to 1: block 2, the last block, and the rest evenly between. At 224 pixels and depth 8 these are all of
+    them, as in the report. Where all of them do not suffice, pools grow by one, the last block's first.
+    """
+    size, blocks = image_size - 2, depth - 1
+    halvings = size.bit_length() - 1  # floor(log2 S)
+    if halvings <= blocks:
+        pooled = {2 + k * (blocks - 1) // (halvings - 1) for k in range(halvings)}
+        return tuple(2 if block in pooled else 1 for block in range(1, depth + 1))
+    pools = [2] * blocks
+    while _after(size, pools) > 1:
+        smallest = min(pools)
+        pools[max(i for i, pool in enumerate(pools) if pool == smallest)] += 1
+    return (1, *pools)
+
+
+def _after(size: int, pools: list[int]) -> int:
+    for pool in pools:
+        size //= pool
+    return size
+
+
+def plan(config: TrialConfig) -> tuple[BlockPlan, ...]:
+    """The blocks of a configuration.
+
+    Raises:
+        ConfigError: naming the block, where its own pool (`config.pool`) is larger than its map. A pool of the rule is
+            cut down to the map instead: pools of one's own may leave it less to do.
+    """
+    widths = config.widths or default_widths(config.depth)
+    dropout = config.dropout or (0.0,) * config.depth
+    pools = default_pools(config.depth, config.image_size)
+    size = config.image_size - 2
+    blocks = []
+    for index, (width, p, default) in enumerate(zip(widths, dropout, pools, strict=True)):
+        pool = config.pool.get(index + 1, min(default, size))
+        if pool > size:
+            raise ConfigError(
+                f"block {index + 1} pools {pool}x{pool}, but its map is {size}x{size} "
+                f"(image_size {config.image_size}, depth {config.depth}, pool {dict(config.pool)})"
+            )
+        size //= pool
+        blocks.append(BlockPlan(width, 0 if index == 0 else 1, pool, p, size))
+    return tuple(blocks)
+
+
+class Block(nn.Module):
+    """Convolution 3x3, batch norm, max pooling, ReLU, dropout: (N, I, S, S) to (N, O, S', S')."""
+
+    def __init__(self, channels: int, block: BlockPlan) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, block.width, 3, padding=block.padding)
+        self.norm = nn.BatchNorm2d(block.width)
+        self.pool = block.pool
+        self.dropout = block.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        if self.pool > 1:
+            x = F.max_pool2d(x, self.pool)
+        return F.dropout(F.relu(x), self.dropout, self.training)
+
+
+class ConvNet(nn.Module):
+    """The report's network, parameterised.
+
+    Args:
+        config: its network part is read.
+        metadata_width: K, the one-hots joined at the head.
+        classes: C.
+    Raises:
+        ConfigError: where the blocks do not fit the image.
+    """
+
+    def __init__(self, config: TrialConfig, metadata_width: int, classes: int) -> None:
+        super().__init__()
+        blocks = plan(config)
+        channels = (3, *(block.width for block in blocks))
+        self.blocks = nn.Sequential(*(Block(c, block) for c, block in zip(channels, blocks, strict=False)))
+        last = blocks[-1]
+        self.hidden = nn.Linear(last.width * last.map_size**2 + metadata_width, config.head_width)
+        self.hidden_norm = nn.BatchNorm1d(config.head_width)
+        self.head_dropout = config.head_dropout
+        self.output = nn.Linear(config.head_width, classes)
+
+    def forward(self, images: Tensor, metadata: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised images and (N, K) one-hots to (N, C) logits."""
+        x = self.blocks(images).flatten(1)
+        x = F.relu(self.hidden_norm(self.hidden(torch.cat([x, metadata], dim=1))))
+        logits: Tensor = self.output(F.dropout(x, self.head_dropout, self.training))
+        return logits
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,101 @@
+"""Train, validation and holdout: stratified, seeded, saved; images with the same pixels stay on one side."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainable.errors import UserError
+from trainable.files import write_text
+from trainable.table import Table, count, such_as
+
+TRAIN, VALID, HOLDOUT = 0, 1, 2
+SIDES = ("train", "valid", "holdout")  # in the order of their numbers
+MIN_GROUPS = 3  # of a class: one a side
+FIELDS = ["Image", "Label", "Split"]
+
+
+def parse_fractions(text: str) -> tuple[float, float, float]:
+    """The fractions of train, valid and holdout from percentages, as in '70/15/15'.
+
+    Raises:
+        UserError: unless they are three positive numbers that sum to 100.
+    """
+    try:
+        train, valid, holdout = (float(part) for part in text.split("/"))
+    except ValueError:
+        train = valid = holdout = 0.0
+    if not min(train, valid, holdout) > 0 or abs(train + valid + holdout - 100) > 1e-6:
+        raise UserError(f"--split: '{text}' is not three percentages above 0 that sum to 100, as in 70/15/15")
+    return train / 100, valid / 100, holdout / 100
+
+
+def stratified_split(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], fractions: tuple[float, float, float], seed: int
+) -> NDArray[np.uint8]:
+    """(N,) of TRAIN, VALID or HOLDOUT: each class split in the given fractions, with a group or more on each side.
+
+    Written by hand because scikit-learn's fails where a part would be smaller than the number of classes.
+
+    Args:
+        labels: (N,) in [0, C).
+        groups: (N,) the index of the first row with the same pixels; its label counts for the group.
+        fractions: of train, valid and holdout, each above 0, summing to 1.
+    Raises:
+        ValueError: if a class has fewer than MIN_GROUPS groups.
+    """
+    first = np.flatnonzero(groups == np.arange(len(groups)))
+    random = np.random.default_rng([seed])
+    cuts = np.cumsum(fractions[:2])
+    split = np.full(len(labels), TRAIN, np.uint8)
+    earlier = 0  # groups of the classes before
+    for label in range(labels.max() + 1):
+        members = random.permutation(first[labels[first] == label])
+        size = len(members)
+        if size < MIN_GROUPS:
+            raise ValueError(f"class {label} has {size} groups; splitting needs at least {MIN_GROUPS}")
+        # Rounded over all classes so far, lest many small classes all round to the same side.
+        ends = np.floor(cuts * (earlier + size) + 0.5) - np.floor(cuts * earlier + 0.5)
+        train = min(max(int(ends[0]), 1), size - 2)
+        seen = min(max(int(ends[1]), train + 1), size - 1)
+        split[members[train:seen]] = VALID
+        split[members[seen:]] = HOLDOUT
+        earlier += size
+    return split[groups]
+
+
+def save_split(path: Path, table: Table, split: NDArray[np.uint8]) -> None:
+    """Writes the CSV Image,Label,Split atomically: the class's name, and train, valid or holdout."""
+    if table.labels is None:
+        raise ValueError("a test table has no split")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for image, label, side in zip(table.images, table.labels, split, strict=True):
+        writer.writerow((image, table.classes[label], SIDES[side]))
+    write_text(path, text.getvalue())
+
+
+def load_split(path: Path, table: Table) -> NDArray[np.uint8]:
+    """(N,) of TRAIN, VALID or HOLDOUT: the inverse of `save_split`, in the table's order.
+
+    Raises:
+        UserError: if the file is not a split, or not of this table's images.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            saved = {row["Image"]: SIDES.index(row["Split"]) for row in csv.DictReader(file)}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except (KeyError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a saved split (Image,Label,Split with {', '.join(SIDES)})") from error
+    images = set(table.images)
+    missing = [image for image in table.images if image not in saved]
+    foreign = [image for image in saved if image not in images]
+    if missing:
+        raise UserError(f"{path} is not of {table.source}: it lacks {count(len(missing), 'image')}{such_as(missing)}")
+    if foreign:
+        raise UserError(f"{path} is not of {table.source}: {count(len(foreign), 'image')} too many{such_as(foreign)}")
+    return np.array([saved[image] for image in table.images], np.uint8)

@@ -1,0 +1,188 @@
+"""The one door to Ray: a `tune.Trainable` around the training loop, one step an epoch.
+
+A trial's own folder is its record: metrics, the best epoch with its logits, and the latest epoch to resume from. So a
+trial goes on wherever its actor or the whole search died, and Ray's own checkpoints are not needed.
+"""
+
+import csv
+import errno
+import io
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import tune
+
+from trainable import files
+from trainable.checkpoint import Best, load_latest, save_best, save_latest
+from trainable.config import TrialConfig
+from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
+from trainable.device import Precision, choose
+from trainable.errors import UserError
+from trainable.fit import Epoch, Examples, Row, fit
+from trainable.preprocess import Preprocessing, vocabulary
+
+METRICS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
+
+# Faults of the machine, not of the trial: the search stops, and the trial goes on when it is resumed.
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+
+# A process trains the trials that it is given one after the other: pixels and labels are opened once.
+_examples: dict[tuple[Any, ...], Examples] = {}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the trials of a search have in common."""
+
+    run: Path  # the run's folder, absolute
+    data: LabelledData
+    device: str  # as in `device.choose`
+    precision: Precision
+    threads: int | None  # CPU threads a trial
+
+
+def trial_folder(run: Path, trial: str) -> Path:
+    """Where a trial's files are."""
+    return run / "trials" / trial
+
+
+def examples_of(data: LabelledData, config: TrialConfig) -> Examples:
+    """The data as a trial of this configuration sees it."""
+    assert data.table.labels is not None
+    table = data.table
+    preprocessing = Preprocessing(
+        image_size=data.pixels.image_size,
+        mean=data.mean,
+        std=data.std,
+        classes=table.classes,
+        vocabulary=vocabulary(table.columns, config.inputs),
+    )
+    train, valid, holdout = (np.flatnonzero(data.split == part) for part in (TRAIN, VALID, HOLDOUT))
+    return Examples(
+        pixels=data.pixels.open(),
+        metadata=preprocessing.metadata(table.columns, len(table.images)),
+        labels=data.table.labels,
+        train=train,
+        valid=valid,
+        holdout=holdout,
+        preprocessing=preprocessing,
+    )
+
+
+class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
+    """One training run in a Ray actor, which is reused for the next. Its Tune configuration:
+
+    trial: the trial's name, as in the run's folder.
+    config: the TrialConfig as a dict.
+
+    A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
+    trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason.
+    """
+
+    def setup(self, config: dict[str, Any], shared: Shared) -> None:
+        self.shared = shared
+        self.device = choose(shared.device, shared.precision, shared.threads)
+        print(f"{self!r} on {self.device.reason}", flush=True)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial. What can go wrong with it goes wrong in `step`, which can say so."""
+        self.trial: str = new_config["trial"]
+        self.trial_config: dict[str, Any] = new_config["config"]
+        self.rows: Iterator[tuple[Row, int]] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            if self.rows is None:
+                self.rows = self._train()
+            row, epochs = next(self.rows)
+            epoch = int(row["epoch"])
+            return {**row, "trial": self.trial, "training_iteration": epoch, "done": epoch >= epochs}
+        except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
+            reason = f"{type(error).__name__}: {error}"
+            print(f"trial {self.trial} {reason}", flush=True)
+            if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in STORAGE_FAULTS):
+                self.rows = None
+                return {"trial": self.trial, "halt": reason, "done": False}
+            folder = trial_folder(self.shared.run, self.trial)
+            files.write_text(folder / "error.txt", traceback.format_exc())
+            return {"trial": self.trial, "failed": reason, "done": True}
+
+    def _train(self) -> Iterator[tuple[Row, int]]:
+        """The rows of this trial, each after its files are written, and how many there will be."""
+        config = TrialConfig.from_dict(self.trial_config)
+        data = self.shared.data
+        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, config.inputs)
+        if key not in _examples:
+            _examples.clear()
+            _examples[key] = examples_of(data, config)
+        examples = _examples[key]
+        folder = trial_folder(self.shared.run, self.trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        latest = load_latest(folder / "latest.pt")
+        if latest is not None and latest["config"] != config.to_dict():
+            latest = None
+        if latest is not None:
+            # The driver may have died before it heard of the last epoch; it ignores what it knows already.
+            yield latest["rows"][-1], config.epochs
+        rows: list[Row] = list(latest["rows"]) if latest else []
+        for epoch in fit(config, examples, self.device, latest):
+            rows.append(epoch.row)
+            keep(folder, rows, epoch, data, examples)
+            print(line(self.trial, epoch.row, config.epochs), flush=True)
+            yield epoch.row, config.epochs
+
+    def __repr__(self) -> str:
+        return f"convsearch {self.shared.run.name}"
+
+
+def keep(folder: Path, rows: list[Row], epoch: Epoch, data: LabelledData, examples: Examples) -> None:
+    """Writes an epoch's files. The state to resume from comes last: it vouches for all others."""
+    if epoch.best is not None and epoch.holdout_logits is not None:
+        _save_best(folder, epoch.best, epoch, data, examples)
+    files.write_text(folder / "metrics.csv", metrics_csv(rows))
+    save_latest(folder / "latest.pt", epoch.latest())
+
+
+def _save_best(folder: Path, best: Best, epoch: Epoch, data: LabelledData, examples: Examples) -> None:
+    assert epoch.holdout_logits is not None
+    images: NDArray[np.str_] = np.array(data.table.images)
+    save_best(folder / "best.safetensors", best)
+    holdout = epoch.holdout_logits.numpy()
+    files.write_with(
+        folder / "logits.npz",
+        lambda file: np.savez_compressed(
+            file,
+            valid=epoch.valid_logits.numpy(),
+            holdout=holdout,
+            valid_ids=images[examples.valid],
+            holdout_ids=images[examples.holdout],
+        ),
+    )
+
+
+def metrics_csv(rows: list[Row]) -> str:
+    """metrics.csv: a row an epoch; valid_objective_loss where the trial does not train on plain cross-entropy."""
+    names = [*METRICS, *(name for name in rows[0] if name not in METRICS)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def line(trial: str, row: Row, epochs: int) -> str:
+    """An epoch in one line of the trial's log."""
+    return (
+        f"{time.strftime('%H:%M:%S')} trial {trial} epoch {row['epoch']:2.0f}/{epochs}"
+        f"  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.1%}"
+        f"  valid loss {row['valid_loss']:.4f} accuracy {row['valid_accuracy']:.1%}"
+        f"  lr {row['lr']:.2e}  {row['seconds']:.1f} s"
+    )
