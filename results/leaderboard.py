@@ -11,6 +11,7 @@ import torch
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
+from results.settings import settings_text
 from trainable import files
 from trainable.config import Objective, TrialConfig
 from trainable.fit import Row, merit
@@ -99,10 +100,6 @@ def render(table: pd.DataFrame, objective: Objective, valid_images: int) -> Tabl
         error = math.sqrt(accuracy * (1 - accuracy) / valid_images) if accuracy == accuracy else math.nan
         shown = f"{100 * accuracy:.1f} ±{100 * error:.1f}" if accuracy == accuracy else "-"
         value = f"{row[loss]:.4f}" if row[loss] == row[loss] else "-"
-        settings = " ".join(f"{name}={_short(row[name])}" for name in searched if row[name] == row[name])
+        settings = settings_text({name: row[name] for name in searched if row[name] == row[name]})
         view.add_row(str(row["rank"]), row["trial"], row["state"].lower(), f"{row['epochs']}", shown, value, settings)
     return view
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

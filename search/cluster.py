@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -50,6 +51,10 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
             context = ray.init(address=address, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--address: no Ray cluster can be joined at {address} ({error}).") from error
+    # Ray's token lets its bearer run code: nobody else on this machine shall read it.
+    token = Path("~/.ray/auth_token").expanduser()
+    if address is None and token.exists():
+        token.chmod(0o600)
     total = ray.cluster_resources()
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)

@@ -8,10 +8,12 @@ from optuna.trial import TrialState
 from ray.tune import Callback
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.study import StudyRecord
+from results.settings import settings_text
+from search.study import StudyRecord, trial_name
 from trainable.config import maximised
 from trainable.fit import objective_value
 
@@ -32,17 +34,18 @@ class _Running:
 class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
     """Follows the trials through Ray's callbacks; the counts come from the study."""
 
-    def __init__(self, record: StudyRecord, console: Console, deadline: float | None) -> None:
+    def __init__(self, record: StudyRecord, console: Console, began: float, deadline: float | None) -> None:
         self._record = record
         self._console = console
-        self._deadline = deadline  # time.monotonic()
+        self._began = began  # time.monotonic(), of the command
+        self._deadline = deadline
         self._started = time.monotonic()
         self._ended_before = self._ended()
         self._running: dict[str, _Running] = {}
         self._best: tuple[float, str, int] | None = None
         for trial in record.frozen():
             for epoch, value in trial.intermediate_values.items():
-                self._improve(value, f"{trial.number:04d}", epoch)
+                self._improve(value, trial_name(trial.number), epoch)
         self._live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -85,7 +88,7 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
         reason = trial.user_attrs.get("end", {}).get("reason")
         self._console.print(
             f"[{self._clock()}] trial {name} {what} after {state.epoch} epochs{value}"
-            f"{f' ({reason})' if reason else ''}; {self._best_text()}; {self._count_text()}",
+            f"{f' ({reason})' if reason else ''}; {self._best_text()}; {self._count_text()} of {self._record.trials}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -95,24 +98,26 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
 
     def __rich__(self) -> Group:
         settings = self._record.settings
-        head = Text(f"{self._clock()} elapsed", style="bold")
-        head.append(f", {self._remaining_text()}  {self._count_text()}", style="")
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("trial", "epoch", settings.objective, "searched"):
-            table.add_column(column, no_wrap=column != "searched", overflow="ellipsis", max_width=None)
-        for name, running in sorted(self._running.items()):
-            value = "-" if running.value is None else f"{running.value:.4f}"
-            table.add_row(name, f"{running.epoch}/{settings.epochs}", value, self._params(name))
+        ended = self._ended()
+        head = Table.grid(padding=(0, 2, 0, 0))
+        head.add_row(
+            ProgressBar(total=self._record.trials, completed=ended, width=30),
+            f"{ended} of {self._record.trials} trials",
+            f"{self._clock()} elapsed, {self._remaining_text()}",
+        )
         best = Text(self._best_text(), style="green")
         if self._best is not None:
-            best.append(f"  {self._params(self._best[1])}", style="dim")
-        return Group(head, best, table)
+            best.append(f"  {self._settings(self._best[1])}", style="dim")
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("trial", "epoch", settings.objective, "searched"):
+            table.add_column(column, no_wrap=column != "searched")
+        for name, running in sorted(self._running.items()):
+            value = "-" if running.value is None else f"{running.value:.4f}"
+            table.add_row(name, f"{running.epoch}/{settings.epochs}", value, self._settings(name))
+        return Group(head, Text(self._count_text()), best, table)
 
-    def _params(self, name: str) -> str:
-        params = self._record.frozen()[int(name)].params
-        return " ".join(
-            f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
-        )
+    def _settings(self, name: str) -> str:
+        return settings_text(self._record.frozen()[int(name)].params)
 
     def _improve(self, value: float, name: str, epoch: int) -> None:
         sign = 1 if maximised(self._record.settings.objective) else -1
@@ -128,10 +133,10 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
     def _count_text(self) -> str:
         states = [trial.state for trial in self._record.frozen()]
         parts = [f"{states.count(state)} {word}" for state, word in ENDED.items() if states.count(state)]
-        return ", ".join([f"{len(self._running)} running", *parts, f"of {self._record.trials} trials"])
+        return ", ".join([f"{len(self._running)} running", *parts])
 
     def _clock(self) -> str:
-        return _duration(time.monotonic() - self._started)
+        return _duration(time.monotonic() - self._began)
 
     def _remaining_text(self) -> str:
         elapsed = time.monotonic() - self._started

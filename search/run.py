@@ -76,7 +76,6 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     """
     from search import record
 
-    deadline = None if options.time_budget is None else began + options.time_budget
     with record.lock(options.run):
         earlier = record.stored(options.run)
         if earlier is not None:
@@ -85,7 +84,7 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         if earlier is not None:
             record.check_same(earlier, options, space, data)
         record.write(options, space, data, earlier)
-        code = _train(options, space, data, console, deadline)
+        code = _train(options, space, data, console, began)
     if options.ensemble and code in (0, FAILED_TRIALS):
         build_ensemble(options, console)
     elif code in (0, FAILED_TRIALS):
@@ -121,7 +120,7 @@ def prepare(options: Options, console: "Console") -> "LabelledData":
     return data
 
 
-def _train(options: Options, space: "Space", data: "LabelledData", console: "Console", deadline: float | None) -> int:
+def _train(options: Options, space: "Space", data: "LabelledData", console: "Console", began: float) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
     from optuna.trial import TrialState
 
@@ -131,7 +130,7 @@ def _train(options: Options, space: "Space", data: "LabelledData", console: "Con
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
     left = options.trials - sum(trial.state.is_finished() for trial in study.frozen())
     if left > 0:
-        code = _run_trials(options, data, study, console, deadline)
+        code = _run_trials(options, data, study, console, began)
     else:
         console.print(f"All {options.trials} trials of the run '{options.name}' are done already.")
         code = 0
@@ -148,7 +147,7 @@ def _train(options: Options, space: "Space", data: "LabelledData", console: "Con
     return FAILED_TRIALS if failed and code == 0 else code
 
 
-def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Console", deadline: float | None) -> int:
+def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Console", began: float) -> int:
     import ray
 
     from search import cluster as clusters
@@ -159,8 +158,9 @@ def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Co
     from search.tuning import Stop, tune_trials
     from trainable.tune import Shared
 
-    if deadline is not None:
-        deadline -= CLOSING_SECONDS + (ENSEMBLE_SECONDS if options.ensemble else 0.0)
+    deadline = None
+    if options.time_budget is not None:
+        deadline = began + options.time_budget - CLOSING_SECONDS - (ENSEMBLE_SECONDS if options.ensemble else 0.0)
     history = [(trial_name(trial.number), trial.intermediate_values) for trial in study.frozen()]
     scheduler = Scheduler(options.scheduler, options.epochs, study.settings.objective, history)
     searcher = StudySearcher(study, scheduler, options.run)
@@ -185,7 +185,7 @@ def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Co
             precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
             threads=max(1, round(options.cpus_per_trial)),
         )
-        with stop.on_signals(), Progress(study, console, deadline) as progress:
+        with stop.on_signals(), Progress(study, console, began, deadline) as progress:
             tune_trials(cluster, shared, searcher, scheduler, stop, progress, options.max_concurrent)
     finally:
         ray.shutdown()

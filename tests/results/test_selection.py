@@ -53,9 +53,9 @@ def test_a_member_that_is_only_less_confident_does_not_beat_the_mean() -> None:
     assert chosen(logits, labels).method != "best"
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_of_members_that_are_much_alike_the_luckiest_is_not_taken(seed: int) -> None:
-    # They share most of their errors, so on 200 images some member leads the mean by luck: here it always does.
+@pytest.mark.parametrize("seed", [0, 4, 8])
+def test_the_pick_of_the_best_member_is_scored_where_it_was_not_made(seed: int) -> None:
+    # The members share most of their errors, so that of ten one leads the mean on these 200 images, by luck.
     rng = np.random.default_rng(seed)
     labels = rng.integers(5, size=200)
     shared = 1.2 * np.eye(5)[labels] + rng.normal(size=(200, 5))

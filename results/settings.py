@@ -1,0 +1,23 @@
+"""A trial's searched settings in one short line, for tables and views."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """'lr=0.001 dropout_1-8=0,0,0,0,0,0.5,0.5,0': numbered settings, as of each convolution, become one list."""
+    lists: dict[str, list[tuple[int, str]]] = {}  # by the name without its number
+    for name, value in settings.items():
+        numbered = re.fullmatch(r"(.+)_(\d+)", name)
+        stem, number = (numbered[1], int(numbered[2])) if numbered else (name, 0)
+        lists.setdefault(stem, []).append((number, f"{value:.2g}" if isinstance(value, float) else str(value)))
+    parts = []
+    for stem, values in lists.items():
+        numbers = [number for number, _ in values]
+        name = stem if numbers == [0] else f"{stem}_{numbers[0]}"
+        if len(numbers) > 1:
+            consecutive = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            name += f"-{numbers[-1]}" if consecutive else "," + ",".join(map(str, numbers[1:]))
+        parts.append(f"{name}={','.join(value for _, value in values)}")
+    return " ".join(parts)
