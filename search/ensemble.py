@@ -158,7 +158,8 @@ def _cells(score: "Score", *, gain: bool) -> tuple[str, str, str, str]:
 
 
 def _interval(estimate: "Estimate", sign: str = "") -> str:
-    value, low, high = (f"{100 * x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
+    # Adding 0.0 turns the -0.0 that rounding can leave into 0.0.
+    value, low, high = (f"{round(100 * x, 1) + 0.0:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 
 

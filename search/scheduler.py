@@ -102,7 +102,7 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
         self.stopped: set[str] = set()
         for trial, values in history:
             for epoch in sorted(values):
-                self._judge(trial, epoch, values[epoch])
+                self._note(trial, epoch, values[epoch])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         name = trial.config["trial"]
@@ -116,6 +116,15 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         # The last epoch of a trial that ends by itself comes here alone.
         self.on_trial_result(tune_controller, trial, result)
+
+    def _note(self, trial: str, epoch: int, value: float) -> None:
+        """Takes in an epoch that was judged in its time, between other trials' epochs than are known now."""
+        entrant = _Entrant(trial)
+        self._inner.on_trial_add(None, entrant)
+        # The one call that takes a value and decides nothing. ASHA forgets the trial with it, but not its value.
+        self._inner.on_trial_complete(None, entrant, {EPOCH: epoch, VALUE: value})
+        self._inner.on_trial_add(None, entrant)
+        self._seen[trial] = epoch
 
     def _judge(self, trial: str, epoch: int, value: float) -> str:
         entrant = _Entrant(trial)

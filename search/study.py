@@ -7,6 +7,7 @@ end it ("end"), so that no kill leaves half an ending.
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SAMPLERS
@@ -58,13 +60,31 @@ class _OneWriter(BaseJournalFileLock):
 
 
 def open_storage(path: Path) -> JournalStorage:
-    """The journal at `path`, without the torn line that a writer killed in mid-write may have left."""
+    """The journal at `path`, without what a killed writer left half done: a torn line, a trial half asked for."""
     if path.exists():
         content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
+        whole = _whole(content)
         if whole < len(content):
             os.truncate(path, whole)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter()))
+
+
+def _whole(journal: bytes) -> int:
+    """How many bytes of a journal to keep.
+
+    `ask` writes a trial from its creation to its configuration (or its failure to make one) without a break, so that
+    a half-asked trial is the journal's end. It goes whole: drawing the rest of its parameters would not give the
+    values that it would have had, as the sampler begins anew, and some samplers count what they were asked.
+    """
+    position, asked_at = 0, None
+    for line in journal[: journal.rfind(b"\n") + 1].splitlines(keepends=True):
+        log = json.loads(line)
+        if log["op_code"] == JournalOperation.CREATE_TRIAL:
+            asked_at = position
+        elif log["op_code"] == JournalOperation.SET_TRIAL_USER_ATTR and {"config", "end"} & set(log["user_attr"]):
+            asked_at = None
+        position += len(line)
+    return position if asked_at is None else asked_at
 
 
 class StudyRecord:
@@ -126,13 +146,10 @@ class StudyRecord:
     def _next_trial(self) -> optuna.Trial | None:
         if self._resumable:
             return self._resumable.pop(0)
-        frozen = self.frozen()
-        waiting = any(trial.state == TrialState.WAITING for trial in frozen)
-        number = len(frozen) - waiting
+        number = len(self.frozen())
         if number >= self.trials:
             return None
-        # A WAITING trial is one that a killed driver had enqueued but not asked for.
-        if number < len(self._points) and not waiting:
+        if number < len(self._points):
             self.study.enqueue_trial(self._points[number])
         # Each trial's draws come from its own number: a search that is resumed draws what it would have drawn.
         self.study.sampler = self.sampler.build(self.settings.seed, number)
@@ -142,7 +159,6 @@ class StudyRecord:
         stored = trial.user_attrs.get("config")
         if stored is not None:
             return TrialConfig.from_dict(stored)
-        # Sampling a half-asked trial again goes on where it stopped: what is stored of it is kept by Optuna.
         seed = int(np.random.SeedSequence([self.settings.seed, trial.number]).generate_state(1)[0])
         settings = {**dataclasses.asdict(self.settings), "seed": seed}
         config = dataclasses.replace(sample(self.space, trial), **settings)

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray import tune
@@ -18,6 +18,10 @@ from search.searcher import StudySearcher
 from trainable.tune import ConvNetTrial, Shared
 
 WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch
+
+
+class _Stopped(BaseException):
+    """Ends fit(); not an Exception, which Ray would take for a fault and clean up after."""
 
 
 class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
@@ -38,7 +42,11 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
         return False
 
     def stop_all(self) -> bool:
-        return self.signal is not None or self.fault is not None or self.out_of_time
+        if self.signal is not None or self.fault is not None or self.out_of_time:
+            # Ray would wait ten seconds for the epochs under way. What is worth keeping is on disk: leave at once, and
+            # let the workers end with Ray.
+            raise _Stopped
+        return False
 
     @property
     def out_of_time(self) -> bool:
@@ -83,7 +91,7 @@ def tune_trials(
     )
     # The name under which the dashboard lists the actors; Ray's wrapper has none that speaks.
     trainable.__name__ = trainable.__qualname__ = ConvNetTrial.__name__
-    Tuner(
+    tuner = Tuner(
         trainable,
         tune_config=TuneConfig(
             search_alg=searcher,
@@ -105,4 +113,6 @@ def tune_trials(
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),
             verbose=0,
         ),
-    ).fit()
+    )
+    with suppress(_Stopped):
+        tuner.fit()

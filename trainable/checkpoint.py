@@ -4,8 +4,8 @@ Neither is a pickle that could run code: the best is a safetensors file, the lat
 """
 
 import hashlib
+import io
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,35 @@ def load_best(path: Path) -> Best:
         )
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}).") from None
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a checkpoint of this program, or is damaged ({error}).") from None
 
 
 def save_latest(path: Path, state: dict[str, Any]) -> None:
     """Writes a resume state (tensors, numbers, text, and lists and dicts of them) atomically."""
-    files.write_with(path, lambda file: torch.save(state, file))
+    # By way of memory: writing to a full disk, torch.save raises a RuntimeError that no longer says what is wrong.
+    content = io.BytesIO()
+    torch.save(state, content)
+    files.write_bytes(path, content.getvalue())
 
 
 def load_latest(path: Path) -> dict[str, Any] | None:
-    """The resume state, or None where there is none or it is damaged: then the trial starts again."""
+    """The resume state, or None where there is none or it is damaged: then the trial starts again.
+
+    Raises:
+        OSError: where there is a file that cannot be read.
+    """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, pickle.UnpicklingError, RuntimeError, EOFError):
+        content = path.read_bytes()
+    except FileNotFoundError:
         return None
-    return state
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # of damaged bytes torch makes anything: KeyError, IndexError, UnicodeDecodeError
+        return None
+    return state if isinstance(state, dict) else None
 
 
 def file_hash(path: Path) -> str:

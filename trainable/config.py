@@ -91,10 +91,11 @@ class TrialConfig:
                 raise ConfigError(f"{name} has {len(values)} values; depth {self.depth} needs {self.depth}")
         if any(not isinstance(width, int) or width < 1 for width in self.widths or ()):
             raise ConfigError(f"widths is {self.widths}; each must be an integer of at least 1")
-        if any(not 0 <= p < 1 for p in self.dropout or ()):
+        if any(not isinstance(p, int | float) or not 0 <= p < 1 for p in self.dropout or ()):
             raise ConfigError(f"dropout is {self.dropout}; each must be at least 0 and below 1")
         for block, size in self.pool.items():
-            if not 1 <= block <= self.depth or not 1 <= size <= 8:
+            integers = isinstance(block, int) and isinstance(size, int)
+            if not integers or not 1 <= block <= self.depth or not 1 <= size <= 8:
                 raise ConfigError(f"pool has {block}: {size}; blocks are 1..{self.depth} and sizes 1..8")
 
     def _check_int(self, name: str, low: int, high: int | None = None) -> None:

@@ -1,6 +1,7 @@
 """Device, number format, memory layout and allocator: decided here and nowhere else, with the reason in words."""
 
 import ctypes
+import re
 import sys
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -44,11 +45,14 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise UserError(f"--device: {name!r} is not known; choose auto, cpu, cuda or cuda:INDEX.")
     available = torch.cuda.is_available()
     if name.startswith("cuda") and not available:
         raise UserError(f"--device: {name} was asked for, but torch finds no CUDA device; choose cpu or auto.")
+    _, _, index = name.partition(":")
+    if index and int(index) >= (found := torch.cuda.device_count()):
+        raise UserError(f"--device: {name} was asked for, but torch finds {found} CUDA device(s), numbered from 0.")
     if name == "cpu" or not available:
         device = torch.device("cpu")
         # Emulated bfloat16 is far slower than float32, so it needs the instructions.

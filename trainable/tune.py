@@ -109,14 +109,21 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             reason = f"{type(error).__name__}: {error}"
             print(f"trial {self.trial} {reason}", flush=True)
             if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in STORAGE_FAULTS):
-                self.rows = None
-                return {"trial": self.trial, "halt": reason, "done": False}
-            folder = trial_folder(self.shared.run, self.trial)
-            files.write_text(folder / "error.txt", traceback.format_exc())
+                return self._halt(reason)
+            try:
+                files.write_text(trial_folder(self.shared.run, self.trial) / "error.txt", traceback.format_exc())
+            except OSError as fault:  # nothing can be kept here
+                return self._halt(f"{type(fault).__name__}: {fault}")
             return {"trial": self.trial, "failed": reason, "done": True}
+
+    def _halt(self, reason: str) -> dict[str, Any]:
+        self.rows = None  # the next step, if there is one, tries again
+        return {"trial": self.trial, "halt": reason, "done": False}
 
     def _train(self) -> Iterator[tuple[Row, int]]:
         """The rows of this trial, each after its files are written, and how many there will be."""
+        folder = trial_folder(self.shared.run, self.trial)
+        folder.mkdir(parents=True, exist_ok=True)
         config = TrialConfig.from_dict(self.trial_config)
         data = self.shared.data
         key = (data.fingerprint, data.split_fingerprint, data.pixels.path, config.inputs)
@@ -124,8 +131,6 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             _examples.clear()
             _examples[key] = examples_of(data, config)
         examples = _examples[key]
-        folder = trial_folder(self.shared.run, self.trial)
-        folder.mkdir(parents=True, exist_ok=True)
         latest = load_latest(folder / "latest.pt")
         if latest is not None and latest["config"] != config.to_dict():
             latest = None
