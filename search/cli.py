@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from trainable.errors import UserError
+from trainable.errors import UserError, storage_fault
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -12,21 +12,28 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 def exit_code(command: Callable[[], int], debug: bool = False) -> int:
     """Runs a command and returns the process's exit code; `debug` shows the traceback of a user's mistake too.
 
-    2 for a UserError, 130 for Ctrl-C, 1 where the reader of stdout has gone (`| head`); else the command's own.
+    2 for a UserError, 130 for Ctrl-C, 1 for a fault of the disk or where the reader of stdout has gone (`| head`); else
+    the command's own.
     """
     try:
         code = command()
         sys.stdout.flush()  # here, where a closed pipe can still be caught
         return code
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit: give it a place that takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except UserError as error:
         if debug:
             raise
         print(f"Error: {error}", file=sys.stderr)
         return USAGE
+    except OSError as error:
+        fault = storage_fault(error)
+        if fault is None or debug:
+            raise
+        print(f"Error: {fault}. Mend it and give the same command again.", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit: give it a place that takes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED

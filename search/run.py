@@ -18,9 +18,10 @@ if TYPE_CHECKING:  # --help must not wait for torch and Ray
 
 FAILED_TRIALS, TERMINATED = 3, 143
 
-# What a time budget keeps back: for trials to stop and the leaderboard, and for the ensemble where it is asked for.
+# What a time budget keeps back: for Ray to end and the leaderboard; and for the ensemble, where it is asked for, a base
+# and a pass over the test images for each member, which is taken to cost as much as training on as many.
 CLOSING_SECONDS = 8.0
-ENSEMBLE_SECONDS = 15.0
+ENSEMBLE_SECONDS = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,11 +84,12 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         data = prepare(options, console)
         if earlier is not None:
             record.check_same(earlier, options, space, data)
+        test_images = _check_test(options, data, console)
         record.write(options, space, data, earlier)
-        code = _train(options, space, data, console, began)
+        code = _train(options, space, data, test_images, console, began)
     if options.ensemble and code in (0, FAILED_TRIALS):
-        build_ensemble(options, console)
-    elif code in (0, FAILED_TRIALS):
+        return build_ensemble(options, console) or code
+    if code in (0, FAILED_TRIALS):
         out = "" if options.out == Path("runs") else f" --out {options.out}"
         console.print(f"Next: python -m search.ensemble {options.name}{out}", soft_wrap=True)
     return code
@@ -120,7 +122,23 @@ def prepare(options: Options, console: "Console") -> "LabelledData":
     return data
 
 
-def _train(options: Options, space: "Space", data: "LabelledData", console: "Console", began: float) -> int:
+def _check_test(options: Options, data: "LabelledData", console: "Console") -> int:
+    """Validates and decodes what --test names, before anything is trained. Returns how many images it has."""
+    from trainable.dataset import load_test
+    from trainable.preprocess import vocabulary
+
+    if options.test is None:
+        return len(data.test.images) if data.test and options.ensemble else 0
+    known = vocabulary(data.table.columns, options.inputs)
+    table, warnings = load_test(options.test, known, image_size=options.image_size, cache=options.cache, progress=True)
+    for warning in warnings:
+        console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
+    return len(table.images)
+
+
+def _train(
+    options: Options, space: "Space", data: "LabelledData", test_images: int, console: "Console", began: float
+) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
     from optuna.trial import TrialState
 
@@ -130,7 +148,7 @@ def _train(options: Options, space: "Space", data: "LabelledData", console: "Con
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
     left = options.trials - sum(trial.state.is_finished() for trial in study.frozen())
     if left > 0:
-        code = _run_trials(options, data, study, console, began)
+        code = _run_trials(options, data, test_images, study, console, began)
     else:
         console.print(f"All {options.trials} trials of the run '{options.name}' are done already.")
         code = 0
@@ -147,10 +165,13 @@ def _train(options: Options, space: "Space", data: "LabelledData", console: "Con
     return FAILED_TRIALS if failed and code == 0 else code
 
 
-def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Console", began: float) -> int:
+def _run_trials(
+    options: Options, data: "LabelledData", test_images: int, study: Any, console: "Console", began: float
+) -> int:
     import ray
 
     from search import cluster as clusters
+    from search.ensemble import EnsembleOptions
     from search.progress import Progress
     from search.scheduler import Scheduler
     from search.searcher import StudySearcher
@@ -164,7 +185,7 @@ def _run_trials(options: Options, data: "LabelledData", study: Any, console: "Co
     history = [(trial_name(trial.number), trial.intermediate_values) for trial in study.frozen()]
     scheduler = Scheduler(options.scheduler, options.epochs, study.settings.objective, history)
     searcher = StudySearcher(study, scheduler, options.run)
-    stop = Stop(deadline)
+    stop = Stop(deadline, EnsembleOptions().members * test_images / int((data.split == 0).sum()))
     cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
     try:
         at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
@@ -222,12 +243,18 @@ def show_leaderboard(options: Options, data: "LabelledData", study: Any, console
     console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
 
 
-def build_ensemble(options: Options, console: "Console") -> None:
-    """Builds and shows the run's ensemble."""
+def build_ensemble(options: Options, console: "Console") -> int:
+    """Builds and shows the run's ensemble. Returns 0, or 1 where there is nothing to build it from."""
     from search import ensemble
 
-    made = ensemble.build_ensemble(ensemble.EnsembleOptions(runs=(str(options.run),), test=options.test), progress=True)
+    asked = ensemble.EnsembleOptions(runs=(str(options.run),), test=options.test)
+    try:
+        made = ensemble.build_ensemble(asked, progress=True)
+    except UserError as error:
+        console.print(f"No ensemble: {error}", markup=False, soft_wrap=True)
+        return FAILED
     ensemble.show(made, console)
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,16 +5,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, Tuner
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
 
 from search.cluster import Cluster
 from search.progress import Progress
 from search.scheduler import Scheduler
 from search.searcher import StudySearcher
+from trainable.errors import storage_fault
 from trainable.tune import ConvNetTrial, Shared
 
 WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch
@@ -27,18 +28,24 @@ class _Stopped(BaseException):
 class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
     """Says when everything shall stop: at the deadline, on a signal, or when the machine is at fault.
 
+    Args:
+        deadline: time.monotonic() by which all must be done, or None.
+        closing_epochs: what is to be done after the last trial, in units of an epoch's time.
     Attributes:
         signal: the signal that came, or None.
         fault: what is wrong with the machine, or None.
     """
 
-    def __init__(self, deadline: float | None) -> None:
-        self._deadline = deadline  # time.monotonic()
+    def __init__(self, deadline: float | None, closing_epochs: float = 0.0) -> None:
+        self._deadline = deadline
+        self._closing_epochs = closing_epochs
+        self._epoch_seconds = 0.0
         self.signal: signal.Signals | None = None
         self.fault: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         self.fault = result.get("halt", self.fault)
+        self._epoch_seconds = max(self._epoch_seconds, result.get("seconds", 0.0))
         return False
 
     def stop_all(self) -> bool:
@@ -50,8 +57,10 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the deadline has passed."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        """Whether the time that is left is needed for what comes after the trials."""
+        if self._deadline is None:
+            return False
+        return time.monotonic() >= self._deadline - self._closing_epochs * self._epoch_seconds
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -114,5 +123,11 @@ def tune_trials(
             verbose=0,
         ),
     )
-    with suppress(_Stopped):
+    try:
         tuner.fit()
+    except _Stopped:
+        pass
+    except TuneError as error:
+        stop.fault = storage_fault(error)
+        if stop.fault is None:
+            raise

@@ -31,6 +31,7 @@ class Best:
     preprocessing: Preprocessing
     state: dict[str, Tensor]  # the network's parameters and buffers, on the CPU
     epoch: int  # 1 is the first
+    precision: str = "float32"  # float32 or bfloat16: the format of products that it was trained and validated in
 
 
 def save_best(path: Path, best: Best) -> None:
@@ -40,6 +41,7 @@ def save_best(path: Path, best: Best) -> None:
         "config": json.dumps(best.config.to_dict(), sort_keys=True),
         "preprocessing": best.preprocessing.to_json(),
         "epoch": str(best.epoch),
+        "precision": best.precision,
     }
     files.write_bytes(path, safetensors.torch.save(best.state, metadata))
 
@@ -55,6 +57,7 @@ def load_best(path: Path) -> Best:
             Preprocessing.from_json(metadata["preprocessing"]),
             state,
             int(metadata["epoch"]),
+            metadata["precision"],
         )
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None

@@ -24,6 +24,11 @@ class Device:
     memory_format: torch.memory_format  # of images and feature maps
     reason: str  # why, for the log
 
+    @property
+    def precision(self) -> str:
+        """float32 or bfloat16."""
+        return str(self.compute).removeprefix("torch.")
+
     def autocast(self) -> torch.autocast:
         """The context in which a network's forward pass belongs."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16)

@@ -1,7 +1,10 @@
-"""The one exception that stands for a user's mistake."""
+"""The two kinds of trouble that are not the program's: a user's mistake, and a fault of the machine."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -12,3 +15,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean X?' for the known name nearest to `name`, or '' where none is near."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def storage_fault(error: BaseException) -> str | None:
+    """What is wrong with the disk, if `error` or what it was raised from is a fault of the disk; else None.
+
+    Such a fault is no trial's failure: the search stops, and goes on when there is room again.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in STORAGE_FAULTS:
+            return f"{cause.strerror}: {cause.filename}" if cause.filename else str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return None

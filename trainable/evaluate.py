@@ -73,7 +73,8 @@ def predict(
     size = best.preprocessing.image_size
     if pixels.shape[1:] != (size, size, 3):
         raise ValueError(f"pixels are {pixels.shape[1:]}; the checkpoint was trained on {(size, size, 3)}")
-    chosen = choose(device)
+    # A network that was trained in float32 predicts in it; one of bfloat16 does so where the hardware has it.
+    chosen = choose(device, "float32" if best.precision == "float32" else "auto")
     model = build(best, chosen)
     metadata = torch.from_numpy(best.preprocessing.metadata(columns, len(pixels))).to(chosen.device)
     rows = np.arange(len(pixels))

@@ -117,7 +117,7 @@ def fit(
         best, holdout_logits = None, None
         if merit(row, config.objective) > best_merit:
             best_merit = merit(row, config.objective)
-            best = Best(config, examples.preprocessing, _copy(model.state_dict()), epoch)
+            best = Best(config, examples.preprocessing, _copy(model.state_dict()), epoch, device.precision)
             holdout_logits = logits_of(
                 model, examples.pixels, metadata, examples.holdout, examples.preprocessing, device
             )

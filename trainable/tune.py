@@ -5,7 +5,6 @@ trial goes on wherever its actor or the whole search died, and Ray's own checkpo
 """
 
 import csv
-import errno
 import io
 import time
 import traceback
@@ -23,14 +22,11 @@ from trainable.checkpoint import Best, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
 from trainable.device import Precision, choose
-from trainable.errors import UserError
+from trainable.errors import UserError, storage_fault
 from trainable.fit import Epoch, Examples, Row, fit
 from trainable.preprocess import Preprocessing, vocabulary
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
-
-# Faults of the machine, not of the trial: the search stops, and the trial goes on when it is resumed.
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
 _examples: dict[tuple[Any, ...], Examples] = {}
@@ -108,12 +104,13 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = f"{type(error).__name__}: {error}"
             print(f"trial {self.trial} {reason}", flush=True)
-            if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in STORAGE_FAULTS):
-                return self._halt(reason)
+            halt = str(error) if isinstance(error, UserError) else storage_fault(error)
+            if halt is not None:
+                return self._halt(halt)
             try:
                 files.write_text(trial_folder(self.shared.run, self.trial) / "error.txt", traceback.format_exc())
             except OSError as fault:  # nothing can be kept here
-                return self._halt(f"{type(fault).__name__}: {fault}")
+                return self._halt(storage_fault(fault) or str(fault))
             return {"trial": self.trial, "failed": reason, "done": True}
 
     def _halt(self, reason: str) -> dict[str, Any]:
