@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import pkgutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +88,16 @@ def _check(space: Space, source: str) -> None:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         study.enqueue_trial(dict(point))
         trial = study.ask()
-        sample(space, trial, source)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # Optuna warns of a value out of range; we refuse it below
+                sample(space, trial, source)
+        except ConfigError as error:
+            raise UserError(f"{source}, {where}: {error}.") from error
         known = trial.distributions
         for parameter, value in point.items():
             if parameter not in known:
-                raise UserError(f"{source}, {where}: no parameter is called '{parameter}'{nearest(parameter, known)}")
+                hint = nearest(parameter, known) or "."
+                raise UserError(f"{source}, {where}: no parameter is called '{parameter}'{hint}")
             if not _contains(known[parameter], value):
                 raise UserError(f"{source}, {where}: {parameter} is {value!r}, outside {describe(known[parameter])}.")
     probe(space, source, 1)

@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 def read_csv(path: Path, source: str, inputs: Sequence[str], *, labelled: bool) -> Listing:
-    """The table of a CSV. A file that is listed again with the same label is left out, with a warning.
+    """The table of a CSV. In a labelled one a file that is listed again with the same label is left out, and warned of.
 
     Args:
         inputs: the metadata columns that must be there, with no empty cell. Age, Gender and Race of a labelled table
@@ -59,7 +59,10 @@ def read_csv(path: Path, source: str, inputs: Sequence[str], *, labelled: bool) 
                     problems.append(cell_problem(row.number, name, fault))
     labels = [_integer(row.cells.get("Label", "")) if labelled else None for row in rows]
     classes = _classes(rows, labels, problems) if labelled and "Label" in header else 0
-    rows, labels, repeated = _without_repeats(rows, labels, problems)
+    named = [(row, label) for row, label in zip(rows, labels, strict=True) if row.cells["Image"]]
+    # A submission has a row for each row of the test table, so nothing is left out of that.
+    named, repeated = _without_repeats(named, problems) if labelled else (named, [])
+    rows, labels = [row for row, _ in named], [label for _, label in named]
     table = Table(
         source=source,
         root=path.parent,
@@ -149,15 +152,13 @@ def _classes(rows: list[Row], labels: list[int | None], problems: list[Problem])
 
 
 def _without_repeats(
-    rows: list[Row], labels: list[int | None], problems: list[Problem]
-) -> tuple[list[Row], list[int | None], list[Row]]:
-    """The rows that name an image first, their labels, and the rows that repeat one; another label is a problem."""
+    labelled: list[tuple[Row, int | None]], problems: list[Problem]
+) -> tuple[list[tuple[Row, int | None]], list[Row]]:
+    """The rows that name an image first with their labels, and the rows that repeat one; another label is a problem."""
     first: dict[str, tuple[Row, int | None]] = {}  # by file
     repeated = []
-    for row, label in zip(rows, labels, strict=True):
+    for row, label in labelled:
         image = row.cells["Image"]
-        if not image:
-            continue
         earlier, its_label = first.setdefault(os.path.normpath(image), (row, label))
         if earlier is row:
             continue
@@ -166,4 +167,4 @@ def _without_repeats(
         else:
             what = f"{image} has label {label} here and {its_label} in row {earlier.number}"
             problems.append(cell_problem(row.number, "Label", what))
-    return [row for row, _ in first.values()], [label for _, label in first.values()], repeated
+    return list(first.values()), repeated

@@ -150,6 +150,11 @@ def test_a_repeated_row_is_kept_once_with_a_warning(tmp_path: Path) -> None:
     assert listing.warnings == ["faces.csv: 2 repeated rows left out, such as row 4 (./a.jpg), row 5 (a.jpg)"]
 
 
+def test_a_test_table_keeps_its_repeated_rows(tmp_path: Path) -> None:
+    listing = read(tmp_path, "Image\na.jpg\nb.jpg\na.jpg\n", labelled=False)
+    assert (listing.table.images, listing.warnings) == (("a.jpg", "b.jpg", "a.jpg"), [])
+
+
 def test_one_file_under_two_labels_is_a_problem(tmp_path: Path) -> None:
     listing = read(tmp_path, "Image,Label\na.jpg,0\nb.jpg,1\nx/../a.jpg,1\n")
     assert problems(listing) == ["row 4, Label: x/../a.jpg has label 1 here and 0 in row 2"]
