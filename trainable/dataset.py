@@ -109,7 +109,7 @@ def load_labelled(
     else:
         split = stratified_split(labels, groups, fractions, seed)
     mean, std = _channel_statistics(prepared, split == TRAIN)
-    warnings = [*listing.warnings, *_label_conflicts(table, labels, groups)]
+    warnings = [*listing.warnings, *_label_conflicts(table, labels, groups), *_telling_inputs(table, labels, inputs)]
     if test is not None:
         warnings += _unseen_values(test, vocabulary_of(table.columns, inputs))
     columns = sorted(table.columns.items())
@@ -232,6 +232,20 @@ def _label_conflicts(table: Table, labels: NDArray[np.int64], groups: NDArray[np
     have = "image has" if len(rows) == 1 else "images have"
     examples = such_as([f"{named[row]} and {named[groups[row]]}" for row in rows])
     return [f"{table.source}: {len(rows)} {have} the same pixels as another under a different label{examples}"]
+
+
+def _telling_inputs(table: Table, labels: NDArray[np.int64], inputs: Sequence[str]) -> list[str]:
+    """A warning for each input column from which the label follows, as an age group does from the age."""
+    warnings = []
+    for name in inputs:
+        pairs = set(zip(table.columns[name], labels.tolist(), strict=True))
+        values = {value for value, _ in pairs}
+        if len(pairs) == len(values) > 1:
+            warnings.append(
+                f"--inputs: {name} tells the label by itself (each of its {len(values)} values has one label only), "
+                "so a network that reads it need not look at the images"
+            )
+    return warnings
 
 
 def _unseen_values(test: Table, vocabulary: Mapping[str, Sequence[str]]) -> list[str]:

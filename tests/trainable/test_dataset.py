@@ -167,6 +167,19 @@ def test_identical_pixels_stand_on_one_side_and_conflicting_labels_are_warned_of
     )
 
 
+def test_an_input_that_tells_the_label_is_warned_of(tmp_path: Path) -> None:
+    lines = table(tmp_path)
+    rows = [f"{line},{age},{gender}" for line, age, gender in zip(lines[1:], "33344555", "01010101", strict=True)]
+    loaded = load(tmp_path, [f"{lines[0]},Age,Gender", *rows], inputs=("Age", "Gender"))
+    assert loaded.warnings == ()
+    rows = [f"{line},{age},{gender}" for line, age, gender in zip(lines[1:], "33445566", "01010101", strict=True)]
+    loaded = load(tmp_path, [f"{lines[0]},Age,Gender", *rows], inputs=("Age", "Gender"))
+    assert loaded.warnings == (
+        "--inputs: Age tells the label by itself (each of its 4 values has one label only), "
+        "so a network that reads it need not look at the images",
+    )
+
+
 def test_fingerprints_change_with_what_they_stand_for(tmp_path: Path) -> None:
     lines = table(tmp_path)
     first = load(tmp_path, lines)
