@@ -33,7 +33,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     """Joins the cluster at `address`, or starts Ray on this machine alone.
 
     Args:
-        address: as in ray.init; None starts a new, local Ray.
+        address: as in ray.init; None is RAY_ADDRESS, or a new, local Ray where that is not set.
         cpus_per_trial: CPUs, and CPU threads, of a trial.
         gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs, else none.
     Raises:
@@ -43,6 +43,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    address = address or os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
         if address is None:

@@ -104,9 +104,12 @@ class StudyRecord:
         self.trials = trials
         self.sampler = SAMPLERS[sampler]
         self._points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
+        storage = open_storage(folder / JOURNAL)
+        # A run keeps its study when its folder is moved or renamed.
+        names = optuna.get_all_study_names(storage)
         self.study = optuna.create_study(
-            study_name=folder.name,
-            storage=open_storage(folder / JOURNAL),
+            study_name=names[0] if names else folder.name,
+            storage=storage,
             direction="maximize" if maximised(settings.objective) else "minimize",
             load_if_exists=True,
         )

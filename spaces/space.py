@@ -75,7 +75,7 @@ def _module_of(path: Path) -> Any:
     except SyntaxError as error:
         raise UserError(f"{path} line {error.lineno}: {error.msg}.") from None
     except Exception as error:  # whatever a user's file may raise
-        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}.") from error
+        raise UserError(f"{path} cannot be loaded: {_said(error)}") from error
     return module
 
 
@@ -115,7 +115,7 @@ def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> Tria
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's function may raise
-        raise UserError(f"{source or space.name}: sample() fails: {type(error).__name__}: {error}.") from error
+        raise UserError(f"{source or space.name}: sample() fails: {_said(error)}") from error
     if not isinstance(config, TrialConfig):
         raise UserError(f"{source or space.name}: sample() gives {type(config).__name__}, not a TrialConfig.")
     default = TrialConfig()
@@ -180,6 +180,10 @@ def describe(distribution: BaseDistribution) -> str:
     if fields["step"] not in (None, 1):
         text += f" step {fields['step']:g}"
     return text
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).rstrip('.')}."
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
