@@ -21,6 +21,7 @@ COLUMNS = (
     "rank trial state epochs best_epoch valid_accuracy valid_loss train_accuracy train_loss seconds parameters".split()
 )
 SHOWN = 10  # rows in the terminal
+STATES = {"PRUNED": "stopped", "RUNNING": "unfinished", "FAIL": "failed"}  # in words
 
 
 def leaderboard(
@@ -101,5 +102,13 @@ def render(table: pd.DataFrame, objective: Objective, valid_images: int) -> Tabl
         shown = f"{100 * accuracy:.1f} ±{100 * error:.1f}" if accuracy == accuracy else "-"
         value = f"{row[loss]:.4f}" if row[loss] == row[loss] else "-"
         settings = settings_text({name: row[name] for name in searched if row[name] == row[name]})
-        view.add_row(str(row["rank"]), row["trial"], row["state"].lower(), f"{row['epochs']}", shown, value, settings)
+        view.add_row(
+            str(row["rank"]),
+            row["trial"],
+            STATES.get(row["state"], row["state"].lower()),
+            f"{row['epochs']}",
+            shown,
+            value,
+            settings,
+        )
     return view

@@ -91,7 +91,8 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         return build_ensemble(options, console) or code
     if code in (0, FAILED_TRIALS):
         out = "" if options.out == Path("runs") else f" --out {options.out}"
-        console.print(f"Next: python -m search.ensemble {options.name}{out}", soft_wrap=True)
+        test = " --test CSV|FOLDER" if data.test is None else ""
+        console.print(f"Next: python -m search.ensemble {options.name}{out}{test}", soft_wrap=True)
     return code
 
 
@@ -198,7 +199,10 @@ def _run_trials(
         if study.unfinished():
             console.print(f"Going on with {study.unfinished()} unfinished trials.")
         if cluster.dashboard:
-            console.print(f"Ray dashboard: {cluster.dashboard} (asks for the token that 'ray get-auth-token' prints)")
+            console.print(
+                f"Ray dashboard: {cluster.dashboard} (asks for the token that 'ray get-auth-token' prints)",
+                soft_wrap=True,
+            )
         shared = Shared(
             run=options.run,
             data=data,
