@@ -26,8 +26,8 @@ class BlockPlan:
 
 
 def default_widths(depth: int) -> tuple[int, ...]:
-    """Channels of each convolution: 32, 64, 128, 256, an equal share of the depth each; what is left over goes to
-    the later, cheaper stages. Depth 8 is the report's (32, 32, 64, 64, 128, 128, 256, 256)."""
+    """Channels of each convolution: 32, 64, 128, 256, an equal share of the depth each; what is left over is spread
+    over the stages, the last one first. Depth 8 is the report's (32, 32, 64, 64, 128, 128, 256, 256)."""
     stages = len(STAGE_WIDTHS)
     return tuple(STAGE_WIDTHS[stages - 1 - (depth - block) * stages // depth] for block in range(1, depth + 1))
 

@@ -1,0 +1,90 @@
+"""What needs a card. `make test-cuda` runs these alone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainable.tiny import FLOAT32, columns, config, examples, outcome
+from trainable.checkpoint import load_latest, save_latest
+from trainable.config import TrialConfig
+from trainable.device import Precision, choose
+from trainable.evaluate import predict
+from trainable.fit import Epoch, fit
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
+]
+
+DATA = examples()
+
+
+def trained(config: TrialConfig, precision: Precision = "auto") -> list[Epoch]:
+    return list(fit(config, DATA, choose("cuda", precision)))
+
+
+def report(**changes: Any) -> TrialConfig:
+    """The report's network at full width, on small images."""
+    return TrialConfig(image_size=28, inputs=("Gender",), batch_size=8, epochs=2, dropout=(0.1,) * 8, **changes)
+
+
+def test_products_are_in_bfloat16_from_capability_8_on() -> None:
+    chosen = choose("cuda")
+    fast = torch.cuda.get_device_capability() >= (8, 0)
+    assert chosen.compute == (torch.bfloat16 if fast else torch.float32)
+    assert chosen.reason.startswith(torch.cuda.get_device_name())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("settings", [config(), report()], ids=["tiny", "report"])
+def test_a_configuration_gives_the_same_numbers_each_time(settings: TrialConfig, precision: Precision) -> None:
+    first = outcome(trained(settings, precision))
+    torch.randn(7, device="cuda")
+    assert outcome(trained(settings, precision)) == first
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "sgd"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer: Any, tmp_path: Path) -> None:
+    settings, device = config(optimizer=optimizer), choose("cuda")
+    run = fit(settings, DATA, device)
+    epoch = next(run)
+    first = outcome([epoch])
+    save_latest(tmp_path / "latest.pt", epoch.latest())
+    rest = outcome(fit(settings, DATA, device, load_latest(tmp_path / "latest.pt")))
+    assert first + rest == outcome(trained(settings))
+
+
+def test_two_runs_at_once_give_the_numbers_of_each_alone() -> None:
+    one, other = config(), config(seed=1, optimizer="adamw")
+    expected = [outcome(trained(one)), outcome(trained(other))]
+    device = choose("cuda")
+    pairs = list(zip(fit(one, DATA, device), fit(other, DATA, device), strict=True))
+    assert [outcome(run) for run in zip(*pairs, strict=True)] == expected
+
+
+def test_the_cards_random_state_is_left_alone() -> None:
+    before = torch.cuda.get_rng_state()
+    trained(config())
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 0.02), ("bfloat16", 0.1)])
+def test_card_and_cpu_agree_on_the_logits_of_a_checkpoint(precision: Precision, tolerance: float) -> None:
+    # The card's float32 is TF32, whose products have 10 bits.
+    kept = [epoch for epoch in fit(report(), DATA, FLOAT32) if epoch.best is not None][-1]
+    best = kept.best
+    assert best is not None
+    rows = np.arange(len(DATA.labels))
+    cpu = predict(best, DATA.pixels, columns(DATA, rows), "cpu")
+    card = predict(replace(best, precision=precision), DATA.pixels, columns(DATA, rows), "cuda")
+    assert card == pytest.approx(cpu, abs=tolerance)
+
+
+def test_a_checkpoint_of_the_card_is_on_the_cpu() -> None:
+    best = trained(config(epochs=1))[0].best
+    assert best is not None
+    assert all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in best.state.values())

@@ -1,0 +1,33 @@
+import errno
+
+import pytest
+
+from trainable.errors import nearest, storage_fault
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("droput", "; did you mean 'dropout'?"), ("dropout", "; did you mean 'dropout'?"), ("xyz", ""), ("", "")],
+)
+def test_the_nearest_known_name_is_offered_where_one_is_near(name: str, expected: str) -> None:
+    assert nearest(name, ["depth", "dropout"]) == expected
+    assert nearest(name, []) == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM])
+def test_a_fault_of_the_disk_is_named_with_its_file(number: int) -> None:
+    assert storage_fault(OSError(number, "No room", "/a")) == "No room: /a"
+    assert storage_fault(OSError(number, "No room")) == "No room"
+
+
+def test_a_fault_of_the_disk_is_found_behind_what_was_raised_from_it() -> None:
+    full = OSError(errno.ENOSPC, "No room")
+    from_it, after_it = RuntimeError("unexpected pos"), ValueError()
+    from_it.__cause__ = full
+    after_it.__context__ = from_it
+    assert storage_fault(after_it) == "No room"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError("x")])
+def test_another_error_is_no_fault_of_the_disk(error: Exception) -> None:
+    assert storage_fault(error) is None

@@ -1,0 +1,140 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.trainable.tiny import BFLOAT16, CLASSES, FLOAT32, PREPROCESSING, SIZE, columns, config, examples
+from trainable import evaluate
+from trainable.checkpoint import Best
+from trainable.device import Device
+from trainable.evaluate import build, logits_of, predict, to_network
+from trainable.model import ConvNet
+
+DATA = examples()
+ROWS = np.arange(len(DATA.labels))
+
+
+def best(**changes: Any) -> Best:
+    """A network whose batch norms have seen the images, as after training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ConvNet(config(**changes), 2, CLASSES)
+        with torch.no_grad():
+            model(to_network(DATA.pixels, PREPROCESSING, FLOAT32), torch.from_numpy(DATA.metadata))
+    return Best(config(**changes), PREPROCESSING, model.state_dict(), epoch=1)
+
+
+def test_pixels_are_scaled_and_normalised_by_channel() -> None:
+    pixels = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    pixels[0, 2, 5] = (255, 51, 0)
+    images = to_network(pixels, PREPROCESSING, FLOAT32)  # means 0.5, 0.4, 0.3; deviations 0.25, 0.2, 0.15
+    assert (images.shape, images.dtype) == ((1, 3, SIZE, SIZE), torch.float32)
+    assert images[0, :, 2, 5].tolist() == pytest.approx([2.0, -1.0, -2.0])
+    assert images[0, :, 5, 2].tolist() == pytest.approx([-2.0, -2.0, -2.0])
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_logits_are_those_of_evaluation_mode_and_training_mode_comes_back() -> None:
+    model = build(best(), FLOAT32)
+    metadata = torch.from_numpy(DATA.metadata)
+    with torch.no_grad():
+        expected = model(to_network(DATA.pixels, PREPROCESSING, FLOAT32), metadata)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for training in (False, True):
+        model.train(training)
+        logits = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+        assert torch.equal(logits, expected)
+        assert model.training is training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_each_row_has_its_own_image_and_metadata() -> None:
+    model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
+    everything = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    rows = np.array([30, 2, 2, 17])
+    some = logits_of(model, DATA.pixels, metadata, rows, PREPROCESSING, FLOAT32)
+    assert some.numpy() == pytest.approx(everything[torch.from_numpy(rows)].numpy(), abs=1e-5)
+
+
+def test_logits_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
+    expected = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    monkeypatch.setattr(evaluate, "BATCH", 5)  # 38 images: the last batch has 3
+    logits = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    assert logits.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("device", [FLOAT32, BFLOAT16])
+def test_logits_are_float32_in_either_format_of_products(device: Device) -> None:
+    logits = logits_of(build(best(), device), DATA.pixels, torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING, device)
+    assert (logits.dtype, logits.shape) == (torch.float32, (len(ROWS), CLASSES))
+    exact = predict(best(), DATA.pixels, columns(DATA, ROWS), "cpu")
+    assert logits.numpy() == pytest.approx(exact, abs=1e-5 if device is FLOAT32 else 0.05)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_evaluation_never_flips(flip: float) -> None:
+    mirrored = np.ascontiguousarray(DATA.pixels[:, :, ::-1])
+    plain = predict(best(flip=0.0), DATA.pixels, columns(DATA, ROWS), "cpu")
+    assert np.array_equal(predict(best(flip=flip), DATA.pixels, columns(DATA, ROWS), "cpu"), plain)
+    assert not np.allclose(predict(best(flip=flip), mirrored, columns(DATA, ROWS), "cpu"), plain)
+
+
+def test_a_checkpoint_is_built_with_its_weights_in_evaluation_mode() -> None:
+    saved = best()
+    model = build(saved, FLOAT32)
+    assert not model.training
+    assert all(torch.equal(tensor, saved.state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_prediction_reads_preprocessing_from_the_checkpoint_alone() -> None:
+    saved = best()
+    shifted = replace(saved, preprocessing=replace(PREPROCESSING, mean=(0.0, 0.0, 0.0)))
+    swapped = replace(saved, preprocessing=replace(PREPROCESSING, vocabulary={"Gender": ("1", "0")}))
+    cells = columns(DATA, ROWS)
+    logits = predict(saved, DATA.pixels, cells, "cpu")
+    for other in (shifted, swapped):
+        assert not np.allclose(predict(other, DATA.pixels, cells, "cpu"), logits)
+    crossed = {"Gender": [{"0": "1", "1": "0"}[cell] for cell in cells["Gender"]]}
+    assert np.array_equal(predict(swapped, DATA.pixels, crossed, "cpu"), logits)
+
+
+def test_prediction_ignores_columns_that_the_checkpoint_does_not_use() -> None:
+    cells = columns(DATA, ROWS)
+    logits = predict(best(), DATA.pixels, cells, "cpu")
+    assert np.array_equal(predict(best(), DATA.pixels, cells | {"Race": ["9"] * len(ROWS)}, "cpu"), logits)
+
+
+@pytest.mark.parametrize(
+    ("trained", "fast", "expected"),
+    [
+        ("float32", True, torch.float32),
+        ("float32", False, torch.float32),
+        ("bfloat16", True, torch.bfloat16),
+        ("bfloat16", False, torch.float32),
+    ],
+)
+def test_prediction_multiplies_as_training_did_where_the_hardware_can(
+    monkeypatch: pytest.MonkeyPatch, trained: str, fast: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
+    used: list[torch.dtype] = []
+    real = evaluate.build
+
+    def spy(best: Best, device: Device) -> nn.Module:
+        used.append(device.compute)
+        return real(best, device)
+
+    monkeypatch.setattr(evaluate, "build", spy)
+    predict(replace(best(), precision=trained), DATA.pixels[:2], columns(DATA, ROWS[:2]), "cpu")
+    assert used == [expected]
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 28, 28, 1), (2, 28, 32, 3)])
+def test_pixels_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError) as error:
+        predict(best(), np.zeros(shape, np.uint8), {"Gender": ["0", "1"]}, "cpu")
+    assert str(error.value) == f"pixels are {shape[1:]}; the checkpoint was trained on (28, 28, 3)"

@@ -1,0 +1,390 @@
+"""The trainable as Ray uses it, but without Ray's cluster: an actor is an object here, and a death is forgetting it."""
+
+import csv
+import errno
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.results.tiny_run import Data, data
+from tests.trainable.tiny import config
+from trainable import files, tune
+from trainable.checkpoint import load_best
+from trainable.config import TrialConfig
+from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
+from trainable.evaluate import predict
+from trainable.tune import ConvNetTrial, Shared, examples_of, metrics_csv, trial_folder
+
+__all__ = ["data"]  # a fixture
+
+ROOT = Path(__file__).parents[2]
+Result = dict[str, Any]
+
+
+@pytest.fixture
+def shared(data: Data, tmp_path: Path) -> Shared:
+    return Shared(tmp_path / "runs" / "tiny", data.labelled, "cpu", "float32", threads=1)
+
+
+def asked(trial: str, config: TrialConfig) -> dict[str, Any]:
+    return {"trial": trial, "config": config.to_dict()}
+
+
+def actor(shared: Shared, trial: str, config: TrialConfig) -> ConvNetTrial:
+    made = ConvNetTrial.__new__(ConvNetTrial)  # Ray's constructor would make folders in the user's home
+    made.setup(asked(trial, config), shared)
+    return made
+
+
+def trained(worker: ConvNetTrial, limit: int = 50) -> list[Result]:
+    """The results up to the one that says that the trial is over."""
+    results = []
+    for _ in range(limit):
+        results.append(worker.step())
+        if results[-1]["done"] or "halt" in results[-1]:
+            return results
+    raise AssertionError("the trial does not end")
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(folder: Path) -> tuple[Any, ...]:
+    """All that a trial's files say, but for the seconds."""
+    best = load_best(folder / "best.safetensors")
+    with np.load(folder / "logits.npz") as logits:
+        arrays = {name: logits[name].tolist() for name in logits.files}
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in table(folder)]
+    state = {name: tensor.tolist() for name, tensor in best.state.items()}
+    return rows, best.config, best.preprocessing, best.epoch, best.precision, state, arrays
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def fails_with(error: Exception) -> Callable[..., Any]:
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    return fail
+
+
+# The data as a trial sees it
+
+
+def test_a_trial_sees_the_parts_and_the_inputs_it_asks_for(data: Data) -> None:
+    both, none = (examples_of(data.labelled, config(inputs=inputs)) for inputs in (("Gender",), ()))
+    for part, side in ((both.train, TRAIN), (both.valid, VALID), (both.holdout, HOLDOUT)):
+        assert (data.labelled.split[part] == side).all()
+    assert sorted([*both.train, *both.valid, *both.holdout]) == list(range(60))
+    assert both.metadata.tolist() == [[1 - index % 2, index % 2] for index in range(60)]
+    assert both.preprocessing.vocabulary == {"Gender": ("0", "1")}
+    assert (none.metadata.shape, none.preprocessing.vocabulary) == ((60, 0), {})
+    assert (both.preprocessing.mean, both.preprocessing.std) == (data.labelled.mean, data.labelled.std)
+    assert both.preprocessing.image_size == 28
+
+
+# What a trial leaves
+
+
+def test_a_trial_leaves_its_record(shared: Shared) -> None:
+    results = trained(actor(shared, "0000", config()))
+    folder = trial_folder(shared.run, "0000")
+    assert folder == shared.run / "trials" / "0000"
+    assert names(folder) == {"metrics.csv", "best.safetensors", "logits.npz", "latest.pt"}
+    header = (folder / "metrics.csv").read_text().splitlines()[0]
+    assert header == "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds"
+    assert [row["epoch"] for row in table(folder)] == ["1", "2", "3"]
+    for result, row in zip(results, table(folder), strict=True):
+        assert {name: str(result[name]) for name in row} == row
+
+
+def test_a_result_is_a_row_with_the_trial_and_its_epoch(shared: Shared) -> None:
+    results = trained(actor(shared, "0000", config()))
+    assert [(r["trial"], r["training_iteration"], r["epoch"], r["done"]) for r in results] == [
+        ("0000", 1, 1, False),
+        ("0000", 2, 2, False),
+        ("0000", 3, 3, True),
+    ]
+    assert set(results[0]) == {*tune.METRICS, "trial", "training_iteration", "done"}
+
+
+def test_the_objectives_own_loss_has_the_last_column(shared: Shared) -> None:
+    trained(actor(shared, "0000", config(loss="focal", epochs=1)))
+    header = (trial_folder(shared.run, "0000") / "metrics.csv").read_text().splitlines()[0]
+    assert header == "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds,valid_objective_loss"
+
+
+def test_metrics_are_written_with_every_digit() -> None:
+    row = {"epoch": 1, "train_loss": 1 / 3, "train_accuracy": 0.5, "valid_loss": 1e-17, "valid_accuracy": 1.0}
+    assert metrics_csv([{**row, "lr": 1e-3, "seconds": 0.25}]) == (
+        "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds\n"
+        "1,0.3333333333333333,0.5,1e-17,1.0,0.001,0.25\n"
+    )
+
+
+def test_the_logits_are_those_of_the_best_epoch_in_the_order_of_the_ids(shared: Shared) -> None:
+    trained(actor(shared, "0000", config(epochs=5, lr=0.03)))
+    folder = trial_folder(shared.run, "0000")
+    best = load_best(folder / "best.safetensors")
+    by_accuracy = [(-float(row["valid_accuracy"]), float(row["valid_loss"])) for row in table(folder)]
+    assert best.epoch == 1 + by_accuracy.index(min(by_accuracy))
+    images = {image: index for index, image in enumerate(shared.data.table.images)}
+    with np.load(folder / "logits.npz") as logits:
+        assert set(logits.files) == {"valid", "holdout", "valid_ids", "holdout_ids"}
+        for name, side in (("valid", VALID), ("holdout", HOLDOUT)):
+            rows = np.array([images[image] for image in logits[f"{name}_ids"]])
+            assert rows.tolist() == np.flatnonzero(shared.data.split == side).tolist()
+            cells = {"Gender": [shared.data.table.columns["Gender"][row] for row in rows]}
+            expected = predict(best, shared.data.pixels.open()[rows], cells, "cpu")
+            assert logits[name].dtype == np.float32
+            assert np.array_equal(logits[name], expected)
+
+
+def test_the_files_are_written_before_the_result_is_known(shared: Shared) -> None:
+    worker = actor(shared, "0000", config())
+    folder = trial_folder(shared.run, "0000")
+    for epoch in (1, 2, 3):
+        worker.step()
+        assert len(table(folder)) == epoch
+
+
+# One process, many trials
+
+
+def test_a_trial_gives_the_numbers_of_a_fresh_process(shared: Shared, tmp_path: Path) -> None:
+    settings = config(optimizer="adamax", schedule="one_cycle")
+    worker = actor(shared, "0000", config(seed=1, inputs=(), loss="focal"))
+    worker.step()  # stopped early, as a scheduler would
+    assert worker.reset_config(asked("0001", settings))
+    trained(worker)
+
+    fresh = replace(shared, run=tmp_path / "fresh")
+    (tmp_path / "asked.pickle").write_bytes(pickle.dumps((fresh, asked("0001", settings))))
+    script = (
+        "import pickle, sys\n"
+        "from trainable.tune import ConvNetTrial\n"
+        "shared, asked = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "worker = ConvNetTrial.__new__(ConvNetTrial)\n"
+        "worker.setup(asked, shared)\n"
+        "while not worker.step()['done']: pass\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "asked.pickle")], cwd=ROOT, check=True, timeout=120)
+    assert numbers(trial_folder(shared.run, "0001")) == numbers(trial_folder(fresh.run, "0001"))
+
+
+def test_a_trial_that_is_reset_is_left_as_it_was(shared: Shared) -> None:
+    worker = actor(shared, "0000", config())
+    worker.step()
+    before = {path: path.read_bytes() for path in trial_folder(shared.run, "0000").iterdir()}
+    worker.reset_config(asked("0001", config(seed=1)))
+    trained(worker)
+    assert {path: path.read_bytes() for path in trial_folder(shared.run, "0000").iterdir()} == before
+    assert numbers(trial_folder(shared.run, "0001"))[1] == config(seed=1)
+
+
+def test_pixels_are_opened_once_for_all_trials_of_a_process(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[TrialConfig] = []
+    real = tune.examples_of
+
+    def spy(data: LabelledData, config: TrialConfig) -> Any:
+        opened.append(config)
+        return real(data, config)
+
+    monkeypatch.setattr(tune, "_examples", {})
+    monkeypatch.setattr(tune, "examples_of", spy)
+    worker = actor(shared, "0000", config(epochs=1))
+    asked_for: tuple[dict[str, Any], ...] = ({}, {"seed": 1}, {"inputs": ()}, {"inputs": (), "lr": 0.1})
+    for number, changes in enumerate(asked_for):
+        worker.reset_config(asked(f"{number:04}", config(epochs=1, **changes)))
+        trained(worker)
+    assert [settings.inputs for settings in opened] == [("Gender",), ()]
+
+
+# Death and resumption
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_a_resumed_trial_repeats_its_last_row_and_goes_on_with_the_same_numbers(
+    shared: Shared, tmp_path: Path, after: int
+) -> None:
+    settings = config(epochs=4, loss="label_smoothing", lr=0.03)
+    whole = replace(shared, run=tmp_path / "whole")
+    trained(actor(whole, "0000", settings))
+
+    first = actor(shared, "0000", settings)
+    before = [first.step() for _ in range(after)]
+    results = trained(actor(shared, "0000", settings))
+    assert results[0] == before[-1]
+    assert [result["epoch"] for result in results] == list(range(after, 5))
+    assert results[-1]["done"]
+    assert numbers(trial_folder(shared.run, "0000")) == numbers(trial_folder(whole.run, "0000"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"hello", None])
+def test_a_trial_without_a_state_to_resume_from_starts_again(shared: Shared, damage: bytes | None) -> None:
+    folder = trial_folder(shared.run, "0000")
+    trained(actor(shared, "0000", config()))
+    expected = numbers(folder)
+    if damage is None:
+        (folder / "latest.pt").unlink()
+    else:
+        (folder / "latest.pt").write_bytes(damage)
+    assert [result["epoch"] for result in trained(actor(shared, "0000", config()))] == [1, 2, 3]
+    assert numbers(folder) == expected
+
+
+def test_a_state_of_another_configuration_is_not_resumed_from(shared: Shared) -> None:
+    trained(actor(shared, "0000", config(lr=0.1)))
+    assert [result["epoch"] for result in trained(actor(shared, "0000", config()))] == [1, 2, 3]
+    assert numbers(trial_folder(shared.run, "0000"))[1] == config()
+
+
+def test_a_death_while_an_epoch_is_written_costs_that_epoch_and_no_more(
+    shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(shared, run=tmp_path / "whole")
+    trained(actor(whole, "0000", config()))
+    worker = actor(shared, "0000", config())
+    worker.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "save_latest", fails_with(KeyboardInterrupt()))  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            worker.step()
+    assert [result["epoch"] for result in trained(actor(shared, "0000", config()))] == [1, 2, 3]
+    assert numbers(trial_folder(shared.run, "0000")) == numbers(trial_folder(whole.run, "0000"))
+
+
+# Failure
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"depth": 99}, "ConfigError: depth is 99; it must be an integer in 4..12"),
+        ({"droput": None}, "ConfigError: no setting is called 'droput'; did you mean 'dropout'?"),
+        (
+            {"pool": {"2": 8, "3": 8}},
+            "ConfigError: block 3 pools 8x8, but its map is 3x3 (image_size 28, depth 4, pool {2: 8, 3: 8})",
+        ),
+        ({"inputs": ["Race"]}, "KeyError: 'Race'"),
+        ({"optimizer": "sgd", "lr": 1e38}, "NonFiniteLossError: the training loss is nan in epoch 1"),
+    ],
+)
+def test_a_trial_that_cannot_be_trained_has_failed_with_its_reason(
+    shared: Shared, changes: dict[str, Any], reason: str
+) -> None:
+    worker = actor(shared, "0000", config())
+    worker.reset_config({"trial": "0007", "config": config().to_dict() | changes})
+    assert worker.step() == {"trial": "0007", "failed": reason, "done": True}
+    folder = trial_folder(shared.run, "0007")
+    assert names(folder) == {"error.txt"}
+    text = (folder / "error.txt").read_text()
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert text.endswith(reason.partition(": ")[2] + "\n")
+
+
+def test_after_a_failure_the_actor_trains_the_next_trial(shared: Shared) -> None:
+    worker = actor(shared, "0000", config(optimizer="sgd", lr=1e38))
+    assert "failed" in worker.step()
+    worker.reset_config(asked("0001", config()))
+    assert [result["epoch"] for result in trained(worker)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_full_disk_halts_the_search_and_the_trial_goes_on_later(
+    shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    whole = replace(shared, run=tmp_path / "whole")
+    trained(actor(whole, "0000", config()))
+    worker = actor(shared, "0000", config())
+    worker.step()
+    folder = trial_folder(shared.run, "0000")
+    before = names(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails_with(OSError(number, os.strerror(number))))
+        assert worker.step() == {"trial": "0000", "halt": os.strerror(number), "done": False}
+    assert names(folder) == before
+    assert [result["epoch"] for result in trained(worker)] == [1, 2, 3]
+    assert numbers(folder) == numbers(trial_folder(whole.run, "0000"))
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_file_halts_the_search(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = actor(shared, "0000", config())
+    real = files.write_with
+
+    def full(path: Path, writer: Callable[[Any], object]) -> None:
+        def limited(file: Any) -> None:
+            class Limited:
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(file, name)
+
+                def write(self, content: Any) -> int:
+                    if file.tell() + len(content) > 600:
+                        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+                    return int(file.write(content))
+
+            writer(Limited())
+
+        real(path, limited)
+
+    for name in ("best.safetensors", "logits.npz", "latest.pt"):
+        monkeypatch.setattr(
+            files, "write_with", lambda path, writer, name=name: (full if path.name == name else real)(path, writer)
+        )
+        path = trial_folder(shared.run, "0000") / name
+        assert worker.step() == {"trial": "0000", "halt": f"No space left on device: {path}", "done": False}
+
+
+def test_a_folder_that_may_not_be_written_halts_the_search(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = PermissionError(errno.EACCES, "Permission denied", str(shared.run))
+    monkeypatch.setattr(Path, "mkdir", fails_with(refusal))  # root, as whom tests may run, is refused nothing
+    result = actor(shared, "0000", config()).step()
+    assert result == {"trial": "0000", "halt": f"Permission denied: {shared.run}", "done": False}
+
+
+def test_a_run_that_is_no_folder_halts_the_search(shared: Shared) -> None:
+    shared.run.parent.mkdir(parents=True)
+    shared.run.touch()
+    result = actor(shared, "0000", config()).step()
+    assert (result["trial"], result["done"]) == ("0000", False)
+    assert "Not a directory" in result["halt"]
+
+
+def test_pixels_that_are_gone_halt_the_search(shared: Shared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tune, "_examples", {})
+    gone = replace(shared.data.pixels, path=tmp_path / "gone.npy")
+    lost = replace(shared, data=replace(shared.data, pixels=gone))
+    result = actor(lost, "0000", config()).step()
+    assert (result["trial"], result["done"]) == ("0000", False)
+    assert result["halt"].startswith(f"{gone.path} cannot be read (")
+    assert not (trial_folder(lost.run, "0000") / "error.txt").exists()
+
+
+def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(actor(shared, "0000", config(epochs=1)))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last"
+    assert " trial 0000 epoch  1/1  train loss " in second
+
+
+def test_the_configuration_travels_as_json(shared: Shared) -> None:
+    settings = config(pool={2: 3}, epochs=1)
+    worker = actor(shared, "0000", settings)
+    worker.reset_config(json.loads(json.dumps(asked("0001", settings))))
+    trained(worker)
+    assert numbers(trial_folder(shared.run, "0001"))[1] == settings
