@@ -5,6 +5,7 @@ A reader sees the old content or the new, never half of one, whenever the writer
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -12,8 +13,8 @@ from typing import IO, Any
 
 def write_with(path: Path, writer: Callable[[IO[bytes]], object]) -> None:
     """Replaces `path` atomically by what `writer` writes into the open binary file that it is given."""
-    # The process id keeps two writers of the same file apart; a killed writer's leftover is overwritten or ignored.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Host and process keep two writers of the same file apart; a killed writer's leftover is overwritten or ignored.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             writer(file)

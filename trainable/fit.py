@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainable.checkpoint import Best
-from trainable.config import Objective, TrialConfig, maximised
+from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.device import Device
 from trainable.evaluate import logits_of, to_network
+from trainable.examples import Examples
 from trainable.loss import LOSSES, cross_entropy
 from trainable.model import ConvNet
 from trainable.optim import OPTIMIZERS, SCHEDULES
-from trainable.preprocess import Preprocessing
 
 Row = dict[str, float]
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -33,19 +32,6 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 class NonFiniteLossError(RuntimeError):
     """A loss that is NaN or infinite: the trial has failed."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Labelled images as one trial sees them: N rows, of which train, valid and holdout are three disjoint parts."""
-
-    pixels: NDArray[np.uint8]  # (N, S, S, 3), usually memory-mapped
-    metadata: NDArray[np.float32]  # (N, K) one-hots
-    labels: NDArray[np.int64]  # (N,)
-    train: NDArray[np.int64]  # row numbers
-    valid: NDArray[np.int64]
-    holdout: NDArray[np.int64]
-    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -70,10 +56,13 @@ def fit(
         device: where to compute.
         latest: an earlier epoch's `latest()`, to resume from.
     Raises:
-        ConfigError: if the network does not fit the images.
+        ConfigError: if the network does not fit the images, or the images are not of the configuration's size.
         NonFiniteLossError: naming the epoch, when a loss is NaN or infinite.
     """
-    with _seeded(config.seed, 0):
+    if config.image_size != examples.preprocessing.image_size:
+        found = examples.preprocessing.image_size
+        raise ConfigError(f"image_size is {config.image_size}, but the images are {found} pixels")
+    with _seeded(config.seed, 0, device):
         model = ConvNet(config, examples.metadata.shape[1], len(examples.preprocessing.classes))
     device.place(model)
     batches = _batch_count(len(examples.train), config.batch_size)
@@ -95,7 +84,7 @@ def fit(
     for epoch in range(len(rows) + 1, config.epochs + 1):
         started = time.perf_counter()
         lr = optimizer.param_groups[0]["lr"]
-        with _seeded(config.seed, epoch):
+        with _seeded(config.seed, epoch, device):
             train_loss, train_accuracy = _train_epoch(
                 model, optimizer, schedule, criterion, config, examples, metadata, labels, device
             )
@@ -207,9 +196,8 @@ def _mean(values: Tensor) -> float:
 
 
 @contextmanager
-def _seeded(seed: int, epoch: int) -> Iterator[None]:
+def _seeded(seed: int, epoch: int, device: Device) -> Iterator[None]:
     """Random draws inside come from (seed, epoch) alone; the process's own random state is put back after."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng([device.device] if device.device.type == "cuda" else []):
         torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]))
         yield

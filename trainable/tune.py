@@ -20,11 +20,11 @@ from ray import tune
 from trainable import files
 from trainable.checkpoint import Best, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
-from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
+from trainable.dataset import LabelledData
 from trainable.device import Precision, choose
 from trainable.errors import UserError, storage_fault
-from trainable.fit import Epoch, Examples, Row, fit
-from trainable.preprocess import Preprocessing, vocabulary
+from trainable.examples import Examples, examples_of
+from trainable.fit import Epoch, Row, fit
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
 
@@ -46,29 +46,6 @@ class Shared:
 def trial_folder(run: Path, trial: str) -> Path:
     """Where a trial's files are."""
     return run / "trials" / trial
-
-
-def examples_of(data: LabelledData, config: TrialConfig) -> Examples:
-    """The data as a trial of this configuration sees it."""
-    assert data.table.labels is not None
-    table = data.table
-    preprocessing = Preprocessing(
-        image_size=data.pixels.image_size,
-        mean=data.mean,
-        std=data.std,
-        classes=table.classes,
-        vocabulary=vocabulary(table.columns, config.inputs),
-    )
-    train, valid, holdout = (np.flatnonzero(data.split == part) for part in (TRAIN, VALID, HOLDOUT))
-    return Examples(
-        pixels=data.pixels.open(),
-        metadata=preprocessing.metadata(table.columns, len(table.images)),
-        labels=data.table.labels,
-        train=train,
-        valid=valid,
-        holdout=holdout,
-        preprocessing=preprocessing,
-    )
 
 
 class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
@@ -129,7 +106,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             _examples[key] = examples_of(data, config)
         examples = _examples[key]
         latest = load_latest(folder / "latest.pt")
-        if latest is not None and latest["config"] != config.to_dict():
+        same = {"config": config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
+        if latest is not None and any(latest.get(name) != value for name, value in same.items()):
             latest = None
         if latest is not None:
             # The driver may have died before it heard of the last epoch; it ignores what it knows already.

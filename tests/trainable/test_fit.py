@@ -17,7 +17,8 @@ from trainable.checkpoint import Best, load_latest, save_latest
 from trainable.config import ConfigError, Objective, TrialConfig
 from trainable.device import Device
 from trainable.evaluate import predict
-from trainable.fit import Epoch, Examples, NonFiniteLossError, fit, merit, objective_value
+from trainable.examples import Examples
+from trainable.fit import Epoch, NonFiniteLossError, fit, merit, objective_value
 from trainable.loss import LOSSES
 from trainable.model import ConvNet
 from trainable.optim import OPTIMIZERS, SCHEDULES
@@ -370,6 +371,13 @@ def test_a_loss_that_is_not_a_number_in_validation_alone_fails_too() -> None:
     with pytest.raises(NonFiniteLossError) as error:
         trained(one_batch)
     assert str(error.value) == "the validation loss is nan in epoch 1"
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        next(fit(config(image_size=32), DATA, FLOAT32))
+    assert str(error.value) == "image_size is 32, but the images are 28 pixels"
+
 
 
 def test_a_network_that_does_not_fit_fails_before_it_trains() -> None:

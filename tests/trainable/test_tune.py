@@ -22,7 +22,8 @@ from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
 from trainable.evaluate import predict
-from trainable.tune import ConvNetTrial, Shared, examples_of, metrics_csv, trial_folder
+from trainable.examples import examples_of
+from trainable.tune import ConvNetTrial, Shared, metrics_csv, trial_folder
 
 __all__ = ["data"]  # a fixture
 

@@ -8,7 +8,8 @@ import torch
 
 from trainable.config import TrialConfig
 from trainable.device import Device
-from trainable.fit import Epoch, Examples
+from trainable.examples import Examples
+from trainable.fit import Epoch
 from trainable.preprocess import Preprocessing
 
 SIZE, CLASSES = 28, 3
