@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 
 from trainable.errors import UserError
 
@@ -52,6 +53,8 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
             context = ray.init(address=address, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--address: no Ray cluster can be joined at {address} ({error}).") from error
+    # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
+    ray_worker._worker_logs_enabled = False
     # Ray's token lets its bearer run code: nobody else on this machine shall read it.
     token = Path("~/.ray/auth_token").expanduser()
     if address is None and token.exists():
@@ -74,7 +77,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
 
 def slots_of(cpus: float, gpus: float, wanted: Resources) -> int:
     """How many trials fit at once: a fraction of a GPU lies on one card."""
-    by_cpu = math.floor(cpus / wanted.cpus) if wanted.cpus else math.inf
+    by_cpu = math.floor(cpus / wanted.cpus + 1e-9) if wanted.cpus else math.inf
     if not wanted.gpus:
         by_gpu: float = math.inf
     elif wanted.gpus < 1:

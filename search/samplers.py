@@ -1,11 +1,17 @@
 """The samplers by name: Optuna's, built anew for each trial so that they carry no state outside the study."""
 
-from collections.abc import Callable
+import io
+import pickle
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from trainable.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,37 @@ SAMPLERS = {
         SamplerRow("qmc", "scrambled Sobol sequence: even coverage", _qmc),
     )
 }
+
+
+class _CmaEsUnpickler(pickle.Unpickler):
+    """Loads the sampler's own arrays and classes; anything else that a pickle may name is refused."""
+
+    ALLOWED = {
+        "cmaes._cma": {"CMA"},
+        "numpy": {"dtype", "ndarray"},
+        "numpy._core.multiarray": {"_reconstruct", "scalar"},
+        "numpy._core.numeric": {"_frombuffer"},
+        "numpy.random._mt19937": {"MT19937"},
+        "numpy.random._pickle": {"__bit_generator_ctor", "__randomstate_ctor"},
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in self.ALLOWED.get(module, ()):
+            raise UserError(
+                f"the study's CMA-ES state names {module}.{name}, which Optuna does not write: "
+                "somebody may have tampered with it. Choose another --name."
+            )
+        return super().find_class(module, name)
+
+
+def check_cmaes_state(trials: Iterable[FrozenTrial]) -> None:
+    """Makes sure that Optuna can be let loose on a study of its CMA-ES sampler, whose state it keeps there as pickles.
+
+    Raises:
+        UserError: where a pickle holds anything else than that sampler's state.
+    """
+    for trial in trials:
+        count = sum(key.startswith("cma:optimizer:") for key in trial.system_attrs)
+        if count:
+            state = "".join(trial.system_attrs[f"cma:optimizer:{part}"] for part in range(count))
+            _CmaEsUnpickler(io.BytesIO(bytes.fromhex(state))).load()

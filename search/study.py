@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SAMPLERS
@@ -105,14 +106,12 @@ class StudyRecord:
         self.sampler = SAMPLERS[sampler]
         self._points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
         storage = open_storage(folder / JOURNAL)
-        # A run keeps its study when its folder is moved or renamed.
         names = optuna.get_all_study_names(storage)
-        self.study = optuna.create_study(
-            study_name=names[0] if names else folder.name,
-            storage=storage,
-            direction="maximize" if maximised(settings.objective) else "minimize",
-            load_if_exists=True,
-        )
+        if names:  # whatever its name: a run keeps its study when its folder is renamed
+            self.study = optuna.load_study(study_name=names[0], storage=storage)
+        else:
+            direction = StudyDirection.MAXIMIZE if maximised(settings.objective) else StudyDirection.MINIMIZE
+            self.study = optuna.create_study(study_name=folder.name, storage=storage, direction=direction)
         self._open: dict[str, optuna.Trial] = {}
         self._resumable = []
         for frozen in self.frozen():

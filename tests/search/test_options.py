@@ -1,0 +1,135 @@
+"""The command line: what is refused and in which words, and what follows where nothing is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.options import DEFAULTS, FIXED, Options, default_name, fixed, flag, parser, resolve, shown
+from search.run import main
+from spaces.space import load
+from trainable.errors import UserError
+
+
+def options(*arguments: str) -> Options:
+    given = vars(parser().parse_args(arguments))
+    return resolve(given, load(given["space"] or "dropout"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--trials 0", "argument --trials: '0' is not an integer of at least 1"),
+        ("--epochs many", "argument --epochs: 'many' is not an integer of at least 1"),
+        ("--seed -1", "argument --seed: '-1' is not an integer from 0 to 2^32 - 1"),
+        ("--image-size 20", "argument --image-size: '20' is not an integer in 28..256"),
+        ("--time-budget soon", "argument --time-budget: 'soon' is not a time above 0, as in 90s, 30m or 2h"),
+        ("--time-budget 0s", "argument --time-budget: '0s' is not a time above 0, as in 90s, 30m or 2h"),
+        ("--cpus-per-trial 1.5", "argument --cpus-per-trial: '1.5' is not a fraction of one, or a whole number above"),
+        ("--cpus-per-trial 0", "argument --cpus-per-trial: '0' is not a fraction of one, or a whole number above"),
+        ("--gpus-per-trial one", "argument --gpus-per-trial: 'one' is not a number"),
+        ("--name a/b", "argument --name: 'a/b' is not a name of letters, digits, '_', '-' and '.'"),
+        ("--name ..", "argument --name: '..' is not a name of letters, digits, '_', '-' and '.'"),
+        ("--sampler gird", "argument --sampler: invalid choice: 'gird'"),
+        ("--precision int8", "argument --precision: invalid choice: 'int8'"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_option(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    assert f"python -m search.run: error: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--space droput", "--space: no space is called 'droput'; did you mean 'dropout'? See --list-spaces."),
+        ("--sampler grid", "--sampler: the space 'dropout' has no grid; choose tpe, random, gp, cmaes or qmc."),
+        ("--space gridsearch --trials 28", "--trials: the grid of 'gridsearch' has 27 points, fewer than 28."),
+        ("--resume a --name b", "--resume and --name name two runs; give one of them."),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(
+    arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", str(tmp_path), *arguments.split()]) == 2
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", f"Error: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_a_mistake_was_found(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        main(["--out", str(tmp_path), "--space", "droput", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("90", 90), ("30m", 1800), ("2h", 7200), ("1.5 h", 5400), ("0.5m", 30)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert options("--time-budget", text).time_budget == seconds
+
+
+@pytest.mark.parametrize(
+    ("space", "data", "name"),
+    [
+        ("dropout", "digits", "dropout-digits"),
+        ("dropout", "faces/data.csv", "dropout-faces"),
+        ("gridsearch", "/home/me/photos/", "gridsearch-photos"),
+        ("spaces/of mine.py", "faces/data.csv", "of-mine-faces"),
+    ],
+)
+def test_a_run_is_named_after_its_space_and_data(space: str, data: str, name: str) -> None:
+    assert default_name(space, data) == name
+
+
+def test_a_csv_beside_us_names_the_run_after_our_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert default_name("dropout", "data.csv") == "dropout-faces"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", {"space": "dropout", "data": "digits", "image_size": 28, "trials": 24, "epochs": 30, "sampler": "tpe"}),
+        ("--data faces/data.csv", {"image_size": 64, "name": "dropout-faces"}),
+        ("--space gridsearch", {"trials": 27, "epochs": 10, "sampler": "grid", "scheduler": "none"}),
+        ("--space gridsearch --sampler tpe", {"trials": 24, "sampler": "tpe"}),
+        ("--space gridsearch --trials 4", {"trials": 4}),
+        ("--inputs Gender,Race", {"inputs": ("Gender", "Race")}),
+        ("--inputs Gender,,Gender", {"inputs": ("Gender",)}),
+        ("--test faces/test.csv", {"ensemble": True, "test": "faces/test.csv"}),
+        ("--gpus-per-trial 0", {"gpus_per_trial": 0.0}),
+        ("--gpus-per-trial 0.25 --cpus-per-trial 2", {"gpus_per_trial": 0.25, "cpus_per_trial": 2.0}),
+    ],
+)
+def test_what_is_not_said_follows_from_the_space_and_the_data(arguments: str, expected: dict[str, Any]) -> None:
+    found = options(*arguments.split())
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+def test_the_runs_folder_is_absolute() -> None:
+    assert options("--out", "results", "--name", "a").run == Path.cwd() / "results" / "a"
+
+
+def test_what_is_fixed_is_said_in_json_values() -> None:
+    values = fixed(options("--inputs", "Gender"))
+    assert tuple(values) == tuple(FIXED)
+    assert values["inputs"] == ["Gender"]
+
+
+def test_every_option_has_a_field() -> None:
+    others = {"list_spaces", "resume", "debug"}
+    assert set(vars(parser().parse_args([]))) - others == set(Options.__dataclass_fields__)
+    assert set(DEFAULTS) < set(Options.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(("value", "text"), [(["a", "b"], "a,b"), ([], "none"), ((), "none"), (3, "3")])
+def test_values_are_shown_as_one_would_write_them(value: Any, text: str) -> None:
+    assert shown(value) == text
+    assert flag("image_size") == "--image-size"

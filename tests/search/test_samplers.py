@@ -1,0 +1,101 @@
+"""Samplers: a proposal is a function of the run's seed, the trial's number and the study, whoever asks."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search import options
+from search.samplers import SAMPLERS
+from search.study import JOURNAL, Ask, Settings, StudyRecord
+from spaces.space import Space
+from trainable.config import TrialConfig
+
+TRIALS = 14  # TPE draws its first ten at random
+BEFORE = (0, 1, 5, 12)
+
+
+def sample(trial: optuna.Trial) -> TrialConfig:
+    return TrialConfig(
+        lr=trial.suggest_float("lr", 1e-4, 1e-1, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 0.0, 0.1),
+        optimizer=trial.suggest_categorical("optimizer", ["adam", "sgd"]),
+    )
+
+
+GRID = {"lr": [1e-3, 1e-2, 1e-1], "weight_decay": [0.0, 0.01, 0.1], "optimizer": ["adam", "sgd"]}
+SPACE = Space("mine", "", sample, grid=GRID)
+
+
+def open_record(folder: Path, sampler: str, seed: int = 0) -> StudyRecord:
+    folder.mkdir(exist_ok=True)
+    return StudyRecord(folder, SPACE, sampler, Settings(2, 28, (), "valid_accuracy", seed), TRIALS)
+
+
+def play(record: StudyRecord, asked: Ask) -> None:
+    """Every third trial is stopped, so that samplers which learn from COMPLETE alone are seen to differ."""
+    value = -abs(asked.config.lr - 0.01) - asked.config.weight_decay
+    if int(asked.trial) % 3 == 2:
+        record.prune(asked.trial, 1, value)
+    else:
+        record.report(asked.trial, 1, value)
+        record.complete(asked.trial, 2, value)
+
+
+def play_all(record: StudyRecord) -> list[dict[str, Any]]:
+    """Plays the trials that are left and gives all trials' parameters."""
+    while (asked := record.ask()) is not None:
+        play(record, asked)
+    return [trial.params for trial in record.frozen()]
+
+
+@pytest.fixture(scope="module", params=list(SAMPLERS))
+def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, list[Any]]:
+    """A sampler's name, the folder of a search that it made, and the parameters of the trials."""
+    folder = tmp_path_factory.mktemp("samplers") / request.param
+    return request.param, folder, play_all(open_record(folder, request.param))
+
+
+def test_the_command_line_offers_them_all() -> None:
+    assert options.SAMPLERS == tuple(SAMPLERS)
+
+
+def test_a_search_reopened_after_any_trial_proposes_what_the_unbroken_one_does(
+    unbroken: tuple[str, Path, list[Any]], tmp_path: Path
+) -> None:
+    sampler, folder, params = unbroken
+    journal = (folder / JOURNAL).read_bytes()
+    lines = journal.splitlines(keepends=True)
+    tells = [n for n, line in enumerate(lines, start=1) if b'"op_code":6' in line and b'"state":0' not in line]
+    for before in BEFORE:
+        copy = tmp_path / str(before)
+        copy.mkdir()
+        (copy / JOURNAL).write_bytes(b"".join(lines[: tells[before - 1] if before else 1]))
+        record = StudyRecord(copy, SPACE, sampler, Settings(2, 28, (), "valid_accuracy", 0), TRIALS)
+        assert len(record.frozen()) == before
+        assert play_all(record) == params
+
+
+def test_a_search_killed_while_it_asks_proposes_what_the_unbroken_one_does(
+    unbroken: tuple[str, Path, list[Any]], tmp_path: Path
+) -> None:
+    sampler, folder, params = unbroken
+    lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
+    created = [n for n, line in enumerate(lines) if b'"op_code":4' in line][-1]  # the last trial, which models
+    for cut in range(created, len(lines)):
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+        (tmp_path / JOURNAL).write_bytes(b"".join(lines[:cut]))
+        assert play_all(open_record(tmp_path, sampler)) == params
+
+
+def test_proposals_differ_from_trial_to_trial(unbroken: tuple[str, Path, list[Any]]) -> None:
+    params = unbroken[2]
+    assert len({tuple(values.items()) for values in params}) == TRIALS
+
+
+def test_another_seed_proposes_something_else(unbroken: tuple[str, Path, list[Any]], tmp_path: Path) -> None:
+    sampler, _, params = unbroken
+    assert (play_all(open_record(tmp_path, sampler, seed=1)) == params) == (sampler == "grid")

@@ -1,0 +1,174 @@
+"""Early stopping with numbers worked out by hand, and a scheduler rebuilt from the study."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search import options
+from search.scheduler import SCHEDULERS, Scheduler, grace_period, rungs
+from trainable.config import Objective
+
+CONTINUE, STOP = "CONTINUE", "STOP"
+Arrival = tuple[str, int, float]  # trial, epoch, value
+
+
+def tell(scheduler: Scheduler, trial: str, epoch: int, value: float, objective: Objective = "valid_accuracy") -> str:
+    row = {"valid_loss": 1.0, objective: value, "training_iteration": epoch}
+    return scheduler.on_trial_result(None, SimpleNamespace(config={"trial": trial}), row)
+
+
+def test_the_command_line_offers_them_all() -> None:
+    assert options.SCHEDULERS == tuple(SCHEDULERS)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grace", "expected"),
+    [
+        (1, 1, []),
+        (2, 1, [1]),
+        (4, 1, [1, 3]),
+        (7, 1, [1, 3]),
+        (10, 2, [2, 6]),
+        (30, 7, [7, 21]),
+        (36, 9, [9, 27]),
+    ],
+)
+def test_rungs_are_the_grace_period_times_powers_of_three(epochs: int, grace: int, expected: list[int]) -> None:
+    assert grace_period(epochs) == grace
+    assert rungs(epochs) == expected
+
+
+# What has arrived at a rung decides: percentile 66.7 of it, by linear interpolation, is the cutoff.
+@pytest.mark.parametrize(
+    ("objective", "arrivals"),
+    [
+        (
+            "valid_accuracy",
+            [
+                (0.50, CONTINUE),  # the first passes
+                (0.40, STOP),  # of 0.50: 0.50
+                (0.60, CONTINUE),  # of 0.40 0.50: 0.4667
+                (0.47, STOP),  # of 0.40 0.50 0.60: 0.5333
+                (0.50, CONTINUE),  # of 0.40 0.47 0.50 0.60: 0.50, and equal is not below
+            ],
+        ),
+        (
+            "valid_loss",
+            [
+                (2.0, CONTINUE),
+                (2.5, STOP),  # of 2.0: 2.0
+                (1.5, CONTINUE),  # of 2.5 2.0: 2.1667
+                (2.0, STOP),  # of 2.5 2.0 1.5: 1.8333
+                (1.8, CONTINUE),  # of 2.5 2.0 2.0 1.5: 2.0
+            ],
+        ),
+    ],
+)
+def test_asha_stops_what_is_worse_than_the_top_third_so_far(
+    objective: Objective, arrivals: list[tuple[float, str]]
+) -> None:
+    scheduler = Scheduler("asha", 7, objective)
+    decisions = [tell(scheduler, f"{n:04}", 1, value, objective) for n, (value, _) in enumerate(arrivals)]
+    assert decisions == [decision for _, decision in arrivals]
+    assert scheduler.stopped == {f"{n:04}" for n, (_, decision) in enumerate(arrivals) if decision == STOP}
+
+
+def test_asha_compares_at_rungs_alone() -> None:
+    scheduler = Scheduler("asha", 7, "valid_accuracy")
+    assert [tell(scheduler, "0000", epoch, 0.9) for epoch in range(1, 8)] == [CONTINUE] * 7
+    assert tell(scheduler, "0001", 1, 0.95) == CONTINUE
+    assert tell(scheduler, "0001", 2, 0.1) == CONTINUE
+    assert tell(scheduler, "0001", 3, 0.1) == STOP  # rung 3 has 0.9
+
+
+def test_median_stops_what_is_below_the_median_of_running_means() -> None:
+    scheduler = Scheduler("median", 5, "valid_accuracy")
+    curves = {"0000": (0.2, 0.4), "0001": (0.3, 0.5), "0002": (0.4, 0.6)}
+    for trial, curve in curves.items():
+        assert [tell(scheduler, trial, epoch, value) for epoch, value in enumerate(curve, 1)] == [CONTINUE] * 2
+    # Means up to epoch 1: 0.2 0.3 0.4; up to epoch 2: 0.3 0.4 0.5. A trial's best epoch is what is compared.
+    assert tell(scheduler, "0003", 1, 0.35) == CONTINUE
+    assert tell(scheduler, "0003", 2, 0.39) == STOP
+    assert tell(scheduler, "0004", 1, 0.29) == STOP
+    assert tell(scheduler, "0005", 1, 0.45) == CONTINUE
+    assert tell(scheduler, "0005", 2, 0.10) == CONTINUE
+
+
+def test_none_never_stops() -> None:
+    scheduler = Scheduler("none", 3, "valid_accuracy")
+    for trial in range(9):
+        assert [tell(scheduler, f"{trial:04}", epoch, 1.0 / (trial + epoch)) for epoch in (1, 2, 3)] == [CONTINUE] * 3
+    assert scheduler.stopped == set()
+
+
+@pytest.mark.parametrize("name", list(SCHEDULERS))
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_single_trial_is_never_stopped_even_at_its_last_epoch(name: str, epoch: int) -> None:
+    assert tell(Scheduler(name, 3, "valid_accuracy"), "0000", epoch, 0.0) == CONTINUE
+
+
+def test_an_epoch_told_again_is_ignored() -> None:
+    scheduler = Scheduler("asha", 7, "valid_accuracy")
+    tell(scheduler, "0000", 1, 0.5)
+    assert tell(scheduler, "0001", 1, 0.6) == CONTINUE
+    assert tell(scheduler, "0001", 1, 0.1) == CONTINUE  # as after a worker's death
+    assert tell(scheduler, "0002", 1, 0.55) == STOP  # the cutoff of 0.5 and 0.6 is 0.5667
+    assert tell(scheduler, "0003", 1, 0.56) == STOP  # still 0.5667; it would be 0.55 if 0.1 had counted
+
+
+@pytest.mark.parametrize("result", [{"failed": "nan in epoch 1"}, {"halt": "disk full"}])
+def test_a_result_without_an_epoch_is_ignored(result: dict[str, Any]) -> None:
+    scheduler = Scheduler("asha", 7, "valid_accuracy")
+    trial = SimpleNamespace(config={"trial": "0000"})
+    assert scheduler.on_trial_result(None, trial, {**result, "training_iteration": 1}) == CONTINUE
+    scheduler.on_trial_complete(None, trial, {**result, "training_iteration": 1})
+    assert tell(scheduler, "0001", 1, 0.0) == CONTINUE  # the first at its rung
+
+
+def test_the_last_epoch_counts_though_only_the_end_tells_it() -> None:
+    scheduler = Scheduler("asha", 3, "valid_accuracy")
+    trial = SimpleNamespace(config={"trial": "0000"})
+    tell(scheduler, "0000", 1, 0.5)
+    tell(scheduler, "0000", 2, 0.5)
+    scheduler.on_trial_complete(None, trial, {"valid_loss": 1.0, "valid_accuracy": 0.9, "training_iteration": 3})
+    tell(scheduler, "0001", 1, 0.6)
+    assert tell(scheduler, "0001", 3, 0.8) == STOP  # rung 3 has 0.9
+
+
+def arrivals(name: str, objective: Objective, seed: int, epochs: int = 7) -> list[tuple[Arrival, str]]:
+    """A search of twelve trials, four at once, in random order of arrival; each with the decision that it met."""
+    rng = random.Random(seed)
+    scheduler = Scheduler(name, epochs, objective)
+    waiting = [f"{number:04}" for number in range(12)]
+    quality = {trial: rng.random() for trial in waiting}
+    running: dict[str, int] = {}
+    met = []
+    while waiting or running:
+        while waiting and len(running) < 4:
+            running[waiting.pop(0)] = 0
+        trial = rng.choice(list(running))
+        running[trial] += 1
+        value = quality[trial] + 0.3 * rng.random()
+        decision = tell(scheduler, trial, running[trial], value, objective)
+        met.append(((trial, running[trial], value), decision))
+        if decision == STOP or running[trial] == epochs:
+            del running[trial]
+    return met
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("objective", ["valid_accuracy", "valid_loss"])
+@pytest.mark.parametrize("name", list(SCHEDULERS))
+def test_one_rebuilt_from_the_history_decides_as_the_unbroken_one(name: str, objective: Objective, seed: int) -> None:
+    met = arrivals(name, objective, seed)
+    assert any(decision == STOP for _, decision in met) == (name != "none")
+    for split in range(len(met)):
+        history: dict[str, dict[int, float]] = {}
+        for (trial, epoch, value), _ in met[:split]:
+            history.setdefault(trial, {})[epoch] = value
+        rebuilt = Scheduler(name, 7, objective, sorted(history.items()))
+        assert rebuilt.stopped == set()
+        for (trial, epoch, value), decision in met[split:]:
+            assert tell(rebuilt, trial, epoch, value, objective) == decision

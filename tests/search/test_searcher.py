@@ -1,0 +1,158 @@
+"""What the study hears of a trial that Ray ran, for each way in which it may end."""
+
+import json
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from search.scheduler import Scheduler
+from search.searcher import StudySearcher
+from search.study import Settings, StudyRecord
+from spaces.space import Space
+from trainable.config import TrialConfig
+from trainable.errors import UserError
+
+EPOCHS = 4
+
+
+def sample(trial: optuna.Trial) -> TrialConfig:
+    return TrialConfig(lr=trial.suggest_float("lr", 1e-4, 1e-1, log=True))
+
+
+class Driver:
+    """Ray's side: shows results to the scheduler, and then to the searcher what Ray would."""
+
+    def __init__(self, run: Path, trials: int = 3) -> None:
+        self.run = run
+        settings = Settings(EPOCHS, 28, (), "valid_accuracy", 0)
+        self.record = StudyRecord(run, Space("mine", "", sample), "random", settings, trials)
+        self.scheduler = Scheduler("asha", EPOCHS, "valid_accuracy")
+        self.searcher = StudySearcher(self.record, self.scheduler, run)
+
+    def suggest(self, ray_id: str) -> Any:
+        return self.searcher.suggest(ray_id)
+
+    def result(self, ray_id: str, name: str, epoch: int, accuracy: float) -> str:
+        row = {"valid_loss": 1.0, "valid_accuracy": accuracy, "training_iteration": epoch}
+        if epoch == EPOCHS:
+            self.scheduler.on_trial_complete(None, SimpleNamespace(config={"trial": name}), row)
+            self.searcher.on_trial_complete(ray_id, result=row)
+            return "ENDED"
+        decision = self.scheduler.on_trial_result(None, SimpleNamespace(config={"trial": name}), row)
+        if decision == "STOP":
+            self.searcher.on_trial_complete(ray_id, result=row)
+        else:
+            self.searcher.on_trial_result(ray_id, row)
+        return decision
+
+    def trial(self, number: int = 0) -> FrozenTrial:
+        return self.record.frozen()[number]
+
+    def latest(self, name: str) -> Path:
+        path = self.run / "trials" / name / "latest.pt"
+        path.touch()
+        return path
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Driver:
+    return Driver(tmp_path)
+
+
+def test_a_suggestion_is_the_studys_next_trial_and_stands_in_its_folder(driver: Driver) -> None:
+    suggestion = driver.suggest("ray-a")
+    assert suggestion["trial"] == "0000"
+    assert suggestion["config"] == driver.trial().user_attrs["config"]
+    assert json.loads((driver.run / "trials" / "0000" / "config.json").read_text()) == suggestion["config"]
+
+
+def test_when_the_study_has_all_its_trials_the_search_is_finished(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, trials=1)
+    driver.suggest("ray-a")
+    assert driver.suggest("ray-b") == Searcher.FINISHED
+
+
+def test_a_natural_end_is_complete_with_the_best_epochs_value(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    latest = driver.latest("0000")
+    for epoch, accuracy in enumerate((0.2, 0.6, 0.5, 0.4), start=1):
+        driver.result("ray-a", "0000", epoch, accuracy)
+    trial = driver.trial()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.6)
+    assert trial.intermediate_values == {1: 0.2, 2: 0.6, 3: 0.5, 4: 0.4}
+    assert not latest.exists()
+
+
+def test_the_schedulers_stop_is_pruned_with_the_epoch_that_it_saw(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    driver.suggest("ray-b")
+    assert driver.result("ray-a", "0000", 1, 0.9) == "CONTINUE"
+    latest = driver.latest("0001")
+    assert driver.result("ray-b", "0001", 1, 0.5) == "STOP"
+    trial = driver.trial(1)
+    assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {1: 0.5})
+    assert not latest.exists()
+
+
+def test_a_worker_that_died_for_good_is_a_failure_with_a_reason(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    driver.result("ray-a", "0000", 1, 0.5)
+    latest = driver.latest("0000")
+    driver.searcher.on_trial_complete(trial_id="ray-a", result=None, error=True)
+    trial = driver.trial()
+    assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {1: 0.5})
+    assert "worker died" in trial.user_attrs["end"]["reason"]
+    assert not latest.exists()
+
+
+def test_a_failed_row_is_a_failure_with_its_reason(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    latest = driver.latest("0000")
+    driver.searcher.on_trial_result("ray-a", {"failed": "nan in epoch 1", "training_iteration": 1})
+    driver.searcher.on_trial_complete("ray-a", result={"failed": "nan in epoch 1", "training_iteration": 1})
+    trial = driver.trial()
+    assert (trial.state, trial.user_attrs["end"]["reason"]) == (TrialState.FAIL, "nan in epoch 1")
+    assert trial.intermediate_values == {}
+    assert not latest.exists()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"valid_loss": 1.0, "valid_accuracy": 0.5, "training_iteration": 2},  # a time budget, Ctrl-C
+        {"halt": "disk full", "training_iteration": 2},
+    ],
+)
+def test_a_trial_that_was_cut_short_stays_open_and_can_go_on(driver: Driver, result: dict[str, Any]) -> None:
+    suggestion = driver.suggest("ray-a")
+    latest = driver.latest("0000")
+    driver.result("ray-a", "0000", 1, 0.4)
+    driver.searcher.on_trial_complete("ray-a", result=result)
+    assert driver.trial().state == TrialState.RUNNING
+    assert latest.exists()
+    again = Driver(driver.run)
+    assert again.suggest("ray-b") == suggestion
+
+
+def test_a_trial_that_goes_on_repeats_its_last_epoch_without_harm(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    driver.result("ray-a", "0000", 1, 0.4)
+    driver.searcher.on_trial_result("ray-a", {"valid_loss": 1.0, "valid_accuracy": 0.4, "training_iteration": 1})
+    driver.result("ray-a", "0000", 2, 0.5)
+    assert driver.trial().intermediate_values == {1: 0.4, 2: 0.5}
+
+
+def test_pickling_drops_everything(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    assert vars(pickle.loads(pickle.dumps(driver.searcher))) == {}
+
+
+def test_rays_own_restore_says_how_it_is_done_here(driver: Driver) -> None:
+    with pytest.raises(UserError, match="resume with: python -m search.run --resume NAME"):
+        driver.searcher.restore("checkpoint")

@@ -1,0 +1,279 @@
+"""The record of a search: what it tells, and that a kill at any moment changes nothing of it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.study import JOURNAL, Ask, Settings, StudyRecord, trial_name
+from spaces.space import Space, cells
+from trainable.config import Objective, TrialConfig
+
+EPOCHS = 4
+
+
+def sample(trial: optuna.Trial) -> TrialConfig:
+    """A conditional space, whose border makes no configuration (head_dropout 1)."""
+    lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+    optimizer = trial.suggest_categorical("optimizer", ["adam", "sgd"])
+    momentum = trial.suggest_float("momentum", 0.0, 0.9) if optimizer == "sgd" else 0.9
+    head_dropout = trial.suggest_float("head_dropout", 0.0, 1.0)
+    return TrialConfig(lr=lr, optimizer=optimizer, momentum=momentum, head_dropout=head_dropout)
+
+
+STARTS = [
+    {"lr": 0.01, "optimizer": "sgd", "momentum": 0.5, "head_dropout": 0.5},
+    {"lr": 0.02, "optimizer": "adam", "head_dropout": 1.0},
+    {"lr": 0.03, "head_dropout": 0.25},  # the optimiser is drawn
+]
+GRID = {"lr": [1e-3, 1e-2], "optimizer": ["adam"], "head_dropout": [0.0, 0.5, 1.0]}
+SPACE = Space("mine", "", sample, starts=STARTS, grid=GRID)
+
+
+def open_record(
+    folder: Path, trials: int, sampler: str = "random", objective: Objective = "valid_accuracy"
+) -> StudyRecord:
+    folder.mkdir(exist_ok=True)
+    settings = Settings(epochs=EPOCHS, image_size=28, inputs=("Gender",), objective=objective, seed=3)
+    return StudyRecord(folder, SPACE, sampler, settings, trials)
+
+
+def value_of(asked: Ask, epoch: int) -> float:
+    """What an epoch of a trial gives: like a training run, a function of its configuration."""
+    return round(-abs(asked.config.lr - 0.02) - 0.1 * abs(epoch - 3) * asked.config.head_dropout, 6)
+
+
+def play(record: StudyRecord, asked: Ask) -> None:
+    """One trial from its first epoch to its end: every third is stopped at epoch 2, every fifth fails after it."""
+    number = int(asked.trial)
+    record.report(asked.trial, 1, value_of(asked, 1))
+    if number % 3 == 2:
+        return record.prune(asked.trial, 2, value_of(asked, 2))
+    record.report(asked.trial, 2, value_of(asked, 2))
+    if number % 5 == 4:
+        return record.fail(asked.trial, "NonFiniteLossError: the training loss is nan in epoch 3")
+    record.report(asked.trial, 3, value_of(asked, 3))
+    return record.complete(asked.trial, EPOCHS, value_of(asked, EPOCHS))
+
+
+def play_all(record: StudyRecord) -> list[str]:
+    """All trials that are left, one after the other; their names."""
+    names = []
+    while (asked := record.ask()) is not None:
+        names.append(asked.trial)
+        play(record, asked)
+    return names
+
+
+def told(record: StudyRecord) -> list[tuple[Any, ...]]:
+    """All that a study says, but for its times."""
+    return [
+        (t.number, t.state, t.params, t.values, t.intermediate_values, t.user_attrs, t.system_attrs)
+        for t in record.frozen()
+    ]
+
+
+def ask(record: StudyRecord) -> Ask:
+    asked = record.ask()
+    assert asked is not None
+    return asked
+
+
+@pytest.mark.parametrize(("objective", "best"), [("valid_accuracy", 0.8), ("valid_loss", 0.5)])
+def test_a_complete_trials_value_is_its_best_epochs(tmp_path: Path, objective: Objective, best: float) -> None:
+    record = open_record(tmp_path, 1, objective=objective)
+    asked = ask(record)
+    for epoch, value in enumerate((0.5, 0.8, 0.7), start=1):
+        record.report(asked.trial, epoch, value)
+    record.complete(asked.trial, 4, 0.6)
+    trial = record.frozen()[0]
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, best)
+    assert trial.intermediate_values == {1: 0.5, 2: 0.8, 3: 0.7, 4: 0.6}
+
+
+def test_a_stopped_trial_is_pruned_with_the_epoch_that_stopped_it(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 1)
+    asked = ask(record)
+    record.report(asked.trial, 1, 0.5)
+    record.prune(asked.trial, 2, 0.4)
+    trial = record.frozen()[0]
+    assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {1: 0.5, 2: 0.4})
+
+
+def test_a_failed_trial_says_why_and_keeps_its_epochs(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 1)
+    asked = ask(record)
+    record.report(asked.trial, 1, 0.5)
+    record.fail(asked.trial, "the loss is nan in epoch 2")
+    trial = record.frozen()[0]
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.FAIL, None, {1: 0.5})
+    assert trial.user_attrs["end"] == {"state": "FAIL", "reason": "the loss is nan in epoch 2"}
+
+
+def test_an_epoch_told_again_is_left_as_it_was(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 1)
+    asked = ask(record)
+    record.report(asked.trial, 1, 0.5)
+    record.report(asked.trial, 1, 0.9)
+    assert record.frozen()[0].intermediate_values == {1: 0.5}
+
+
+def test_what_the_run_decides_is_in_every_configuration_and_each_trial_has_its_own_seed(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 4)
+    configs = [ask(record).config for _ in range(3)]  # start 1 makes no configuration
+    assert {(c.epochs, c.image_size, c.inputs, c.objective) for c in configs} == {
+        (4, 28, ("Gender",), "valid_accuracy")
+    }
+    assert len({c.seed for c in configs}) == 3
+
+
+def test_starts_come_first_and_in_order_and_only_once(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 2)
+    play_all(record)
+    record = open_record(tmp_path, 6)
+    play_all(record)
+    params = [trial.params for trial in record.frozen()]
+    assert [p.items() >= start.items() for p, start in zip(params, STARTS, strict=False)] == [True] * 3
+    assert len({p["lr"] for p in params}) == 6
+
+
+def test_an_invalid_configuration_fails_with_its_sentence_and_the_next_is_asked(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 3)
+    assert [ask(record).trial, ask(record).trial] == ["0000", "0002"]
+    trial = record.frozen()[1]
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["end"]["reason"] == "head_dropout is 1.0; it must be at least 0 and below 1"
+
+
+def test_a_sample_function_that_raises_fails_its_trial_alone(tmp_path: Path) -> None:
+    def raising(trial: optuna.Trial) -> TrialConfig:
+        if trial.number == 0:
+            raise ZeroDivisionError("division by zero")
+        return TrialConfig()
+
+    settings = Settings(epochs=EPOCHS, image_size=28, inputs=(), objective="valid_loss", seed=0)
+    record = StudyRecord(tmp_path, Space("mine", "", raising), "random", settings, 2)
+    assert ask(record).trial == "0001"
+    reason = record.frozen()[0].user_attrs["end"]["reason"]
+    assert reason == "mine: sample() fails: ZeroDivisionError: division by zero."
+
+
+def test_grid_points_run_once_each_in_order(tmp_path: Path) -> None:
+    for trials in (2, 6):
+        record = open_record(tmp_path, trials, sampler="grid")
+        play_all(record)
+    assert [trial.params for trial in record.frozen()] == cells(SPACE)
+
+
+def test_trials_left_running_are_handed_out_first_with_the_same_configuration(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 5)
+    first, second = ask(record), ask(record)
+    record.report(first.trial, 1, 0.5)
+    record = open_record(tmp_path, 5)
+    assert record.unfinished() == 2
+    assert (ask(record), ask(record)) == (first, second)
+    assert record.unfinished() == 0
+    assert ask(record).trial == "0003"
+
+
+def test_more_trials_can_be_asked_for_later(tmp_path: Path) -> None:
+    assert play_all(open_record(tmp_path / "a", 4)) == ["0000", "0002", "0003"]  # 0001 makes no configuration
+    assert play_all(open_record(tmp_path / "a", 4)) == []
+    extended = open_record(tmp_path / "a", 6)
+    assert play_all(extended) == ["0004", "0005"]
+    at_once = open_record(tmp_path / "b", 6)
+    play_all(at_once)
+    assert told(extended) == told(at_once)
+
+
+def cut_points(journal: bytes) -> list[int]:
+    """The length after each line of a journal, and one in the middle of each."""
+    points, position = [0], 0
+    for line in journal.splitlines(keepends=True):
+        points += [position + len(line) // 2, position + len(line)]
+        position += len(line)
+    return points
+
+
+def asked_for(journal: bytes) -> set[int]:
+    """The trials that have a configuration, or the failure to make one, in the whole lines of a journal."""
+    logs = [json.loads(line) for line in journal[: journal.rfind(b"\n") + 1].splitlines()]
+    return {log["trial_id"] for log in logs if {"config", "end"} & log.get("user_attr", {}).keys()}
+
+
+def test_a_search_killed_at_any_write_ends_as_the_unbroken_one(tmp_path: Path) -> None:
+    unbroken = open_record(tmp_path / "unbroken", 6)
+    play_all(unbroken)
+    assert [trial.state.name for trial in unbroken.frozen()] == [
+        "COMPLETE", "FAIL", "PRUNED", "COMPLETE", "FAIL", "PRUNED",
+    ]  # fmt: skip
+    journal = (tmp_path / "unbroken" / JOURNAL).read_bytes()
+    broken = tmp_path / "broken"
+    for length in cut_points(journal):
+        shutil.rmtree(broken, ignore_errors=True)
+        broken.mkdir()
+        (broken / JOURNAL).write_bytes(journal[:length])
+        kept = open_record(broken, 6).frozen()  # by a driver that is killed before it does anything more
+        assert len(kept) == len(asked_for(journal[:length]))
+        record = open_record(broken, 6)
+        play_all(record)
+        assert told(record) == told(unbroken), f"killed after {length} of {len(journal)} bytes"
+
+
+def test_a_search_of_two_at_once_killed_at_any_write_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    def play_two_at_once(record: StudyRecord) -> None:
+        running: list[tuple[Ask, int]] = []
+        while True:
+            while len(running) < 2 and (asked := record.ask()) is not None:
+                running.append((asked, 1))
+            if not running:
+                return
+            asked, epoch = running.pop(0)
+            if epoch < EPOCHS:
+                record.report(asked.trial, epoch, value_of(asked, epoch))
+                running.append((asked, epoch + 1))
+            else:
+                record.complete(asked.trial, epoch, value_of(asked, epoch))
+
+    unbroken = open_record(tmp_path / "unbroken", 4)
+    play_two_at_once(unbroken)
+    journal = (tmp_path / "unbroken" / JOURNAL).read_bytes()
+    for length in cut_points(journal)[::3]:
+        broken = tmp_path / str(length)
+        broken.mkdir()
+        (broken / JOURNAL).write_bytes(journal[:length])
+        record = open_record(broken, 4)
+        play_two_at_once(record)
+        assert told(record) == told(unbroken), f"killed after {length} of {len(journal)} bytes"
+
+
+def test_the_journal_is_an_optuna_study_of_the_runs_name(tmp_path: Path) -> None:
+    play_all(open_record(tmp_path / "faces", 3))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "faces" / JOURNAL))
+    )
+    study = optuna.load_study(study_name="faces", storage=storage)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "PRUNED"]
+
+
+def test_a_study_goes_on_where_its_folder_was_moved_to(tmp_path: Path) -> None:
+    play_all(open_record(tmp_path / "before", 3))
+    moved = open_record((tmp_path / "before").rename(tmp_path / "after"), 4)
+    assert len(moved.frozen()) == 3
+    assert play_all(moved) == ["0003"]
+
+
+def test_reopening_writes_nothing(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 3)
+    ask(record)
+    journal = (tmp_path / JOURNAL).read_bytes()
+    open_record(tmp_path, 3)
+    assert (tmp_path / JOURNAL).read_bytes() == journal
+
+
+def test_names_are_numbers_in_four_digits() -> None:
+    assert [trial_name(number) for number in (0, 27, 12345)] == ["0000", "0027", "12345"]

@@ -1,0 +1,70 @@
+"""The rooms of the house: dependencies point one way, and what need not wait for torch and Ray does not."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "trainable": {"trainable"},
+    "spaces": {"spaces", "trainable"},
+    "results": {"results", "trainable"},
+    "search": {"search", "results", "spaces", "trainable"},
+}
+MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
+WITHOUT_RAY = sorted(
+    f"{path.parent.name}.{path.stem}"
+    for path in MODULES
+    if path.parent.name != "search" and path.stem != "__init__" and path != ROOT / "trainable" / "tune.py"
+)
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports anywhere, in functions and for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module is not None, f"{path} imports relatively"
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_dependencies_point_one_way(path: Path) -> None:
+    room = path.parent.name
+    assert imported(path) & ({*MAY_IMPORT, "tests", "benchmarks"}) <= MAY_IMPORT[room]
+
+
+def test_ray_has_one_door_below_the_search() -> None:
+    assert [path.name for path in MODULES if path.parent.name != "search" and "ray" in imported(path)] == ["tune.py"]
+
+
+def modules_after(code: str, *arguments: str) -> set[str]:
+    """The top-level modules that a fresh Python has loaded after `code`."""
+    report = "import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import atexit\natexit.register(lambda: exec({report!r}))\n{code}", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return set(done.stderr.split())
+
+
+def test_training_spaces_and_results_need_no_ray() -> None:
+    loaded = modules_after(f"import {', '.join(WITHOUT_RAY)}")
+    assert {"torch", "trainable", "spaces", "results"} <= loaded
+    assert "ray" not in loaded
+
+
+@pytest.mark.parametrize("command", ["run", "ensemble"])
+def test_help_waits_for_no_library(command: str) -> None:
+    loaded = modules_after(f"from search.{command} import main; main()", "--help")
+    assert "argparse" in loaded
+    assert not {"torch", "ray", "optuna", "numpy", "pandas", "rich"} & loaded
