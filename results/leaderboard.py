@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from results.settings import settings_text
 from trainable import files
-from trainable.config import Objective, TrialConfig
+from trainable.config import ConfigError, Objective, TrialConfig
 from trainable.fit import Row, merit
 from trainable.model import ConvNet, parameter_count
 
@@ -51,7 +52,8 @@ def leaderboard(
         }
         config = trial.user_attrs.get("config")
         if config is not None:
-            entry["parameters"] = _parameters(TrialConfig.from_dict(config), metadata_widths, classes)
+            with suppress(ConfigError):  # of a network that does not fit its images: the trial has failed by it
+                entry["parameters"] = _parameters(TrialConfig.from_dict(config), metadata_widths, classes)
         if best is not None:
             names = ("valid_accuracy", "valid_loss", "valid_objective_loss", "train_accuracy", "train_loss")
             entry.update({name: best[name] for name in names if name in best}, best_epoch=int(best["epoch"]))

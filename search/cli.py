@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from trainable.errors import UserError, storage_fault
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
 def exit_code(command: Callable[[], int], debug: bool = False) -> int:

@@ -65,6 +65,7 @@ class Options:
 FIXED = (
     "space data inputs age_groups image_size split epochs seed sampler scheduler precision".split()
 )  # fields of Options that never change in a run
+KEPT = "trials max_concurrent cpus_per_trial gpus_per_trial".split()  # fields that a resumed run has unless given anew
 DEFAULTS: dict[str, Any] = {
     "space": "dropout",
     "data": "digits",
@@ -166,13 +167,29 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
 def default_name(space: str, data: str) -> str:
     """A run's name from its space and data: dropout-faces for --space dropout --data faces/data.csv."""
     path = Path(data)
-    where = path.absolute().parent.name if path.suffix else path.name
+    where = path.absolute().parent.name if path.suffix and not path.is_dir() else path.name
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}").strip("-.")
 
 
 def fixed(options: Options) -> dict[str, Any]:
-    """The part of the options that makes a run what it is, as JSON values."""
-    return {name: list(v) if isinstance(v := asdict(options)[name], tuple) else v for name in FIXED}
+    """The part of the options that makes a run what it is, as JSON values; paths are found from any folder."""
+    values = asdict(options)
+    part = {name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in FIXED}
+    if options.data != "digits":
+        part["data"] = str(Path(options.data).absolute())
+    if options.space.endswith(".py"):
+        part["space"] = str(Path(options.space).absolute())
+    return part
+
+
+def kept(options: Options) -> dict[str, Any]:
+    """The part that may change but is the default when the run goes on, as JSON values."""
+    return {name: getattr(options, name) for name in KEPT}
+
+
+def out_option(options: Options) -> str:
+    """The --out that a next command needs, with a space before it; nothing for the default."""
+    return "" if options.out == DEFAULTS["out"] else f" --out {options.out}"
 
 
 def flag(field: str) -> str:

@@ -78,6 +78,11 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["trial"])
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        name = trial.config["trial"]
+        epoch = self._running[name].epoch if name in self._running else 0
+        self._console.print(f"Trial {name}: its worker died; it goes on from epoch {epoch}.")
+
     def _end(self, name: str) -> None:
         state = self._running.pop(name, None)
         if self._live is not None or state is None:
@@ -87,7 +92,7 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
         value = "" if state.value is None else f", {self._record.settings.objective} {state.value:.4f}"
         reason = trial.user_attrs.get("end", {}).get("reason")
         self._console.print(
-            f"[{self._clock()}] trial {name} {what} after {state.epoch} epochs{value}"
+            f"[{self._clock()}] trial {name} {what} after {state.epoch} epoch{'s' if state.epoch != 1 else ''}{value}"
             f"{f' ({reason})' if reason else ''}; {self._best_text()}; {self._count_text()} of {self._record.trials}",
             markup=False,
             highlight=False,

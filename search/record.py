@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.fingerprint import code_fingerprint, versions
-from search.options import FIXED, Options, fixed, flag, shown
+from search.options import FIXED, KEPT, Options, fixed, flag, kept, shown
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
 from trainable.dataset import LabelledData, save_split
@@ -48,6 +48,9 @@ def stored(run: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
+        if found == FORMAT:
+            _ = [record[key] for key in ("arguments", "commands", "created", "space", "data")]
+            _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged, so the run cannot go on. Choose another --name.") from None
     if found != FORMAT:
@@ -66,7 +69,7 @@ def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
         known = [path.parent.name for path in out.glob("*/run.json")]
         raise UserError(f"--resume: {out} has no run called '{name}'{nearest(name, known) or '.'}")
     settings = dict(given, name=name)
-    for field in (*FIXED, "cpus_per_trial", "trials"):
+    for field in (*FIXED, *KEPT):
         value = record["arguments"][field]
         if settings.get(field) is None:
             settings[field] = tuple(value) if isinstance(value, list) else value
@@ -123,8 +126,7 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
         ],
         "arguments": {
             **(earlier["arguments"] if earlier else fixed(options)),
-            "trials": options.trials,
-            "cpus_per_trial": options.cpus_per_trial,
+            **kept(options),
         },
         "seed": options.seed,
         "objective": space.objective,
@@ -140,7 +142,7 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
             "grid": None if space.grid is None else cells(space),
         },
         "data": {
-            "source": options.data if options.data == "digits" else str(Path(options.data).absolute()),
+            "source": fixed(options)["data"],
             "cache": str(options.cache),
             "fingerprint": data.fingerprint,
             "split_fingerprint": data.split_fingerprint,

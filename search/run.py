@@ -1,13 +1,14 @@
 """python -m search.run: from labelled images to a leaderboard."""
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED, INTERRUPTED, exit_code
-from search.options import Options, parser, resolve
+from search.cli import FAILED, FAILED_TRIALS, TERMINATED, exit_code
+from search.options import Options, out_option, parser, resolve
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
@@ -15,13 +16,6 @@ if TYPE_CHECKING:  # --help must not wait for torch and Ray
 
     from spaces.space import Space
     from trainable.dataset import LabelledData
-
-FAILED_TRIALS, TERMINATED = 3, 143
-
-# What a time budget keeps back: for Ray to end and the leaderboard; and for the ensemble, where it is asked for, a base
-# and a pass over the test images for each member, which is taken to cost as much as training on as many.
-CLOSING_SECONDS = 8.0
-ENSEMBLE_SECONDS = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +56,8 @@ def list_spaces(console: "Console") -> None:
         kind = f"grid of {' x '.join(str(len(values)) for values in space.grid.values())}" if space.grid else "no grid"
         console.print(
             f"  {space.epochs} epochs, by {space.objective}, {space.sampler}, {space.scheduler}; "
-            f"{len(space.starts)} known starts; {kind}"
+            f"{len(space.starts)} known starts; {kind}",
+            soft_wrap=True,
         )
         for parameter, values in parameters(space).items():
             console.print(f"  {parameter:<16} {values}", markup=False)
@@ -77,27 +72,27 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     """
     from search import record
 
+    earlier = record.stored(options.run)
+    if earlier is not None:
+        record.check_same(earlier, options, space, None)
+    data = prepare(options, console, earlier is not None)
+    test_images = _check_test(options, data, console)
     with record.lock(options.run):
         earlier = record.stored(options.run)
         if earlier is not None:
-            record.check_same(earlier, options, space, None)
-        data = prepare(options, console)
-        if earlier is not None:
             record.check_same(earlier, options, space, data)
-        test_images = _check_test(options, data, console)
         record.write(options, space, data, earlier)
         code = _train(options, space, data, test_images, console, began)
     if options.ensemble and code in (0, FAILED_TRIALS):
         return build_ensemble(options, console) or code
     if code in (0, FAILED_TRIALS):
-        out = "" if options.out == Path("runs") else f" --out {options.out}"
         test = " --test CSV|FOLDER" if data.test is None else ""
-        console.print(f"Next: python -m search.ensemble {options.name}{out}{test}", soft_wrap=True)
+        console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
     return code
 
 
-def prepare(options: Options, console: "Console") -> "LabelledData":
-    """Reads, checks, decodes and splits the data, and says what it found."""
+def prepare(options: Options, console: "Console", split_before: bool) -> "LabelledData":
+    """Reads, checks, decodes and splits the data (as it was split before, if so), and says what it found."""
     from trainable.dataset import load_labelled, parse_age_groups, parse_fractions
 
     data = load_labelled(
@@ -109,7 +104,7 @@ def prepare(options: Options, console: "Console") -> "LabelledData":
         seed=options.seed,
         cache=options.cache,
         progress=True,
-        split_file=options.run / "splits.csv",
+        split_file=options.run / "splits.csv" if split_before else None,
     )
     for warning in data.warnings:
         console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
@@ -143,15 +138,15 @@ def _train(
     """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
     from optuna.trial import TrialState
 
+    from search.session import train
     from search.study import Settings, StudyRecord
 
     settings = Settings(options.epochs, options.image_size, options.inputs, space.objective, options.seed)
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
-    left = options.trials - sum(trial.state.is_finished() for trial in study.frozen())
-    if left > 0:
-        code = _run_trials(options, data, test_images, study, console, began)
+    if study.unfinished() or len(study.frozen()) < options.trials:
+        code = train(options, data, test_images, study, console, began)
     else:
-        console.print(f"All {options.trials} trials of the run '{options.name}' are done already.")
+        console.print(f"The run '{options.name}' has its {options.trials} trials already: nothing is left to train.")
         code = 0
     show_leaderboard(options, data, study, console)
     failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
@@ -164,68 +159,6 @@ def _train(
             soft_wrap=True,
         )
     return FAILED_TRIALS if failed and code == 0 else code
-
-
-def _run_trials(
-    options: Options, data: "LabelledData", test_images: int, study: Any, console: "Console", began: float
-) -> int:
-    import ray
-
-    from search import cluster as clusters
-    from search.ensemble import EnsembleOptions
-    from search.progress import Progress
-    from search.scheduler import Scheduler
-    from search.searcher import StudySearcher
-    from search.study import trial_name
-    from search.tuning import Stop, tune_trials
-    from trainable.tune import Shared
-
-    deadline = None
-    if options.time_budget is not None:
-        deadline = began + options.time_budget - CLOSING_SECONDS - (ENSEMBLE_SECONDS if options.ensemble else 0.0)
-    history = [(trial_name(trial.number), trial.intermediate_values) for trial in study.frozen()]
-    scheduler = Scheduler(options.scheduler, options.epochs, study.settings.objective, history)
-    searcher = StudySearcher(study, scheduler, options.run)
-    stop = Stop(deadline, EnsembleOptions().members * test_images / int((data.split == 0).sum()))
-    cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
-    try:
-        at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
-        console.print(
-            f"Run: {options.run}, {options.trials} trials of at most {options.epochs} epochs, {at_once} at once, "
-            f"by {options.sampler} and {options.scheduler}",
-            markup=False,
-            soft_wrap=True,
-        )
-        if study.unfinished():
-            console.print(f"Going on with {study.unfinished()} unfinished trials.")
-        if cluster.dashboard:
-            console.print(
-                f"Ray dashboard: {cluster.dashboard} (asks for the token that 'ray get-auth-token' prints)",
-                soft_wrap=True,
-            )
-        shared = Shared(
-            run=options.run,
-            data=data,
-            device="cuda" if cluster.trial.gpus else "cpu",
-            precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
-            threads=max(1, round(options.cpus_per_trial)),
-        )
-        with stop.on_signals(), Progress(study, console, began, deadline) as progress:
-            tune_trials(cluster, shared, searcher, scheduler, stop, progress, options.max_concurrent)
-    finally:
-        ray.shutdown()
-    again = f"python -m search.run --resume {options.name}"
-    if options.out != Path("runs"):
-        again += f" --out {options.out}"
-    if stop.fault is not None:
-        console.print(f"Stopped: {stop.fault}. Mend it and go on with: {again}", markup=False, soft_wrap=True)
-        return FAILED
-    if stop.signal is not None:
-        console.print(f"Interrupted by {stop.signal.name}. Go on with: {again}", soft_wrap=True)
-        return INTERRUPTED if stop.signal.name == "SIGINT" else TERMINATED
-    if stop.out_of_time:
-        console.print(f"The time budget is used up. Go on with: {again} --time-budget TIME", soft_wrap=True)
-    return 0
 
 
 def show_leaderboard(options: Options, data: "LabelledData", study: Any, console: "Console") -> None:
@@ -262,4 +195,6 @@ def build_ensemble(options: Options, console: "Console") -> int:
 
 
 if __name__ == "__main__":
+    # While data is read or Ray starts, too, a SIGTERM ends the command in order.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     sys.exit(main())

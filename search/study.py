@@ -23,7 +23,7 @@ from optuna.storages.journal._storage import JournalOperation
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers import SAMPLERS
+from search.samplers import SAMPLERS, check_cmaes_state
 from spaces.space import Space, cells, sample
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.errors import UserError
@@ -79,7 +79,10 @@ def _whole(journal: bytes) -> int:
     """
     position, asked_at = 0, None
     for line in journal[: journal.rfind(b"\n") + 1].splitlines(keepends=True):
-        log = json.loads(line)
+        try:
+            log = json.loads(line)
+        except ValueError:
+            raise UserError(f"the study is damaged at byte {position}, so the run cannot go on.") from None
         if log["op_code"] == JournalOperation.CREATE_TRIAL:
             asked_at = position
         elif log["op_code"] == JournalOperation.SET_TRIAL_USER_ATTR and {"config", "end"} & set(log["user_attr"]):
@@ -112,6 +115,8 @@ class StudyRecord:
         else:
             direction = StudyDirection.MAXIMIZE if maximised(settings.objective) else StudyDirection.MINIMIZE
             self.study = optuna.create_study(study_name=folder.name, storage=storage, direction=direction)
+        if self.sampler.name == "cmaes":
+            check_cmaes_state(self.frozen())
         self._open: dict[str, optuna.Trial] = {}
         self._resumable = []
         for frozen in self.frozen():

@@ -65,18 +65,22 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """SIGINT and SIGTERM stop the search inside; a second SIGINT interrupts at once."""
+        earlier = self.take_signals()
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def take_signals(self) -> dict[signal.Signals, Any]:
+        """Handles the signals from now on (ray.init takes SIGTERM for itself); returns the handlers before."""
 
         def handle(number: int, frame: Any) -> None:
             if self.signal is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal = self.signal or signal.Signals(number)
 
-        earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
+        return {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 def tune_trials(

@@ -1,5 +1,7 @@
 """Samplers: a proposal is a function of the run's seed, the trial's number and the study, whoever asks."""
 
+import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,11 @@ import optuna
 import pytest
 
 from search import options
-from search.samplers import SAMPLERS
+from search.samplers import SAMPLERS, check_cmaes_state
 from search.study import JOURNAL, Ask, Settings, StudyRecord
 from spaces.space import Space
 from trainable.config import TrialConfig
+from trainable.errors import UserError
 
 TRIALS = 14  # TPE draws its first ten at random
 BEFORE = (0, 1, 5, 12)
@@ -99,3 +102,28 @@ def test_proposals_differ_from_trial_to_trial(unbroken: tuple[str, Path, list[An
 def test_another_seed_proposes_something_else(unbroken: tuple[str, Path, list[Any]], tmp_path: Path) -> None:
     sampler, _, params = unbroken
     assert (play_all(open_record(tmp_path, sampler, seed=1)) == params) == (sampler == "grid")
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("harm",)
+
+
+def test_a_cmaes_state_that_optuna_would_not_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = optuna.create_study(sampler=optuna.samplers.CmaEsSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("x", 0, 1) ** 2 + t.suggest_float("y", 0, 1), n_trials=20)
+    trials = study.trials
+    states = [trial for trial in trials if "cma:optimizer:0" in trial.system_attrs]
+    assert states
+    check_cmaes_state(trials)  # Optuna's own is let through
+    count = sum(key.startswith("cma:optimizer:") for key in states[-1].system_attrs)
+    states[-1].system_attrs.update({f"cma:optimizer:{part}": "" for part in range(count)})
+    states[-1].system_attrs["cma:optimizer:0"] = pickle.dumps(Harmful()).hex()
+    with pytest.raises(UserError) as error:
+        check_cmaes_state(trials)
+    assert str(error.value) == (
+        "the study's CMA-ES state names posix.mkdir, which Optuna does not write: "
+        "somebody may have tampered with it. Choose another --name."
+    )
+    assert not (tmp_path / "harm").exists()

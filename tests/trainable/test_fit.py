@@ -379,7 +379,6 @@ def test_images_of_another_size_are_refused() -> None:
     assert str(error.value) == "image_size is 32, but the images are 28 pixels"
 
 
-
 def test_a_network_that_does_not_fit_fails_before_it_trains() -> None:
     with pytest.raises(ConfigError, match=r"^block 3 pools 8x8, but its map is 3x3 "):
         next(fit(config(pool={2: 8, 3: 8}), DATA, FLOAT32))

@@ -1,0 +1,91 @@
+"""One session of a run: Ray is started, trials are trained, and how it ended is said."""
+
+import ray
+from rich.console import Console
+
+from search import cluster as clusters
+from search.cli import FAILED, INTERRUPTED, TERMINATED
+from search.ensemble import EnsembleOptions
+from search.options import Options, out_option
+from search.progress import Progress
+from search.scheduler import Scheduler
+from search.searcher import StudySearcher
+from search.study import StudyRecord, trial_name
+from search.tuning import Stop, tune_trials
+from trainable.dataset import TRAIN, LabelledData
+from trainable.tune import Shared
+
+# What a time budget keeps back: for Ray to end and the leaderboard; and for the ensemble, where it is asked for, a base
+# and a pass over the test images for each member, which is taken to cost as much as training on as many.
+CLOSING_SECONDS = 8.0
+ENSEMBLE_SECONDS = 10.0
+
+
+def train(
+    options: Options, data: LabelledData, test_images: int, study: StudyRecord, console: Console, began: float
+) -> int:
+    """Trains the trials that the study still lacks, and returns the exit code.
+
+    Args:
+        test_images: how many images the ensemble will predict within the time budget.
+        began: time.monotonic() at the command's start, from which the time budget counts.
+    Raises:
+        UserError: where the cluster cannot be had, or has no room for a trial.
+    """
+    history = [(trial_name(trial.number), trial.intermediate_values) for trial in study.frozen()]
+    scheduler = Scheduler(options.scheduler, options.epochs, study.settings.objective, history)
+    searcher = StudySearcher(study, scheduler, options.run)
+    deadline, passes = None, 0.0
+    if options.time_budget is not None:
+        deadline = began + options.time_budget - CLOSING_SECONDS - (ENSEMBLE_SECONDS if options.ensemble else 0.0)
+        passes = EnsembleOptions().members * test_images / int((data.split == TRAIN).sum())
+    stop = Stop(deadline, passes)
+    with stop.on_signals():
+        cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
+        try:
+            stop.take_signals()  # ray.init has taken SIGTERM for itself
+            _announce(options, study, cluster, console)
+            shared = Shared(
+                run=options.run,
+                data=data,
+                device="cuda" if cluster.trial.gpus else "cpu",
+                precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
+                threads=max(1, round(options.cpus_per_trial)),
+            )
+            with Progress(study, console, began, deadline) as progress:
+                tune_trials(cluster, shared, searcher, scheduler, stop, progress, options.max_concurrent)
+        finally:
+            ray.shutdown()
+    return _ending(options, stop, console)
+
+
+def _announce(options: Options, study: StudyRecord, cluster: clusters.Cluster, console: Console) -> None:
+    at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
+    console.print(
+        f"Run: {options.run}, {options.trials} trials of at most {options.epochs} epochs, {at_once} at once, "
+        f"by {options.sampler} and {options.scheduler}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if study.unfinished():
+        console.print(f"Going on with {study.unfinished()} unfinished trials.")
+    if cluster.dashboard:
+        console.print(
+            f"Ray dashboard: {cluster.dashboard} (asks for the token that 'ray get-auth-token' prints)",
+            soft_wrap=True,
+        )
+
+
+def _ending(options: Options, stop: Stop, console: Console) -> int:
+    """Says why the session ended before its time, if it did, and how to go on. Returns the exit code."""
+    again = f"python -m search.run --resume {options.name}{out_option(options)}"
+    if stop.fault is not None:
+        console.print(f"Stopped: {stop.fault}. Mend it and go on with: {again}", markup=False, soft_wrap=True)
+        return FAILED
+    if stop.signal is not None:
+        console.print(f"Interrupted by {stop.signal.name}. Go on with: {again}", markup=False, soft_wrap=True)
+        return INTERRUPTED if stop.signal.name == "SIGINT" else TERMINATED
+    if stop.out_of_time:
+        said = f"The time budget is used up. Go on with: {again} --time-budget TIME"
+        console.print(said, markup=False, soft_wrap=True)
+    return 0
