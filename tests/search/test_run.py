@@ -446,7 +446,7 @@ def test_the_same_command_on_a_finished_run_says_so_and_changes_nothing(
     before = content_of(run)
     done = commands.run(*SEARCH, "--name", "whole")
     assert (done.code, done.err) == (3, "")
-    assert f"All {TRIALS} trials of the run 'whole' are done already.\n" in done.out
+    assert f"The run 'whole' has its {TRIALS} trials already: nothing is left to train.\n" in done.out
     after = content_of(run)
     for changing in (".lock", "run.json"):  # who holds it; the commands that were given
         before.pop(changing)
@@ -459,7 +459,10 @@ def test_the_same_command_on_a_finished_run_says_so_and_changes_nothing(
     [
         (("--seed", "7"), "--seed 1, not 7"),
         (("--epochs", "9", "--sampler", "random"), "--epochs 6, not 9; --sampler tpe, not random"),
-        (("--space", "gridsearch", "--scheduler", "asha", "--sampler", "tpe"), "--space mine.py, not gridsearch"),
+        (
+            ("--space", "gridsearch", "--scheduler", "asha", "--sampler", "tpe"),
+            "--space {folder}/mine.py, not gridsearch",
+        ),
     ],
 )
 def test_changed_settings_are_refused(
@@ -473,7 +476,7 @@ def test_changed_settings_are_refused(
     monkeypatch.chdir(commands.folder)
     assert main([*SEARCH, "--name", "whole", *options]) == 2
     assert capsys.readouterr().err == (
-        f"Error: the run 'whole' was made with {difference}. Choose another --name, or go on with its own settings: "
+        f"Error: the run 'whole' was made with {difference.format(folder=commands.folder)}. Choose another --name, or go on with its own settings: "
         "python -m search.run --resume whole\n"
     )
 
