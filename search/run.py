@@ -171,6 +171,7 @@ def show_leaderboard(options: Options, data: "LabelledData", study: Any, console
     table = leaderboard(options.run, study.frozen(), objective, widths, len(data.table.classes))
     write_leaderboard(options.run, table)
     valid = int((data.split == 1).sum())
+    console.print()
     console.print(render(table, objective, valid))
     console.print(
         f"By {objective} on {valid} validation images, ± one standard error; "
@@ -190,6 +191,7 @@ def build_ensemble(options: Options, console: "Console") -> int:
     except UserError as error:
         console.print(f"No ensemble: {error}", markup=False, soft_wrap=True)
         return FAILED
+    console.print()
     ensemble.show(made, console)
     return 0
 

@@ -70,7 +70,7 @@ def fit(
     schedule = SCHEDULES[config.schedule].build(optimizer, config, batches)
     criterion = LOSSES[config.loss].build(config)
     metadata = torch.from_numpy(examples.metadata).to(device.device)
-    labels = torch.from_numpy(examples.labels).to(device.device)
+    labels = torch.tensor(examples.labels, device=device.device)  # a copy: what comes from Ray's store is read-only
     valid_labels = labels[torch.from_numpy(examples.valid).to(device.device)].cpu()
 
     rows: list[Row] = []
