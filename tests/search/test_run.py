@@ -475,8 +475,9 @@ def test_changed_settings_are_refused(
 ) -> None:
     monkeypatch.chdir(commands.folder)
     assert main([*SEARCH, "--name", "whole", *options]) == 2
+    made_with = difference.format(folder=commands.folder)
     assert capsys.readouterr().err == (
-        f"Error: the run 'whole' was made with {difference.format(folder=commands.folder)}. Choose another --name, or go on with its own settings: "
+        f"Error: the run 'whole' was made with {made_with}. Choose another --name, or go on with its own settings: "
         "python -m search.run --resume whole\n"
     )
 

@@ -1,0 +1,82 @@
+"""Images a second of one trial, validation included, against the report's own loop, the two in turn.
+
+    python -m benchmarks.train_throughput --image-size 64 --pairs 3
+    python -m benchmarks.train_throughput --device cuda --image-size 224 --images 6000
+
+Random pixels, one thread on a CPU. The first epoch of each process warms up and is not counted.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from benchmarks.report_loop import epoch_seconds
+from trainable.config import TrialConfig
+from trainable.device import choose
+from trainable.examples import Examples
+from trainable.fit import fit
+from trainable.preprocess import Preprocessing
+
+
+def random_examples(images: int, size: int) -> Examples:
+    """70 % to train on, 15 % each for validation and holdout, five classes, two inputs of width 5."""
+    rng = np.random.default_rng(0)
+    rows = np.arange(images)
+    train, valid, holdout = np.split(rows, [images * 70 // 100, images * 85 // 100])
+    return Examples(
+        pixels=rng.integers(256, size=(images, size, size, 3), dtype=np.uint8),
+        metadata=rng.random((images, 10), dtype=np.float32).round(),
+        labels=rng.integers(5, size=images),
+        train=train,
+        valid=valid,
+        holdout=holdout,
+        preprocessing=Preprocessing(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), tuple("abcde"), {}),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=3, help="epochs of each, in turn")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    arguments = parser.parse_args()
+
+    device = choose(arguments.device, arguments.precision, threads=1)
+    examples = random_examples(arguments.images, arguments.image_size)
+    config = TrialConfig(image_size=arguments.image_size, epochs=arguments.pairs + 1)
+
+    def ours() -> Iterator[float]:
+        for epoch in fit(config, examples, device):
+            yield epoch.row["seconds"]
+
+    run = ours()
+    epoch_seconds(config, examples, device.device, epochs=1)
+    next(run)
+    trained = len(examples.train)
+    pairs = []
+    for _ in range(arguments.pairs):
+        peer = epoch_seconds(config, examples, device.device, epochs=1)[0]
+        pairs.append((trained / next(run), trained / peer))
+    ratios = [mine / theirs for mine, theirs in pairs]
+    result = {
+        "device": device.reason,
+        "torch": torch.__version__,
+        "image_size": arguments.image_size,
+        "train_images": trained,
+        "pairs": len(pairs),
+        "ours_images_per_second": [round(mine, 1) for mine, _ in pairs],
+        "report_loop_images_per_second": [round(theirs, 1) for _, theirs in pairs],
+        "ratio_median": round(statistics.median(ratios), 2),
+        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
