@@ -28,7 +28,6 @@ ENDED = {
 class _Running:
     epoch: int = 0
     value: float | None = None
-    started: float = 0.0
 
 
 class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
@@ -40,7 +39,7 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
         self._began = began  # time.monotonic(), of the command
         self._deadline = deadline
         self._started = time.monotonic()
-        self._ended_before = self._ended()
+        self._epochs = 0  # heard of in this session
         self._running: dict[str, _Running] = {}
         self._best: tuple[float, str, int] | None = None
         for trial in record.frozen():
@@ -61,7 +60,7 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
     # Ray's callbacks
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._running.setdefault(trial.config["trial"], _Running(started=time.monotonic()))
+        self._running.setdefault(trial.config["trial"], _Running())
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -69,7 +68,8 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
         if "valid_loss" in result:
             name, epoch = trial.config["trial"], result["training_iteration"]
             value = objective_value(result, self._record.settings.objective)
-            self._running[name] = _Running(epoch, value, self._running[name].started)
+            self._running[name] = _Running(epoch, value)
+            self._epochs += 1
             self._improve(value, name, epoch)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -145,11 +145,15 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
 
     def _remaining_text(self) -> str:
         elapsed = time.monotonic() - self._started
-        ended = self._ended() - self._ended_before
-        left = self._record.trials - self._ended()
+        trials = self._record.frozen()
+        lengths = [len(trial.intermediate_values) for trial in trials if trial.state in ENDED]
         estimates = []
-        if ended:
-            estimates.append(elapsed / ended * left)
+        if lengths and self._epochs:
+            # A trial is taken to be as long as the ended ones on average; one that is longer is taken to be at its end.
+            length = sum(lengths) / len(lengths)
+            under_way = sum(max(0.0, length - running.epoch) for running in self._running.values())
+            to_come = max(0, self._record.trials - len(lengths) - len(self._running)) * length
+            estimates.append(elapsed / self._epochs * (under_way + to_come))
         if self._deadline is not None:
             estimates.append(max(0.0, self._deadline - time.monotonic()))
         return f"about {_duration(min(estimates))} left" if estimates else "remaining time unknown yet"

@@ -108,7 +108,7 @@ def test_the_view_has_a_row_for_each_running_trial(tmp_path: Path) -> None:
 def test_the_time_that_is_left_is_unknown_before_the_first_end(tmp_path: Path) -> None:
     search = Search(tmp_path)
     assert "unknown" in search.view()
-    search.start()
+    search.epoch(search.start(), 1, 0.25)
     search.record.complete("0000", 2, 0.5)
     assert "left" in search.view()
 
