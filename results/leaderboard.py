@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,19 @@ def leaderboard(
         # PRUNED and RUNNING compete with each other: both were cut short.
         group = {"COMPLETE": 0, "FAIL": 2}.get(trial.state.name, 1)
         quality = merit(best, objective) if best else (-math.inf, -math.inf)
-        entries.append(((group, [-part for part in quality], trial.number), {**entry, **trial.params}))
+        entries.append(((group, [-part for part in quality], trial.number), {**entry, **_columns_of(trial.params)}))
     entries.sort(key=lambda pair: pair[0])
     table = pd.DataFrame([{"rank": rank, **entry} for rank, (_, entry) in enumerate(entries, start=1)])
     extra = [name for name in table.columns if name not in COLUMNS]
     # valid_objective_loss, where there is one, stands beside the loss that it differs from.
     extra.sort(key=lambda name: name != "valid_objective_loss")
     return table.reindex(columns=[*COLUMNS, *extra])
+
+
+def _columns_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Searched parameters as columns; one that is called like a column of ours says so."""
+    taken = (*COLUMNS, "valid_objective_loss")
+    return {f"{name} (searched)" if name in taken else name: value for name, value in params.items()}
 
 
 def write_leaderboard(run: Path, table: pd.DataFrame) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 
 from results.fingerprint import code_fingerprint, versions
 from results.members import Member, Run, trials_compared
-from results.selection import Selection
+from results.selection import AUTO, Selection
 from results.submission import PROBABILITIES, SUBMISSION, Submission
+from results.weights import METHODS
 from trainable import files
 from trainable.checkpoint import file_hash
 from trainable.device import choose
@@ -69,7 +70,7 @@ def describe(
         "runs": [
             {
                 "path": relative(run.folder, home),
-                "code": run.record.get("code"),
+                "code": sorted({session["code"] for session in run.record.get("sessions", [])}),
                 "splits_sha256": file_hash(run.folder / "splits.csv"),
             }
             for run in runs
@@ -78,7 +79,6 @@ def describe(
         "trials_compared": trials_compared(runs),
         "holdout_images": selection.images,
         "scores": {name: dataclasses.asdict(score) for name, score in selection.scores.items()},
-        "single": dataclasses.asdict(selection.single),
         "data": {name: first.data[name] for name in ("fingerprint", "split_fingerprint", "classes")},
         "test": None if submission is None else dict(submission.test),
         "sha256": {name: sha256(content) for name, content in (submission.files if submission else {}).items()},
@@ -97,7 +97,7 @@ def write_ensemble(home: Path, manifest: Manifest, submission: Submission | None
     check_kept(home)
     content = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     written = {**(submission.files if submission else {}), MANIFEST: content}
-    folder = home / HISTORY / sha256(content)[:12]
+    folder = _kept_folder(home, content)
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, home):
         for name in NAMES:
@@ -124,10 +124,57 @@ def read_manifest(path: Path) -> tuple[Manifest, Path]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise UserError(f"{path} has format {manifest['format']}; this program reads format {FORMAT}.")
+        _check_shape(manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not an ensemble's manifest, or is damaged ({error!r}).") from None
     folder = path.resolve().parent
     return manifest, folder.parent.parent if folder.parent.name == HISTORY else folder
+
+
+def is_kept(path: Path, home: Path) -> bool:
+    """Whether a manifest is what was written: byte for byte the one in the folder that is named by its hash."""
+    content = path.read_bytes()
+    kept = _kept_folder(home, content) / MANIFEST
+    return kept.is_file() and kept.read_bytes() == content
+
+
+def _kept_folder(home: Path, content: bytes) -> Path:
+    """The folder of the ensemble whose manifest is `content`."""
+    return home / HISTORY / sha256(content)[:12]
+
+
+def _check_shape(manifest: Manifest) -> None:
+    """Raises KeyError, TypeError or ValueError unless what `verify` reads is there and of its type."""
+    number = (int, float)
+    _check_types(
+        manifest,
+        {"method": str, "asked": str, "reason": str, "seed": int, "temperature": number, "members": list, "runs": list}
+        | {"objective": str, "trials_compared": int, "holdout_images": int, "scores": dict, "data": dict}
+        | {"test": (dict, type(None)), "sha256": dict, "code": str, "versions": dict, "device": str},
+    )
+    for run in manifest["runs"]:
+        _check_types(run, {"path": str, "splits_sha256": str})
+    paths = [run["path"] for run in manifest["runs"]]
+    for member in manifest["members"]:
+        strings = dict.fromkeys(("run", "trial", "state", "checkpoint_sha256"), str)
+        _check_types(member, strings | {"weight": number, manifest["objective"]: number})
+        if member["run"] not in paths:
+            raise ValueError(f"no run has the path {member['run']}")
+    _check_types(manifest["data"], {"fingerprint": str, "split_fingerprint": str, "classes": list})
+    if manifest["test"] is not None:
+        _check_types(manifest["test"], {"path": str, "images": int, "fingerprint": str})
+        _check_types(manifest["sha256"], {SUBMISSION: str, PROBABILITIES: str})
+    methods = [row.name for row in METHODS]
+    if manifest["method"] not in methods or manifest["asked"] not in (AUTO, *methods):
+        raise ValueError(f"no method is called {manifest['method']}, or none {manifest['asked']}")
+    if not (manifest["members"] and manifest["seed"] >= 0 and manifest["temperature"] > 0):
+        raise ValueError("without a member, or seed or temperature is negative")
+
+
+def _check_types(part: Any, types: dict[str, Any]) -> None:
+    for name, expected in types.items():
+        if not isinstance(part[name], expected):
+            raise TypeError(f"{name} is {part[name]!r}")
 
 
 def relative(folder: Path, home: Path) -> str:

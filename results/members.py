@@ -19,6 +19,7 @@ from trainable.config import Objective, maximised
 from trainable.errors import UserError, nearest
 
 FORMAT = 1  # of run.json
+FAILED = "FAIL"  # the state of a trial that is never a member
 DATA_KEYS = ("source", "cache", "classes", "fingerprint", "split_fingerprint")  # what is read of its part on data
 
 
@@ -124,6 +125,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
 def top_trials(runs: Sequence[Run], count: int) -> tuple[tuple[Run, str], ...]:
     """The best `count` finished trials by validation, best first; unfinished ones only where none is finished.
 
+    A trial that failed is not among them, whatever it has left.
+
     Args:
         runs: comparable ones. One run's order is its leaderboard's; of equals in two runs the earlier run's is first.
         count: at least 1; fewer are returned where there are fewer.
@@ -133,45 +136,88 @@ def top_trials(runs: Sequence[Run], count: int) -> tuple[tuple[Run, str], ...]:
         (run, row)
         for run in runs
         for row in run.leaderboard
-        if (run.folder / "trials" / row["trial"] / "logits.npz").is_file()
+        if row["state"] != FAILED and (run.folder / "trials" / row["trial"] / "logits.npz").is_file()
     ]
     chosen = [(run, row) for run, row in ranked if row["state"] == "COMPLETE"] or ranked
     if not chosen:
         folders = ", ".join(str(run.folder) for run in runs)
-        raise UserError(f"{folders}: no trial has finished an epoch yet, so there is nothing to combine.")
+        raise UserError(f"{folders}: no trial has finished an epoch without failing, so there is nothing to combine.")
     if len(runs) > 1:  # a stable sort, so that each leaderboard's own order of equals stays
         chosen.sort(key=lambda pair: _value(*pair), reverse=maximised(runs[0].objective))
     return tuple((run, row["trial"]) for run, row in chosen[:count])
 
 
+def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...], tuple[str, ...]]:
+    """The best `count` members, each network once, and a line for each run of which copies were left out.
+
+    The same network comes twice where a run was copied; of two, the later in the order of `top_trials` is left out.
+
+    Args and errors: as for `top_trials` and `load_member`.
+    """
+    members: dict[str, Member] = {}
+    copies: dict[Path, list[str]] = {}
+    for run, trial in top_trials(runs, sum(len(run.leaderboard) for run in runs)):
+        if len(members) == count:
+            break
+        member = load_member(run, trial)
+        if members.setdefault(member.sha256, member) is not member:
+            copies.setdefault(run.folder, []).append(trial)
+    notes = [
+        f"{folder}: {'trial' if len(trials) == 1 else 'trials'} {', '.join(trials)} left out, as the same network is "
+        "a member already."
+        for folder, trials in copies.items()
+    ]
+    return tuple(members.values()), tuple(notes)
+
+
+def checkpoint_path(run: Run, trial: str) -> Path:
+    """The checkpoint of a trial's best epoch. Raises UserError where there is none."""
+    path = run.folder / "trials" / trial / "best.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist.")
+    return path
+
+
 def load_member(run: Run, trial: str) -> Member:
     """Reads a trial's holdout logits and hashes its checkpoint.
 
-    Raises: UserError, naming the file, where one is missing, damaged or of another split.
+    Raises: UserError, naming the file, where one is missing, damaged, of another split or of another epoch.
     """
     row = next((row for row in run.leaderboard if row["trial"] == trial), None)
     if row is None:
         raise UserError(f"{run.folder / 'leaderboard.csv'} has no trial {trial}.")
-    folder = run.folder / "trials" / trial
-    checkpoint = folder / "best.safetensors"
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint} does not exist.")
-    path = folder / "logits.npz"
+    checkpoint = checkpoint_path(run, trial)
+    sha256 = file_hash(checkpoint)
+    path = checkpoint.with_name("logits.npz")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             logits, ids = arrays["holdout"], arrays["holdout_ids"]
+            source = str(arrays["checkpoint"]) if "checkpoint" in arrays else sha256  # older runs do not say
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is missing or damaged ({error}).") from None
+    if source != sha256:  # the trial was killed between writing the one and the other
+        raise UserError(f"{run.folder}, trial {trial}: its logits are not its checkpoint's; resume the run.")
     if tuple(ids.tolist()) != run.holdout_ids:
         raise UserError(f"{path} holds other holdout images than {run.folder / 'splits.csv'}.")
     if logits.shape != (len(ids), len(run.data["classes"])) or not np.isfinite(logits).all():
         raise UserError(f"{path} has holdout logits that are not finite, or not one for each image and class.")
-    return Member(run, trial, row["state"], _value(run, row), checkpoint, file_hash(checkpoint), logits)
+    return Member(run, trial, row["state"], _value(run, row), checkpoint, sha256, logits)
 
 
 def trials_compared(runs: Sequence[Run]) -> int:
-    """How many trials the best one is the best of: all that have a validation value."""
-    return sum(bool(row.get(run.objective)) for run in runs for row in run.leaderboard)
+    """How many trials the best one is the best of: all that have a validation value.
+
+    The same row in two runs, but for its rank, is one trial in a run and in its copy.
+    """
+    first, *others = [
+        {
+            tuple((name, cell) for name, cell in row.items() if name != "rank")
+            for row in run.leaderboard
+            if row.get(run.objective)
+        }
+        for run in runs
+    ]
+    return len(first.union(*others))
 
 
 def _value(run: Run, row: Mapping[str, str]) -> float:

@@ -47,10 +47,14 @@ class Selection:
     """Every method's score, the choice and why."""
 
     images: int  # N
-    single: Score  # the first member alone, chosen by validation and not by these images
     scores: dict[str, Score]  # by method, simplest first
     method: str  # the choice
     reason: str  # in words, to follow the method's name and a colon
+
+    @property
+    def single(self) -> Score:
+        """The first member alone, chosen by validation and not by these images."""
+        return self.scores["single"]
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ def select(logits: Logits, labels: Labels, method: str, rng: np.random.Generator
     each with its one temperature: otherwise a member that is merely less over- or underconfident than the others
     would pass for a better one.
 
-    "auto" takes the better of the plain mean and the best member. A method that fits weights, convex before greedy,
-    replaces what is chosen so far if its log loss is lower by more than one standard error of the paired difference.
-    So the choice is never worse here than the plain mean or the best member.
+    "auto" starts from the lowest log loss of three that fit no weights: the single best by validation, the plain mean
+    and the pick of the best member. A method that fits weights, convex before greedy, replaces what is chosen so far
+    if its log loss is lower by more than one standard error of the paired difference. So the choice is never worse
+    here than any of the three.
 
     Args:
         logits: (M, N, C) of the holdout; the first member is the best single model by validation.
@@ -84,7 +89,7 @@ def select(logits: Logits, labels: Labels, method: str, rng: np.random.Generator
         rng: draws folds, bags and resamples.
     Raises: ValueError for fewer than two images or an unknown method, and as `image_losses` does.
     """
-    members, images, _ = logits.shape
+    members, images = logits.shape[:2]
     if images < 2:
         raise ValueError(f"{images} images cannot be split into those to fit on and those to score")
     if method != AUTO and method not in [row.name for row in METHODS]:
@@ -92,12 +97,10 @@ def select(logits: Logits, labels: Labels, method: str, rng: np.random.Generator
     wide = logits.astype(np.float64)
     folds = [stratified_folds(labels, min(FOLDS, images), rng) for _ in range(REPEATS)]
     outcomes = {row.name: _outcome(row, wide, labels, folds, rng) for row in METHODS}
-    single = _measured(np.eye(members)[0], wide[:1], labels)
     name, reason = _choice(outcomes, members) if method == AUTO else (method, "it was asked for.")
     return Selection(
         images=images,
-        single=_score(single, single, rng),
-        scores={row: _score(outcome, single, rng) for row, outcome in outcomes.items()},
+        scores={row: _score(outcome, outcomes["single"], rng) for row, outcome in outcomes.items()},
         method=name,
         reason=reason,
     )
@@ -143,11 +146,10 @@ def _choice(outcomes: dict[str, _Outcome], members: int) -> tuple[str, str]:
     """The chosen method's name, and why, by the rule of `select`."""
     if members == 1:
         return "uniform", "there is one member, so there is nothing to weigh."
-    uniform, best = outcomes["uniform"].losses, outcomes["best"].losses
-    if uniform.mean() <= best.mean():
-        name, reason = "uniform", f"best {_against(best, uniform)} against uniform"
-    else:
-        name, reason = "best", f"uniform {_against(uniform, best)} against best"
+    plain = [row.name for row in METHODS if not row.fitted]
+    name = min(plain, key=lambda method: float(outcomes[method].losses.mean()))  # the first, the simplest, of equals
+    others = [f"{other} {_against(outcomes[other].losses, outcomes[name].losses)}" for other in plain if other != name]
+    reason = f"{' and '.join(others)} against {name}"
     rivals: list[str] = []
     for method in (row.name for row in METHODS if row.fitted):
         new, old = outcomes[method].losses, outcomes[name].losses

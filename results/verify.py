@@ -1,21 +1,27 @@
 """Makes an ensemble again from its manifest, and says what is no longer what it was."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from results.fingerprint import code_fingerprint, versions
-from results.manifest import Manifest, read_manifest, sha256
-from results.members import Member, Run, load_member, load_run
-from results.selection import select
+from results.manifest import HISTORY, Manifest, is_kept, read_manifest, sha256
+from results.members import Member, Run, checkpoint_path, load_member, load_run, trials_compared
+from results.selection import Selection, select
 from results.submission import PROBABILITIES, make_submission
 from trainable.checkpoint import file_hash
 from trainable.device import choose
 from trainable.errors import UserError
 
 TOLERANCE = 1e-5  # of weights and temperature: another machine's optimiser stops at another last digit
+SCORE_TOLERANCE = 2e-4  # of scores, which follow the weights; finer than anything that is printed
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,9 @@ class Verdict:
 
 
 def verify(path: Path, *, test: str | None = None, cache: Path | None = None, progress: bool) -> Verdict:
-    """Makes the ensemble of a manifest again: hashes checkpoints and splits, fits the weights, predicts.
+    """Makes the ensemble of a manifest again: hashes checkpoints and splits, fits the weights, scores, predicts.
+
+    A manifest also has to be the one that was written: byte for byte the copy in the folder named by its hash.
 
     Args:
         path: an ensemble.json, in a run's folder or in its own.
@@ -40,15 +48,32 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
     """
     manifest, home = read_manifest(path)
     remarks = _surroundings(manifest)
+    edited: tuple[str, ...] = ()
+    if not is_kept(path, home):
+        edited = (f"{path} was changed since it was written: it is not what {home / HISTORY} keeps under its hash",)
     try:
         runs = {entry["path"]: load_run(home / entry["path"]) for entry in manifest["runs"]}
+        changes = _inputs(manifest, runs)
+        if changes:  # what is made from other parts is another ensemble: there is nothing to compare
+            return Verdict((*edited, *changes), remarks, ())
         members = [load_member(runs[entry["run"]], entry["trial"]) for entry in manifest["members"]]
     except UserError as error:
-        return Verdict((str(error),), remarks, ())
-    changes = _inputs(manifest, runs, members)
-    if changes:  # what is made from other parts is another ensemble: there is nothing to compare
-        return Verdict(changes, remarks, ())
-    changes = _weights(manifest, members)
+        return Verdict((*edited, str(error)), remarks, ())
+    logits = np.stack([member.logits for member in members])
+    rng = np.random.default_rng(manifest["seed"])
+    selection = select(logits, members[0].run.holdout_labels, manifest["asked"], rng)
+    changes = (
+        *edited,
+        *_validation(manifest, members),
+        *_weights(manifest, members, selection),
+        *_scores(manifest, selection),
+    )
+    compared = trials_compared(list(runs.values()))
+    if compared < manifest["trials_compared"]:
+        said = f"trials_compared: the manifest says {manifest['trials_compared']}"
+        changes = (*changes, f"{said}, the leaderboards have {compared}")
+    elif compared > manifest["trials_compared"]:  # as where a run went on
+        remarks = (*remarks, f"{compared} trials have a value now, and the manifest compared fewer")
     if manifest["test"] is None:
         return Verdict(changes, remarks, ())
     try:
@@ -65,30 +90,47 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
         return Verdict((*changes, str(error)), remarks, ())
     if submission.test["fingerprint"] != manifest["test"]["fingerprint"]:
         return Verdict((*changes, "the test images, their order or their columns are others now"), remarks, ())
+    if submission.test["images"] != manifest["test"]["images"]:
+        said = f"test images: the manifest says {manifest['test']['images']}"
+        changes = (*changes, f"{said}, the test data has {submission.test['images']}")
     return _compared(Verdict(changes, remarks, ()), manifest, path.parent, submission.files)
 
 
-def _inputs(manifest: Manifest, runs: dict[str, Run], members: Sequence[Member]) -> tuple[str, ...]:
-    """What differs in the runs and checkpoints."""
+def _inputs(manifest: Manifest, runs: dict[str, Run]) -> tuple[str, ...]:
+    """What differs in the runs and checkpoints. Raises UserError where a checkpoint is missing."""
     changes = []
     for entry in manifest["runs"]:
         run = runs[entry["path"]]
         for key in ("fingerprint", "split_fingerprint", "classes"):
             if run.data[key] != manifest["data"][key]:
                 changes.append(f"{run.folder / 'run.json'}: {key} is another now")
+        if run.objective != manifest["objective"]:
+            changes.append(f"{run.folder / 'run.json'}: objective is another now")
         if file_hash(run.folder / "splits.csv") != entry["splits_sha256"]:
             changes.append(f"{run.folder / 'splits.csv'} has changed")
-    for member, entry in zip(members, manifest["members"], strict=True):
-        if member.sha256 != entry["checkpoint_sha256"]:
-            changes.append(f"{member.checkpoint} has changed: trial {member.trial} is another network now")
+    for entry in manifest["members"]:
+        checkpoint = checkpoint_path(runs[entry["run"]], entry["trial"])
+        if file_hash(checkpoint) != entry["checkpoint_sha256"]:
+            changes.append(f"{checkpoint} has changed: trial {entry['trial']} is another network now")
     return tuple(changes)
 
 
-def _weights(manifest: Manifest, members: Sequence[Member]) -> tuple[str, ...]:
+def _validation(manifest: Manifest, members: Sequence[Member]) -> tuple[str, ...]:
+    """What differs between the manifest's members and the leaderboards' rows of them."""
+    objective, changes = manifest["objective"], []
+    for member, entry in zip(members, manifest["members"], strict=True):
+        for name, recorded, found in (
+            (objective, entry[objective], member.value),
+            ("state", entry["state"], member.state),
+        ):
+            if not _alike(recorded, found, tolerance=0.0):
+                said = f"{name} of trial {member.trial}: the manifest says {recorded}"
+                changes.append(f"{said}, the leaderboard says {found}")
+    return tuple(changes)
+
+
+def _weights(manifest: Manifest, members: Sequence[Member], selection: Selection) -> tuple[str, ...]:
     """What differs in method, weights and temperature when they are fitted again."""
-    logits = np.stack([member.logits for member in members])
-    rng = np.random.default_rng(manifest["seed"])
-    selection = select(logits, members[0].run.holdout_labels, manifest["asked"], rng)
     changes = []
     if selection.method != manifest["method"]:
         changes.append(_contrast("method", manifest["method"], selection.method))
@@ -99,6 +141,55 @@ def _weights(manifest: Manifest, members: Sequence[Member]) -> tuple[str, ...]:
     if abs(manifest["temperature"] / fitted.temperature - 1) > TOLERANCE:
         changes.append(_contrast("temperature", f"{manifest['temperature']:.6g}", f"{fitted.temperature:.6g}"))
     return tuple(changes)
+
+
+def _scores(manifest: Manifest, selection: Selection) -> tuple[str, ...]:
+    """What differs in the numbers and words on the holdout when it is scored again: a line for each score."""
+    changes = []
+    if manifest["holdout_images"] != selection.images:
+        changes.append(_contrast("holdout images", str(manifest["holdout_images"]), str(selection.images)))
+    if sorted(manifest["scores"]) != sorted(selection.scores):
+        changes.append(_contrast("methods", ", ".join(sorted(manifest["scores"])), ", ".join(sorted(selection.scores))))
+    for method, score in selection.scores.items():
+        for name, found in dataclasses.asdict(score).items():
+            recorded = manifest["scores"].get(method)
+            recorded = recorded.get(name) if isinstance(recorded, dict) else None
+            for part, one, two in _differences(recorded, found):
+                changes.append(_contrast(f"{name.replace('_', ' ')} of {method}{part}", _said(one), _said(two)))
+    if not _alike_words(manifest["reason"], selection.reason):
+        changes.append(_contrast("reason", f"'{manifest['reason']}'", f"'{selection.reason}'"))
+    return tuple(changes)
+
+
+def _differences(recorded: Any, found: Any, part: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: a name in words for the place, and the two there."""
+    if isinstance(found, dict) and isinstance(recorded, dict):
+        for key, value in found.items():
+            yield from _differences(recorded.get(key), value, part if key == "value" else f"{part}, {key}")
+    elif isinstance(found, tuple) and isinstance(recorded, list) and len(recorded) == len(found):
+        for position, pair in enumerate(zip(recorded, found, strict=True), start=1):
+            yield from _differences(*pair, f"{part}, member {position}")
+    elif not _alike(recorded, found, SCORE_TOLERANCE):
+        yield part, recorded, found
+
+
+def _alike(recorded: Any, found: Any, tolerance: float) -> bool:
+    """Whether two JSON values are equal, or numbers within the tolerance, absolute or relative."""
+    if isinstance(found, float) and isinstance(recorded, int | float):
+        return math.isclose(recorded, found, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(recorded == found)
+
+
+def _alike_words(recorded: str, found: str) -> bool:
+    """Whether two sentences are the same but for the last digit of their numbers."""
+    if NUMBER.sub("", recorded) != NUMBER.sub("", found):
+        return False
+    numbers = zip(NUMBER.findall(recorded), NUMBER.findall(found), strict=False)
+    return all(_alike(float(one), float(two), SCORE_TOLERANCE) for one, two in numbers)
+
+
+def _said(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _contrast(what: str, recorded: str, found: str) -> str:

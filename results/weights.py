@@ -18,6 +18,12 @@ BAG_SHARE = 0.5  # of the members, as in the paper
 TIE = 1e-12  # nats; losses nearer than this are rounding apart
 
 
+def single_weights(logits: Logits, labels: Labels) -> Floats:
+    """(M,) weights, all on the first member, which validation has put there: nothing is fitted."""
+    weights: Floats = np.eye(len(logits))[0]
+    return weights
+
+
 def uniform_weights(logits: Logits, labels: Labels) -> Floats:
     """(M,) equal weights: the plain mean, which fits nothing."""
     return np.full(len(logits), 1 / len(logits))
@@ -134,6 +140,7 @@ class Method:
 
 
 METHODS = (  # simplest first
+    Method("single", "the best by validation", lambda logits, labels, _: single_weights(logits, labels), fitted=False),
     Method("uniform", "the plain mean", lambda logits, labels, _: uniform_weights(logits, labels), fitted=False),
     Method("best", "the best member alone", lambda logits, labels, _: best_weights(logits, labels), fitted=False),
     Method("convex", "fitted, shrunk to equal", lambda logits, labels, _: convex_weights(logits, labels), fitted=True),

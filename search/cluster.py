@@ -2,6 +2,9 @@
 
 import math
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +50,8 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     address = address or os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
-        if address is None:
-            context = ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **common)
-        else:
-            context = ray.init(address=address, **common)
+        with _keeping_sigterm():
+            context = _init(address, common)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--address: no Ray cluster can be joined at {address} ({error}).") from error
     # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
@@ -73,6 +74,27 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
         )
     dashboard = context.dashboard_url
     return Cluster(slots, wanted, f"http://{dashboard}" if dashboard else None, nodes)
+
+
+def _init(address: str | None, common: dict[str, Any]) -> Any:
+    if address is None:
+        return ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **common)
+    return ray.init(address=address, **common)
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Ray may set no handler of SIGTERM inside: its own would end the command with code 15 and without a word."""
+    set_handler = signal.signal
+
+    def guarded(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number == signal.SIGTERM else set_handler(number, handler)
+
+    signal.signal = guarded  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = set_handler
 
 
 def slots_of(cpus: float, gpus: float, wanted: Resources) -> int:

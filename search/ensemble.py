@@ -1,6 +1,7 @@
 """python -m search.ensemble: from finished runs to weighed members, a submission and its manifest."""
 
 import argparse
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ if TYPE_CHECKING:  # --help must not wait for torch
     from results.scores import Estimate
     from results.selection import Score, Selection
 
-METHODS = ("auto", "greedy", "convex", "uniform", "best")
+METHODS = ("auto", "greedy", "convex", "uniform", "best", "single")
+WIDE = 200  # characters; more than any row of scores
 EXAMPLES = """examples:
   python -m search.ensemble                                  the run worked on last, its own test data
   python -m search.ensemble faces --test testdata.csv --sample-submission sample.csv
@@ -42,6 +44,8 @@ class EnsembleOptions:
     def __post_init__(self) -> None:
         if self.members < 1:
             raise UserError(f"--members: {self.members} is not a number of members; it must be at least 1.")
+        if self.seed < 0:
+            raise UserError(f"--seed: {self.seed} is not a seed; it must be at least 0.")
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,23 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     import numpy as np
 
     from results.manifest import check_kept, describe, write_ensemble
-    from results.members import check_comparable, find_run, load_member, load_run, top_trials
+    from results.members import check_comparable, distinct_members, find_run, load_run
     from results.selection import select
     from results.submission import make_submission, own_test
 
-    folders = dict.fromkeys(find_run(name, options.out) for name in options.runs or (None,))
-    runs = [load_run(folder) for folder in folders]
+    folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
+    for name in options.runs or (None,):
+        folder = find_run(name, options.out)
+        folders.setdefault(folder.resolve(), folder)
+    runs = [load_run(folder) for folder in folders.values()]
     check_comparable(runs)
-    members = [load_member(run, trial) for run, trial in top_trials(runs, options.members)]
     home = options.output or runs[0].folder
+    existing = next(place for place in (home, *home.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output: {existing} is a file, not a folder.")
     check_kept(home)
-    warnings = []
+    members, notes = distinct_members(runs, options.members)
+    warnings = list(notes)
     if all(member.state != "COMPLETE" for member in members):
         warnings.append("No trial has run its course yet; the members are unfinished ones.")
     logits = np.stack([member.logits for member in members])
@@ -111,8 +121,10 @@ def show(ensemble: Ensemble, console: "Console") -> None:
 
     manifest, selection = ensemble.manifest, ensemble.selection
     for warning in ensemble.warnings:
-        console.print(f"Note: {warning}")
-    table = Table("trial", "run", manifest["objective"], "weight", box=None, padding=(0, 3, 0, 0), pad_edge=False)
+        console.print(f"Note: {warning}", soft_wrap=True)
+    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
+    for header in ("trial", "run", manifest["objective"], "weight"):
+        table.add_column(header, no_wrap=header != "run", overflow="fold")
     for member in manifest["members"]:
         name = (ensemble.home / member["run"]).resolve().name
         table.add_row(member["trial"], name, f"{member[manifest['objective']]:.4f}", f"{member['weight']:.3f}")
@@ -121,12 +133,14 @@ def show(ensemble: Ensemble, console: "Console") -> None:
 
     n = selection.images
     console.print(f"On {n} holdout images, with 95 % intervals:")
-    table = Table(
-        "", "log loss", "accuracy, %", "calibration, %", "gain, points", box=None, padding=(0, 2, 0, 0), pad_edge=False
-    )
-    for name, score in {"single": selection.single, **selection.scores}.items():
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for header in ("", "log loss", "accuracy, %", "calibration, %", "gain, points"):
+        table.add_column(header, no_wrap=True)
+    for name, score in selection.scores.items():
         table.add_row(f"{'>' if name == selection.method else ' '} {name}", *_cells(score, gain=name != "single"))
-    console.print(table)
+    # Of few images the intervals are long: a line that is wider than the terminal stays whole.
+    table.width = console.measure(table, options=console.options.update_width(WIDE)).maximum
+    console.print(table, crop=False, soft_wrap=True)
     console.print(
         f"single: trial {manifest['members'][0]['trial']}, the best of {manifest['trials_compared']} on validation. "
         "gain: accuracy above it, paired. best, convex, greedy: scored on images that they were not fitted on. "
@@ -135,7 +149,9 @@ def show(ensemble: Ensemble, console: "Console") -> None:
     console.print()
     chosen = selection.scores[selection.method]
     console.print(f"{selection.method}: {selection.reason}")
-    console.print(f"Gain over the best single model: {_verdict(chosen, n)}")
+    alone = selection.method == "single"
+    gain = "none, as it is that model." if alone else _verdict(chosen, n)
+    console.print(f"Gain over the best single model: {gain}")
     console.print()
     path = ensemble.home / "ensemble.json"
     if manifest["test"] is None:
@@ -144,7 +160,7 @@ def show(ensemble: Ensemble, console: "Console") -> None:
     rows = manifest["test"]["images"]
     wrote = f"Wrote {ensemble.home / 'submission.csv'} ({rows} rows), probabilities.npz and ensemble.json."
     console.print(wrote, soft_wrap=True)
-    console.print(f"Check it at any time: python -m search.ensemble --verify {path}", soft_wrap=True)
+    console.print(f"Check it at any time: python -m search.ensemble --verify {shlex.quote(str(path))}", soft_wrap=True)
 
 
 def _cells(score: "Score", *, gain: bool) -> tuple[str, str, str, str]:
@@ -185,7 +201,7 @@ def show_verdict(path: Path, test: str | None, cache: Path | None, console: "Con
         console.print(f"{path} cannot be made again as it was.", soft_wrap=True)
         return FAILED
     same = f"; {' and '.join(verdict.files)} made again, the same byte for byte" if verdict.files else ""
-    console.print(f"{path} holds: checkpoints, split and weights are the same{same}.", soft_wrap=True)
+    console.print(f"{path} holds: checkpoints, split, weights and scores are the same{same}.", soft_wrap=True)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -188,8 +189,8 @@ def kept(options: Options) -> dict[str, Any]:
 
 
 def out_option(options: Options) -> str:
-    """The --out that a next command needs, with a space before it; nothing for the default."""
-    return "" if options.out == DEFAULTS["out"] else f" --out {options.out}"
+    """The --out that a next command needs, quoted, with a space before it; nothing for the default."""
+    return "" if options.out == DEFAULTS["out"] else f" --out {shlex.quote(str(options.out))}"
 
 
 def flag(field: str) -> str:
@@ -253,6 +254,6 @@ def _seconds(text: str) -> float:
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a name of up to 100 letters, digits, '_', '-' and '.'")
     return text

@@ -19,7 +19,6 @@ from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
 from trainable.dataset import LabelledData, save_split
 from trainable.errors import UserError, nearest
-from trainable.preprocess import vocabulary
 
 FORMAT = 1
 
@@ -27,7 +26,10 @@ FORMAT = 1
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
     """Holds the run's lock, which the system frees whenever the process ends. Raises UserError if another holds it."""
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"--out: {run} cannot be a folder ({error.strerror}).") from None
     with open(run / ".lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,16 +42,28 @@ def lock(run: Path) -> Iterator[None]:
         yield
 
 
+def begun(run: Path) -> bool:
+    """Whether the run has trials. One without is not held to its settings: its first command may have failed."""
+    return (run / "trials").exists()
+
+
+def to_go_on_with(run: Path) -> dict[str, Any] | None:
+    """The record of a run that has begun, as `stored` gives it; None for a new one."""
+    return stored(run) if begun(run) else None
+
+
 def stored(run: Path) -> dict[str, Any] | None:
     """The run's record, or None where there is none yet. Raises UserError for one that cannot be read."""
     path = run / "run.json"
     if not path.exists():
+        if begun(run):
+            raise UserError(f"{run} has trials but no run.json, so the run cannot go on. Choose another --name.")
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
         if found == FORMAT:
-            _ = [record[key] for key in ("arguments", "commands", "created", "space", "data")]
+            _ = [record[key] for key in ("arguments", "sessions", "created", "objective", "space", "data")]
             _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged, so the run cannot go on. Choose another --name.") from None
@@ -77,12 +91,16 @@ def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
 
 
 def check_same(record: Mapping[str, Any], options: Options, space: Space, data: LabelledData | None) -> None:
-    """Raises UserError, saying what differs, unless a run is to go on as what it is."""
-    now = fixed(options)
+    """Raises UserError, saying what differs, unless a run is to go on as what it is.
+
+    Files may have moved: of data, and of a space of the user's own, the content counts.
+    """
+    then, now = record["arguments"], fixed(options)
+    moved = {"data"} | ({"space"} if then["space"].endswith(".py") and now["space"].endswith(".py") else set())
     differences = [
-        f"{flag(name)} {shown(record['arguments'][name])}, not {shown(now[name])}"
+        f"{flag(name)} {shown(then[name])}, not {shown(now[name])}"
         for name in FIXED
-        if record["arguments"][name] != now[name] and name != "data"  # data may have moved: its content counts
+        if then[name] != now[name] and name not in moved
     ]
     if differences:
         raise UserError(
@@ -92,19 +110,21 @@ def check_same(record: Mapping[str, Any], options: Options, space: Space, data: 
     if record["space"]["fingerprint"] != fingerprint(space):
         raise UserError(
             f"the space '{options.space}' has changed since the run '{options.name}' was made: "
-            f"{_space_difference(record['space'], space)}. Choose another --name."
+            f"{_space_difference(record, space)}. Choose another --name."
         )
     if data is not None and record["data"]["fingerprint"] != data.fingerprint:
-        then, images = record["data"]["images"], len(data.table.images)
-        what = f"{then} images then, {images} now" if then != images else f"the same number of images, {images}"
+        before, images = record["data"]["images"], len(data.table.images)
+        what = f"{before} images then, {images} now" if before != images else f"the same number of images, {images}"
         raise UserError(
             f"the data of the run '{options.name}' has changed ({what}; "
             f"fingerprint {record['data']['fingerprint']}, not {data.fingerprint}). Choose another --name."
         )
 
 
-def _space_difference(then: Mapping[str, Any], space: Space) -> str:
-    now = parameters(space)
+def _space_difference(record: Mapping[str, Any], space: Space) -> str:
+    if record["objective"] != space.objective:
+        return f"its objective is {space.objective}, was {record['objective']}"
+    then, now = record["space"], parameters(space)
     changes = [f"{name} is {now.get(name, 'gone')}, was {then['parameters'].get(name, 'absent')}"
                for name in {**then["parameters"], **now} if now.get(name) != then["parameters"].get(name)]  # fmt: skip
     return "; ".join(changes) or "its starts, its grid or the settings that it gives to a trial"
@@ -114,25 +134,17 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
     """Writes splits.csv and run.json; on resuming, only what may change changes."""
     run = options.run
     if earlier is None:
+        (run / "study.journal").unlink(missing_ok=True)  # of a command that failed before its first trial
         save_split(run / "splits.csv", data.table, data.split)
     counts = {side: int((data.split == number).sum()) for number, side in enumerate(("train", "valid", "holdout"))}
     record = {
         "format": FORMAT,
         "name": options.name,
         "created": earlier["created"] if earlier else time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commands": [
-            *(earlier["commands"] if earlier else []),
-            shlex.join(["python", "-m", "search.run", *sys.argv[1:]]),
-        ],
-        "arguments": {
-            **(earlier["arguments"] if earlier else fixed(options)),
-            **kept(options),
-        },
+        "sessions": earlier["sessions"] if earlier else [],
+        "arguments": {**fixed(options), **kept(options)},
         "seed": options.seed,
         "objective": space.objective,
-        "code": code_fingerprint(),
-        "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},
-        "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count()},
         "space": {
             "name": space.name,
             "summary": space.summary,
@@ -149,10 +161,37 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
             "images": len(data.table.images),
             "counts": counts,
             "classes": list(data.table.classes),
-            "vocabulary": vocabulary(data.table.columns, options.inputs),
+            "vocabulary": data.vocabulary(options.inputs),
             "inputs": list(options.inputs),
             "image_size": options.image_size,
             "age_groups": options.age_groups,
         },
     }
     files.write_json(run / "run.json", record)
+
+
+def add_session(run: Path) -> list[str]:
+    """Notes in run.json what is about to train: command, code, versions, hardware.
+
+    Returns: a warning, if the code or PyTorch are not those of the session before: trials of both may not compare.
+    """
+    record = stored(run)
+    assert record is not None
+    session = {
+        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": shlex.join(["python", "-m", "search.run", *sys.argv[1:]]),
+        "code": code_fingerprint(),
+        "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},
+        "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count()},
+    }
+    warnings = []
+    for before in record["sessions"][-1:]:
+        changed = ["the code"] if before["code"] != session["code"] else []
+        changed += ["PyTorch"] if before["versions"]["torch"] != versions()["torch"] else []
+        if changed:
+            warnings.append(
+                f"{' and '.join(changed)} changed since the run's last session; "
+                "trials from before and after may not compare"
+            )
+    files.write_json(run / "run.json", {**record, "sessions": [*record["sessions"], session]})
+    return warnings

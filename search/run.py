@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.cli import FAILED, FAILED_TRIALS, TERMINATED, exit_code
-from search.options import Options, out_option, parser, resolve
+from search.options import Options, flag, out_option, parser, resolve
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
@@ -30,12 +30,16 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from rich.console import Console
 
     from search.record import resumed
-    from spaces.space import load
+    from spaces.space import load, names
 
-    console = Console(highlight=False)
+    # No markup: file names and classes are shown as they are.
+    console = Console(highlight=False, markup=False)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments["list_spaces"]:
-        list_spaces(console)
+        others = [name for name, value in arguments.items() if value and name not in ("list_spaces", "space", "debug")]
+        if others:
+            raise UserError(f"--list-spaces goes with --space alone, not with {flag(others[0])}.")
+        list_spaces([arguments["space"]] if arguments["space"] else names(), console)
         return 0
     given = arguments
     if arguments["resume"] is not None:
@@ -43,16 +47,36 @@ def _command(arguments: dict[str, Any], began: float) -> int:
             raise UserError("--resume and --name name two runs; give one of them.")
         given = resumed(arguments, arguments["out"] or Path("runs"), arguments["resume"])
     space = load(given["space"] or "dropout")
-    return search(resolve(given, space), space, console, began)
+    options = resolve(given, space)
+    check_sampler(options, space, console)
+    return search(options, space, console, began)
 
 
-def list_spaces(console: "Console") -> None:
+def check_sampler(options: Options, space: "Space", console: "Console") -> None:
+    """Warns of parameters that the sampler cannot model. Raises UserError where it can model none."""
+    from search.samplers import unmodelled
+    from spaces.space import modelled_by_all, parameters
+
+    known = set(parameters(space))
+    every, numbers = modelled_by_all(space)
+    blind = unmodelled(options.sampler, every, numbers, known)
+    if blind and blind == known:
+        raise UserError(
+            f"--sampler: {options.sampler} can model no parameter of the space '{space.name}': it needs "
+            "parameters that every trial has, and numbers; choose tpe or random."
+        )
+    if blind:
+        listed = ", ".join(sorted(blind))
+        console.print(f"Warning: {options.sampler} cannot model {listed}: drawn at random", soft_wrap=True)
+
+
+def list_spaces(spaces: Sequence[str], console: "Console") -> None:
     """Prints each space with its parameters."""
-    from spaces.space import load, names, parameters
+    from spaces.space import load, parameters
 
-    for name in names():
+    for name in spaces:
         space = load(name)
-        console.print(f"[bold]{name}[/]: {space.summary}", soft_wrap=True)
+        console.print(f"{name}: {space.summary}", style="bold", soft_wrap=True)
         kind = f"grid of {' x '.join(str(len(values)) for values in space.grid.values())}" if space.grid else "no grid"
         console.print(
             f"  {space.epochs} epochs, by {space.objective}, {space.sampler}, {space.scheduler}; "
@@ -60,7 +84,7 @@ def list_spaces(console: "Console") -> None:
             soft_wrap=True,
         )
         for parameter, values in parameters(space).items():
-            console.print(f"  {parameter:<16} {values}", markup=False)
+            console.print(f"  {parameter:<16} {values}")
         console.print()
 
 
@@ -72,13 +96,13 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     """
     from search import record
 
-    earlier = record.stored(options.run)
+    earlier = record.to_go_on_with(options.run)
     if earlier is not None:
         record.check_same(earlier, options, space, None)
     data = prepare(options, console, earlier is not None)
     test_images = _check_test(options, data, console)
     with record.lock(options.run):
-        earlier = record.stored(options.run)
+        earlier = record.to_go_on_with(options.run)
         if earlier is not None:
             record.check_same(earlier, options, space, data)
         record.write(options, space, data, earlier)
@@ -107,12 +131,11 @@ def prepare(options: Options, console: "Console", split_before: bool) -> "Labell
         split_file=options.run / "splits.csv" if split_before else None,
     )
     for warning in data.warnings:
-        console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
+        console.print(f"Warning: {warning}", soft_wrap=True)
     sides = [int((data.split == side).sum()) for side in range(3)]
     console.print(
         f"Data: {options.data}, {len(data.table.images)} images of {len(data.table.classes)} classes: "
         f"{sides[0]} train, {sides[1]} valid, {sides[2]} holdout",
-        markup=False,
         soft_wrap=True,
     )
     return data
@@ -121,14 +144,13 @@ def prepare(options: Options, console: "Console", split_before: bool) -> "Labell
 def _check_test(options: Options, data: "LabelledData", console: "Console") -> int:
     """Validates and decodes what --test names, before anything is trained. Returns how many images it has."""
     from trainable.dataset import load_test
-    from trainable.preprocess import vocabulary
 
     if options.test is None:
         return len(data.test.images) if data.test and options.ensemble else 0
-    known = vocabulary(data.table.columns, options.inputs)
+    known = data.vocabulary(options.inputs)
     table, warnings = load_test(options.test, known, image_size=options.image_size, cache=options.cache, progress=True)
     for warning in warnings:
-        console.print(f"Warning: {warning}", markup=False, soft_wrap=True)
+        console.print(f"Warning: {warning}", soft_wrap=True)
     return len(table.images)
 
 
@@ -138,15 +160,20 @@ def _train(
     """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
     from optuna.trial import TrialState
 
+    from search import record
     from search.session import train
     from search.study import Settings, StudyRecord
+    from trainable.table import count
 
     settings = Settings(options.epochs, options.image_size, options.inputs, space.objective, options.seed)
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
     if study.unfinished() or len(study.frozen()) < options.trials:
+        for warning in record.add_session(options.run):
+            console.print(f"Warning: {warning}", soft_wrap=True)
         code = train(options, data, test_images, study, console, began)
     else:
-        console.print(f"The run '{options.name}' has its {options.trials} trials already: nothing is left to train.")
+        done = count(len(study.frozen()), "trial")
+        console.print(f"The run '{options.name}' has its {done} already: nothing is left to train.", soft_wrap=True)
         code = 0
     show_leaderboard(options, data, study, console)
     failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
@@ -155,7 +182,6 @@ def _train(
         console.print(
             f"{len(failed)} of {options.trials} trials failed; the first, {first.number:04d}: "
             f"{first.user_attrs['end']['reason']}",
-            markup=False,
             soft_wrap=True,
         )
     return FAILED_TRIALS if failed and code == 0 else code
@@ -164,9 +190,8 @@ def _train(
 def show_leaderboard(options: Options, data: "LabelledData", study: Any, console: "Console") -> None:
     """Writes leaderboard.csv and prints its head."""
     from results.leaderboard import leaderboard, render, write_leaderboard
-    from trainable.preprocess import vocabulary
 
-    widths = {name: len(values) for name, values in vocabulary(data.table.columns, options.inputs).items()}
+    widths = {name: len(values) for name, values in data.vocabulary(options.inputs).items()}
     objective = study.settings.objective
     table = leaderboard(options.run, study.frozen(), objective, widths, len(data.table.classes))
     write_leaderboard(options.run, table)
@@ -189,7 +214,7 @@ def build_ensemble(options: Options, console: "Console") -> int:
     try:
         made = ensemble.build_ensemble(asked, progress=True)
     except UserError as error:
-        console.print(f"No ensemble: {error}", markup=False, soft_wrap=True)
+        console.print(f"No ensemble: {error}", soft_wrap=True)
         return FAILED
     console.print()
     ensemble.show(made, console)

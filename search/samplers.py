@@ -54,6 +54,20 @@ def _qmc(seed: int, number: int) -> BaseSampler:
     )
 
 
+def unmodelled(sampler: str, every: set[str], numbers: set[str], all_of_them: set[str]) -> set[str]:
+    """The parameters of a space that a sampler draws at random, because it cannot model them.
+
+    Args:
+        sampler: a name of SAMPLERS.
+        every: the parameters that each trial has.
+        numbers: those of them that are numbers.
+        all_of_them: the parameters that any trial has.
+    """
+    if sampler in ("cmaes", "qmc"):
+        return all_of_them - numbers
+    return all_of_them - every if sampler == "gp" else set()
+
+
 SAMPLERS = {
     row.name: row
     for row in (

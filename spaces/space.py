@@ -7,6 +7,7 @@ import json
 import pkgutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -152,6 +153,20 @@ def probe(
     return found, configs
 
 
+def modelled_by_all(space: Space) -> tuple[set[str], set[str]]:
+    """The parameters that each sample of the space has, and those of them that are numbers."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    samples = []
+    for _ in range(PROBES):
+        trial = study.ask()
+        with suppress(ConfigError):
+            sample(space, trial)
+        samples.append(trial.distributions)
+    common = set.intersection(*(set(found) for found in samples))
+    categorical = optuna.distributions.CategoricalDistribution
+    return common, {name for name in common if not isinstance(samples[0][name], categorical)}
+
+
 def parameters(space: Space) -> dict[str, str]:
     """Each parameter's name and its range in words."""
     return {name: describe(distribution) for name, distribution in probe(space)[0].items()}
@@ -164,6 +179,7 @@ def fingerprint(space: Space) -> str:
         "parameters": {name: distribution_to_json(distribution) for name, distribution in found.items()},
         "starts": [dict(start) for start in space.starts],
         "grid": None if space.grid is None else cells(space),
+        "objective": space.objective,
         "configs": [config.to_dict() for config in configs],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

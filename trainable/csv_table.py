@@ -7,17 +7,21 @@ others: pandas gives up at the first such row, drops its number, or fills short 
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
+from itertools import count as count_from
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from trainable.errors import UserError, nearest
-from trainable.table import Listing, Problem, Table, cell_problem, count, such_as
+from trainable.table import EXAMPLES, Listing, Problem, Table, cell_problem, count, such_as
 
 INTEGER_COLUMNS = ("Age", "Gender", "Race")
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # what an int64 surely holds
+MANY_ROWS = 3  # as many as a class must have; fewer with a label beyond a gap are slips of the pen
 FRACTION = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -136,18 +140,30 @@ def _canonical(column: str, cell: str) -> str:
 
 
 def _classes(rows: list[Row], labels: list[int | None], problems: list[Problem]) -> int:
-    """C, the smallest label from 0 on that no row carries; a label beyond it, or below 0, becomes a problem."""
-    carried = set(labels)
-    classes = next(label for label in range(len(carried) + 1) if label not in carried)
+    """C, the smallest label from 0 on that no row carries, or 0 where the labels have a gap.
+
+    A label beyond C, or below 0, becomes a problem; if many rows are beyond C, the gap is the problem.
+    """
+    carried = Counter(label for label in labels if label is not None)
+    classes = next(label for label in count_from() if label not in carried)
+    beyond = {label: number for label, number in carried.items() if label > classes and number >= MANY_ROWS}
+    gap = classes > 0 and (len(beyond) > 1 or sum(beyond.values()) * 10 > len(rows))
+    top = max(beyond) if gap else classes - 1
     outside = [
-        (row, label) for row, label in zip(rows, labels, strict=True) if label is not None and not 0 <= label < classes
+        (row, label) for row, label in zip(rows, labels, strict=True) if label is not None and not 0 <= label <= top
     ]
     if outside and classes == 0:
         problems.append(Problem("Label: no row carries 0, and labels count from 0"))
-    else:
-        problems += [
-            cell_problem(row.number, "Label", f"{label} is outside 0..{classes - 1}") for row, label in outside
-        ]
+        return 0
+    problems += [cell_problem(row.number, "Label", f"{label} is outside 0..{top}") for row, label in outside]
+    if gap:
+        missing = top + 1 - sum(0 <= label <= top for label in carried)
+        named = [str(label) for label in islice((n for n in count_from() if n not in carried), min(missing, EXAMPLES))]
+        more = f" and {missing - EXAMPLES} more" if missing > EXAMPLES else ""
+        problems.append(
+            Problem(f"Label: no row carries {', '.join(named)}{more}, and labels count from 0 without a gap")
+        )
+        return 0
     return classes
 
 

@@ -65,6 +65,10 @@ class LabelledData:
     split_fingerprint: str  # of the (image, side) rows
     warnings: tuple[str, ...]  # a line each
 
+    def vocabulary(self, inputs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The values of each input column in the training part, in one-hot order."""
+        return vocabulary_of(self.table.columns, inputs, self.split == TRAIN)
+
 
 def load_labelled(
     data: str,
@@ -110,8 +114,10 @@ def load_labelled(
         split = stratified_split(labels, groups, fractions, seed)
     mean, std = _channel_statistics(prepared, split == TRAIN)
     warnings = [*listing.warnings, *_label_conflicts(table, labels, groups), *_telling_inputs(table, labels, inputs)]
+    known = vocabulary_of(table.columns, inputs, split == TRAIN)
+    warnings += _unseen_values(table, known, "--inputs")
     if test is not None:
-        warnings += _unseen_values(test, vocabulary_of(table.columns, inputs))
+        warnings += _unseen_values(test, known, test.source)
     columns = sorted(table.columns.items())
     return LabelledData(
         table=table,
@@ -140,6 +146,8 @@ def load_test(
     Raises:
         UserError: with everything that is wrong with the table.
     """
+    if not test:  # else Path("") is the current folder
+        raise UserError("--test: the value is empty; name a CSV or a folder of images")
     path, inputs = Path(test), tuple(vocabulary)
     if path.is_dir():
         listing = read_test_folder(path, test, inputs)
@@ -150,7 +158,7 @@ def load_test(
     problems = list(listing.problems)
     _prepare(listing.table, image_size, cache, progress, problems)
     refuse(test, problems, "nothing was predicted")
-    return listing.table, (*listing.warnings, *_unseen_values(listing.table, vocabulary))
+    return listing.table, (*listing.warnings, *_unseen_values(listing.table, vocabulary, test))
 
 
 def decode(table: Table, image_size: int, cache: Path, progress: bool) -> Pixels:
@@ -181,6 +189,8 @@ def parse_age_groups(text: str) -> tuple[int, ...]:
 
 
 def _read(data: str, inputs: Sequence[str], age_groups: Sequence[int], cache: Path) -> Listing:
+    if not data:  # else Path("") is the current folder
+        raise UserError(f"--data: the value is empty; name a CSV, a folder, or {DIGITS}")
     path = Path(data)
     if data == DIGITS:
         folder = digits_folder(cache)
@@ -248,16 +258,16 @@ def _telling_inputs(table: Table, labels: NDArray[np.int64], inputs: Sequence[st
     return warnings
 
 
-def _unseen_values(test: Table, vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
-    """A warning for each input column of the test table with values outside the vocabulary."""
+def _unseen_values(table: Table, vocabulary: Mapping[str, Sequence[str]], source: str) -> list[str]:
+    """A warning, which begins with `source`, for each input column of the table with values outside the vocabulary."""
     warnings = []
     for name, known in vocabulary.items():
-        rows = [index for index, value in enumerate(test.columns[name]) if value not in known]
+        rows = [index for index, value in enumerate(table.columns[name]) if value not in known]
         if rows:
-            examples = such_as([f"'{test.columns[name][index]}' in {test.place(index)}" for index in rows])
+            examples = such_as([f"'{table.columns[name][index]}' in {table.place(index)}" for index in rows])
             carry = "row carries" if len(rows) == 1 else "rows carry"
             warnings.append(
-                f"{test.source}: {len(rows)} {carry} a {name} that training never saw, encoded as all zeros{examples}"
+                f"{source}: {len(rows)} {carry} a {name} that training never saw, encoded as all zeros{examples}"
             )
     return warnings
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
-from trainable.preprocess import Preprocessing, vocabulary
+from trainable.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def examples_of(data: LabelledData, config: TrialConfig) -> Examples:
         mean=data.mean,
         std=data.std,
         classes=table.classes,
-        vocabulary=vocabulary(table.columns, config.inputs),
+        vocabulary=data.vocabulary(config.inputs),
     )
     train, valid, holdout = (np.flatnonzero(data.split == part) for part in (TRAIN, VALID, HOLDOUT))
     return Examples(

@@ -13,10 +13,14 @@ from trainable.table import Listing, Problem, Table, count, such_as
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 UTKFACE_NAME = re.compile(r"([0-9]{1,3})_([0-9]{1,2})_([0-9]{1,2})_.+")
 UTKFACE_COLUMNS = ("Age", "Gender", "Race")
+BESIDE_TRAIN = {"test", "val", "valid", "validation"}
 
 
 def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Sequence[int]) -> Listing:
     """The labelled table of a folder, and its test table if it holds test/ beside train/.
+
+    train/ stands above the classes unless there are images in folders beside it that are no part of a split: it is a
+    class like them then.
 
     Args:
         inputs: columns that must be there: Age, Gender and Race for UTKFace names, none for classes.
@@ -24,8 +28,9 @@ def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Se
     Raises:
         UserError: if there are no images, or no such column.
     """
-    names = _image_names(folder)
-    base = "train/" if (folder / "train").is_dir() else ""
+    names, others = _file_names(folder)
+    beside = {name.split("/", 1)[0] for name in names if "/" in name} - {"train"}
+    base = "train/" if (folder / "train").is_dir() and beside <= BESIDE_TRAIN else ""
     train = [name for name in names if name.startswith(base)]
     if not train:
         raise UserError(
@@ -42,8 +47,14 @@ def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Se
     warnings: list[str] = []
     if in_classes:
         table = _class_table(folder, source, in_classes, base)
+        problems += _empty_classes(folder / base, base, table.classes, others)
+        if not base and any(name.startswith("train/") and name.count("/") > 1 for name in names):
+            warnings.append(f"{source}: train/ is a class like {min(beside)}/ beside it, and not above its subfolders")
     else:
         table = _utkface_table(folder, source, train, age_groups, problems, warnings)
+    of_class = [name for name in others if name.startswith(base) and "/" in name.removeprefix(base)]
+    of_test = [name for name in others if base and name.startswith("test/")]
+    warnings += _unknown_extensions(source, sorted(of_class + of_test))
     test = [name for name in names if base and name.startswith("test/")]
     stray = sorted({*names} - {*(in_classes or train), *test})
     if stray:
@@ -58,31 +69,53 @@ def read_test_folder(folder: Path, source: str, inputs: Sequence[str]) -> Listin
     Raises:
         UserError: if there are no images, or `inputs` names a column that no file name can give.
     """
-    names = _image_names(folder)
+    names, others = _file_names(folder)
     if not names:
         raise UserError(f"{source} has no images")
     problems: list[Problem] = []
-    return Listing(_test_table(folder, source, names, inputs, problems), problems, [])
+    table = _test_table(folder, source, names, inputs, problems)
+    return Listing(table, problems, _unknown_extensions(source, others))
 
 
-def _image_names(folder: Path) -> list[str]:
-    """The paths of all images below, relative, with '/', sorted; nothing that is hidden.
+def _file_names(folder: Path) -> tuple[list[str], list[str]]:
+    """The paths of all images and of all other files below, relative, with '/', sorted; nothing that is hidden.
 
     Links to folders are followed, so that what they hold is refused by name where it lies outside, and not overlooked.
     """
-    names = []
+    images: list[str] = []
+    others: list[str] = []
     visited = set()  # a link to a folder above it would lead round for ever
     for parent, subfolders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and real not in visited]
         if real not in visited:
-            names += [
-                Path(parent, name).relative_to(folder).as_posix()
-                for name in files
-                if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
-            ]
+            for name in files:
+                if not name.startswith("."):
+                    path = Path(parent, name).relative_to(folder).as_posix()
+                    (images if name.lower().endswith(EXTENSIONS) else others).append(path)
         visited.add(real)
-    return sorted(names)
+    return sorted(images), sorted(others)
+
+
+def _empty_classes(folder: Path, base: str, classes: Sequence[str], others: Sequence[str]) -> list[Problem]:
+    """A problem for each subfolder of `folder` that is no class because no image is in it.
+
+    Args:
+        base: the folder's path, as it stands in front of names.
+        others: the names of the files that are no images.
+    """
+    problems = []
+    subfolders = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    for name in sorted(subfolders - {*classes}):
+        files = [file for file in others if file.startswith(f"{base}{name}/")]
+        only = f", only {count(len(files), 'file')} of unknown extension{such_as(files)}" if files else ""
+        problems.append(Problem(f"{base}{name} holds no images{only}"))
+    return problems
+
+
+def _unknown_extensions(source: str, names: Sequence[str]) -> list[str]:
+    """The warning of these files, if there are any."""
+    return [f"{source}: {count(len(names), 'file')} of unknown extension left out{such_as(names)}"] if names else []
 
 
 def _class_table(folder: Path, source: str, names: list[str], base: str) -> Table:

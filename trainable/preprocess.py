@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ class Preprocessing:
     mean: tuple[float, float, float]  # RGB, of pixels in [0, 1], over the training part
     std: tuple[float, float, float]
     classes: tuple[str, ...]  # names, C
-    vocabulary: Mapping[str, tuple[str, ...]]  # input column -> the values of the labelled table, in one-hot order
+    vocabulary: Mapping[str, tuple[str, ...]]  # input column -> the values of the training part, in one-hot order
 
     @property
     def metadata_width(self) -> int:
@@ -48,11 +49,19 @@ class Preprocessing:
         )
 
 
-def vocabulary(columns: Mapping[str, Sequence[str]], inputs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The distinct values of each input column, integers in numeric order before text."""
+def vocabulary(
+    columns: Mapping[str, Sequence[str]], inputs: Sequence[str], rows: NDArray[np.bool_] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """The distinct values of each input column, integers in numeric order before text.
+
+    Args:
+        columns: (N,) cells each.
+        rows: (N,) the rows that count; all if it is None.
+    """
 
     def order(value: str) -> tuple[bool, int, str]:
         integer = value.removeprefix("-").isdecimal()
         return (not integer, int(value) if integer else 0, value)
 
-    return {name: tuple(sorted(set(columns[name]), key=order)) for name in inputs}
+    seen = {name: columns[name] if rows is None else compress(columns[name], rows) for name in inputs}
+    return {name: tuple(sorted(set(cells), key=order)) for name, cells in seen.items()}

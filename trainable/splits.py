@@ -27,7 +27,8 @@ def parse_fractions(text: str) -> tuple[float, float, float]:
         train, valid, holdout = (float(part) for part in text.split("/"))
     except ValueError:
         train = valid = holdout = 0.0
-    if not min(train, valid, holdout) > 0 or abs(train + valid + holdout - 100) > 1e-6:
+    # Written so that nan, for which every comparison is false, is refused; min() would skip it.
+    if not (train > 0 and valid > 0 and holdout > 0 and abs(train + valid + holdout - 100) <= 1e-6):
         raise UserError(f"--split: '{text}' is not three percentages above 0 that sum to 100, as in 70/15/15")
     return train / 100, valid / 100, holdout / 100
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ray import tune
 
 from trainable import files
-from trainable.checkpoint import Best, load_latest, save_best, save_latest
+from trainable.checkpoint import Best, file_hash, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.device import Precision, choose
@@ -136,6 +136,7 @@ def _save_best(folder: Path, best: Best, epoch: Epoch, data: LabelledData, examp
     images: NDArray[np.str_] = np.array(data.table.images)
     save_best(folder / "best.safetensors", best)
     holdout = epoch.holdout_logits.numpy()
+    checkpoint = file_hash(folder / "best.safetensors")  # a kill between the two files would leave them apart
     files.write_with(
         folder / "logits.npz",
         lambda file: np.savez_compressed(
@@ -144,6 +145,7 @@ def _save_best(folder: Path, best: Best, epoch: Epoch, data: LabelledData, examp
             holdout=holdout,
             valid_ids=images[examples.valid],
             holdout_ids=images[examples.holdout],
+            checkpoint=np.array(checkpoint),
         ),
     )
 

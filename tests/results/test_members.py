@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.members import check_comparable, find_run, load_member, load_run, top_trials, trials_compared
+from results.members import (
+    check_comparable,
+    distinct_members,
+    find_run,
+    load_member,
+    load_run,
+    top_trials,
+    trials_compared,
+)
 from tests.results.tiny_run import Data, write_csv
 from trainable.checkpoint import file_hash
 from trainable.errors import UserError
@@ -86,7 +94,42 @@ def test_no_trial_with_logits_is_refused(run: Path) -> None:
     shutil.rmtree(run / "trials")
     with pytest.raises(UserError) as error:
         names(run)
-    assert str(error.value) == f"{run}: no trial has finished an epoch yet, so there is nothing to combine."
+    assert str(error.value) == (
+        f"{run}: no trial has finished an epoch without failing, so there is nothing to combine."
+    )
+
+
+def test_a_failed_trial_is_never_a_member(run: Path) -> None:
+    edit_leaderboard(run, state=["FAIL", "FAIL", "RUNNING", "FAIL", "FAIL"])
+    assert names(run) == [("faces", "0006")]
+    edit_leaderboard(run, state=["FAIL"] * 5)
+    with pytest.raises(UserError, match="no trial has finished an epoch without failing"):
+        names(run)
+
+
+def test_a_copied_run_adds_no_members_and_no_trials(run: Path, data: Data) -> None:
+    copy = shutil.copytree(run, run.parent / "copy")
+    runs = [load_run(run), load_run(copy)]
+    members, notes = distinct_members(runs, 10)
+    assert [(member.run.folder.name, member.trial) for member in members] == [
+        ("faces", "0002"),
+        ("faces", "0004"),
+        ("faces", "0006"),
+    ]
+    assert notes == (f"{copy}: trials 0002, 0004, 0006 left out, as the same network is a member already.",)
+    assert trials_compared(runs) == 5
+
+
+def test_what_is_left_out_makes_room_for_the_next(run: Path, data: Data) -> None:
+    copy = shutil.copytree(run, run.parent / "copy")
+    data.write_trial(copy / "trials/0004", data.best(9))
+    members, notes = distinct_members([load_run(run), load_run(copy)], 3)
+    assert [(member.run.folder.name, member.trial) for member in members] == [
+        ("faces", "0002"),
+        ("faces", "0004"),
+        ("copy", "0004"),
+    ]
+    assert notes == (f"{copy}: trial 0002 left out, as the same network is a member already.",)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +150,9 @@ def test_two_runs_are_merged_by_their_objective(run: Path, objective: str, value
 def test_the_best_is_the_best_of_all_trials_with_a_value(run: Path) -> None:
     edit_leaderboard(run, valid_accuracy=[0.7, 0.6, 0.5, 0.4, ""])
     assert trials_compared([load_run(run)]) == 4
-    assert trials_compared([load_run(run), load_run(run)]) == 8
+    other = shutil.copytree(run, run.parent / "two")
+    edit_leaderboard(other, valid_accuracy=[0.7, 0.65, 0.55, 0.45, ""])  # the first is that of the other run
+    assert trials_compared([load_run(run), load_run(other)]) == 7
 
 
 @pytest.mark.parametrize(
@@ -163,6 +208,22 @@ def test_logits_that_cannot_be_used_are_refused(run: Path, logits: object) -> No
     assert str(error.value) == (
         f"{run}/trials/0002/logits.npz has holdout logits that are not finite, or not one for each image and class."
     )
+
+
+def test_logits_of_another_epoch_than_the_checkpoint_are_refused(run: Path, data: Data) -> None:
+    logits = (run / "trials/0002/logits.npz").read_bytes()
+    data.write_trial(run / "trials/0002", data.best(9))
+    (run / "trials/0002/logits.npz").write_bytes(logits)  # as after a kill between the two
+    with pytest.raises(UserError) as error:
+        load_member(load_run(run), "0002")
+    assert str(error.value) == f"{run}, trial 0002: its logits are not its checkpoint's; resume the run."
+
+
+def test_logits_that_do_not_name_their_checkpoint_are_taken(run: Path) -> None:
+    path = run / "trials/0002/logits.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{name: array for name, array in stored.items() if name != "checkpoint"})
+    assert load_member(load_run(run), "0002").trial == "0002"
 
 
 def test_a_cut_off_file_is_refused_by_name(run: Path) -> None:

@@ -1,6 +1,7 @@
 """Manifests: what they hold, that nothing they stand for is lost, and that a verification sees every change."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.manifest import NAMES, describe, read_manifest, write_ensemble
+from results.manifest import MANIFEST, NAMES, describe, read_manifest, sha256, write_ensemble
 from results.members import load_member, load_run
 from results.selection import select
 from results.submission import make_submission
@@ -50,6 +51,15 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(manifest))
 
 
+def forge(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes the manifest above and keeps a copy under its new hash, so that only the numbers can give it away."""
+    edit(run / MANIFEST, change)
+    content = (run / MANIFEST).read_bytes()
+    kept = run / "ensembles" / sha256(content)[:12]
+    kept.mkdir()
+    (kept / MANIFEST).write_bytes(content)
+
+
 def test_a_manifest_names_members_data_and_code(run: Path, data: Data) -> None:
     make(run, data, asked="uniform")
     manifest, home = read_manifest(run / "ensemble.json")
@@ -64,10 +74,10 @@ def test_a_manifest_names_members_data_and_code(run: Path, data: Data) -> None:
     assert (manifest["method"], manifest["asked"], manifest["seed"]) == ("uniform", "uniform", 0)
     assert manifest["holdout_images"] == 24
     assert manifest["trials_compared"] == 5
-    assert list(manifest["scores"]) == ["best", "convex", "greedy", "uniform"]  # sorted, as all keys are
+    assert list(manifest["scores"]) == ["best", "convex", "greedy", "single", "uniform"]  # sorted, as all keys are
     assert set(manifest["scores"]["best"]["accuracy"]) == {"value", "low", "high"}
     assert manifest["data"]["fingerprint"] == data.labelled.fingerprint
-    assert manifest["runs"][0]["code"] == "0123"
+    assert manifest["runs"][0]["code"] == ["0123"]
     assert set(manifest["sha256"]) == {"submission.csv", "probabilities.npz"}
     assert {"python", "torch", "numpy"} <= set(manifest["versions"])
 
@@ -149,7 +159,7 @@ def test_changed_weights_are_seen(run: Path, data: Data) -> None:
         for member, weight in zip(manifest["members"], (1 / 3, 0.5, 1 / 6), strict=True):
             member["weight"] = weight
 
-    edit(run / "ensemble.json", change)
+    forge(run, change)
     assert checked(run / "ensemble.json").changes[:2] == (
         "weight of trial 0004: the manifest says 0.5, the holdout gives 0.333333",
         "weight of trial 0006: the manifest says 0.166667, the holdout gives 0.333333",
@@ -158,11 +168,79 @@ def test_changed_weights_are_seen(run: Path, data: Data) -> None:
 
 def test_a_changed_temperature_and_method_are_seen(run: Path, data: Data) -> None:
     make(run, data, asked="uniform")
-    edit(run / "ensemble.json", lambda manifest: manifest.update(temperature=3.0))
+    forge(run, lambda manifest: manifest.update(temperature=3.0))
     (change,) = checked(run / "ensemble.json").changes
     assert change.startswith("temperature: the manifest says 3, the holdout gives ")
-    edit(run / "ensemble.json", lambda manifest: manifest.update(method="best", asked="uniform"))
+    forge(run, lambda manifest: manifest.update(method="best", asked="uniform"))
     assert "method: the manifest says best, the holdout gives uniform" in checked(run / "ensemble.json").changes
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda m: m.update(holdout_images=500), "holdout images: the manifest says 500, the holdout gives 24"),
+        (lambda m: m.update(trials_compared=9), "trials_compared: the manifest says 9, the leaderboards have 5"),
+        (lambda m: m.update(reason="it is better."), "reason: the manifest says 'it is better.', the holdout gives '"),
+        (
+            lambda m: m["members"][1].update(valid_accuracy=0.99),
+            "valid_accuracy of trial 0004: the manifest says 0.99, the leaderboard says 0.6",
+        ),
+        (
+            lambda m: m["members"][1].update(state="PRUNED"),
+            "state of trial 0004: the manifest says PRUNED, the leaderboard says COMPLETE",
+        ),
+        (
+            lambda m: m["scores"]["uniform"]["accuracy"].update(value=0.999),
+            "accuracy of uniform: the manifest says 0.999, the holdout gives 0.",
+        ),
+        (
+            lambda m: m["scores"]["single"]["log_loss_gain"].update(low=0.5),
+            "log loss gain of single, low: the manifest says 0.5, the holdout gives 0",
+        ),
+        (
+            lambda m: m["scores"]["single"].update(weights=[0.0, 1.0, 0.0]),
+            "weights of single, member 1: the manifest says 0, the holdout gives 1",
+        ),
+        (lambda m: m["scores"].pop("greedy"), "methods: the manifest says best, convex, single, uniform, the holdout "),
+        (lambda m: m["scores"].update(best=3), "weights of best: the manifest says None, the holdout gives ("),
+        (lambda m: m["test"].update(images=9), "test images: the manifest says 9, the test data has 7"),
+    ],
+)
+def test_a_forged_number_is_seen(
+    run: Path, data: Data, change: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
+    make(run, data)
+    forge(run, change)
+    assert checked(run / MANIFEST).changes[0].startswith(sentence.format(run=run))
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["above", "kept"])
+def test_a_manifest_that_is_not_the_one_written_is_seen(run: Path, data: Data, kept: bool) -> None:
+    folder = make(run, data)
+    path = (folder if kept else run) / MANIFEST
+    path.write_text(path.read_text().replace('"0123"', '"0124"'))
+    assert checked(path).changes == (
+        f"{path} was changed since it was written: it is not what {run / 'ensembles'} keeps under its hash",
+    )
+
+
+def test_a_run_that_went_on_is_a_remark(run: Path, data: Data) -> None:
+    make(run, data)
+    board = run / "leaderboard.csv"
+    board.write_text(board.read_text() + "6,0012,COMPLETE,0.2,1.0\n")
+    assert checked(run / MANIFEST).changes == ()
+    assert checked(run / MANIFEST).remarks == ("6 trials have a value now, and the manifest compared fewer",)
+
+
+def test_another_machines_last_digits_are_no_change(run: Path, data: Data) -> None:
+    make(run, data)
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["scores"]["convex"]["log_loss"]["value"] += 1e-6
+        manifest["reason"] = re.sub(r"\d(?= ±)", lambda digit: str(int(digit[0]) ^ 1), manifest["reason"])
+
+    forge(run, change)
+    assert checked(run / MANIFEST).changes == ()
 
 
 def test_a_changed_submission_is_seen(run: Path, data: Data) -> None:
@@ -176,7 +254,7 @@ def test_a_changed_submission_is_seen(run: Path, data: Data) -> None:
 
 def test_a_submission_that_comes_out_otherwise_is_seen(run: Path, data: Data) -> None:
     make(run, data)
-    edit(run / "ensemble.json", lambda manifest: manifest["sha256"].update({"submission.csv": "0"}))
+    forge(run, lambda manifest: manifest["sha256"].update({"submission.csv": "0"}))
     assert checked(run / "ensemble.json").changes == (
         f"{run / 'submission.csv'} has changed since it was written",
         "submission.csv: made again, it is not the same byte for byte",
@@ -220,7 +298,7 @@ def test_other_code_libraries_and_devices_are_remarks(run: Path, data: Data) -> 
         manifest.update(code="other", device="abacus")
         manifest["versions"]["torch"] = "1.0"
 
-    edit(run / "ensemble.json", change)
+    forge(run, change)
     verdict = checked(run / "ensemble.json")
     assert verdict.changes == ()
     code, torch, device = verdict.remarks
@@ -234,6 +312,7 @@ def test_other_code_libraries_and_devices_are_remarks(run: Path, data: Data) -> 
     [
         ("{", "{path} is not an ensemble's manifest, or is damaged"),
         ("[]", "{path} is not an ensemble's manifest, or is damaged"),
+        ('{"format": 1}', "{path} is not an ensemble's manifest, or is damaged (KeyError('method'))."),
         ('{"format": 7}', "{path} has format 7; this program reads format 1."),
     ],
 )
@@ -243,3 +322,26 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str, sentence:
     with pytest.raises(UserError) as error:
         checked(path)
     assert str(error.value).startswith(sentence.format(path=path))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda m: m.pop("runs"), "KeyError('runs')"),
+        (lambda m: m["members"][0].pop("weight"), "KeyError('weight')"),
+        (lambda m: m["members"][0].update(weight="1"), "TypeError(\"weight is '1'\")"),
+        (lambda m: m["members"][0].update(run="../other"), "ValueError('no run has the path ../other')"),
+        (lambda m: m.update(method="magic"), "ValueError('no method is called magic, or none uniform')"),
+        (lambda m: m.update(seed=-1), "ValueError('without a member, or seed or temperature is negative')"),
+        (lambda m: m["sha256"].pop("submission.csv"), "KeyError('submission.csv')"),
+    ],
+)
+def test_a_manifest_that_lacks_a_part_is_damaged(
+    run: Path, data: Data, change: Callable[[dict[str, Any]], None], fault: str
+) -> None:
+    make(run, data, asked="uniform")
+    path = run / MANIFEST
+    edit(path, change)
+    with pytest.raises(UserError) as error:
+        checked(path)
+    assert str(error.value) == f"{path} is not an ensemble's manifest, or is damaged ({fault})."

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from results.scores import Floats, image_losses, pooled
-from results.weights import METHODS, Method, best_weights, convex_weights, greedy_weights, uniform_weights
+from results.weights import (
+    METHODS,
+    Method,
+    best_weights,
+    convex_weights,
+    greedy_weights,
+    single_weights,
+    uniform_weights,
+)
 
 COMPLEMENTARY = np.array([[[3.0, 0.0], [1.0, 0.0]], [[-1.0, 0.0], [-3.0, 0.0]]])  # (M=2, N=2, C=2)
 
@@ -23,7 +31,7 @@ def loss(logits: Floats, labels: np.ndarray, weights: Floats) -> float:
 
 
 def test_method_names_are_unique_and_simplest_first() -> None:
-    assert [method.name for method in METHODS] == ["uniform", "best", "convex", "greedy"]
+    assert [method.name for method in METHODS] == ["single", "uniform", "best", "convex", "greedy"]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -47,6 +55,10 @@ def test_every_method_leaves_its_arguments_and_repeats_itself(method: Method) ->
 
 def test_uniform_weights_are_equal() -> None:
     assert uniform_weights(np.zeros((4, 1, 2)), np.array([0])).tolist() == [0.25] * 4
+
+
+def test_single_is_the_first_member() -> None:
+    assert single_weights(np.zeros((3, 1, 2)), np.array([0])).tolist() == [1.0, 0.0, 0.0]
 
 
 def test_best_takes_the_member_of_lowest_log_loss() -> None:
@@ -91,7 +103,7 @@ def test_greedy_is_never_worse_than_its_best_member_on_what_it_was_fitted_on(see
     assert loss(logits, labels, greedy_weights(logits, labels)) <= alone + 1e-12
 
 
-@pytest.mark.parametrize("method", METHODS[2:], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [row for row in METHODS if row.fitted], ids=lambda method: method.name)
 def test_fitted_weights_leave_a_bad_member_out(method: Method) -> None:
     logits, labels = members(4, 1000, seed=5, noise=(30.0,))
     weights = method.weigh(logits, labels, np.random.default_rng(0))

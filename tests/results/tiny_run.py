@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainable.checkpoint import Best, save_best
+from trainable.checkpoint import Best, file_hash, save_best
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, VALID, LabelledData, decode, load_labelled, save_split
 from trainable.evaluate import predict
@@ -50,8 +50,14 @@ class Data:
         valid, holdout = (self.labelled.split == part for part in (VALID, HOLDOUT))
         ids = np.array(table.images)
         arrays = {"valid": logits[valid], "holdout": logits[holdout]}
-        np.savez(folder / "logits.npz", **arrays, valid_ids=ids[valid], holdout_ids=ids[holdout])
         save_best(folder / "best.safetensors", best)
+        np.savez(
+            folder / "logits.npz",
+            **arrays,
+            valid_ids=ids[valid],
+            holdout_ids=ids[holdout],
+            checkpoint=np.array(file_hash(folder / "best.safetensors")),
+        )
 
     def write_run(self, folder: Path, bests: Sequence[Best], states: Sequence[str], values: Sequence[float]) -> None:
         """A run with a trial for each checkpoint, ranked in this order."""
@@ -59,7 +65,7 @@ class Data:
         record = {
             "format": 1,
             "name": folder.name,
-            "code": "0123",
+            "sessions": [{"code": "0123"}],
             "objective": "valid_accuracy",
             "data": {
                 "source": str(self.folder / "data.csv"),

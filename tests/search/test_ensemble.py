@@ -1,6 +1,8 @@
 """The command from end to end: what it writes, what it prints, and what it says to a mistake."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -82,7 +84,7 @@ def test_verify_says_that_it_holds_and_then_what_changed(
     manifest = run / "ensemble.json"
     assert main(["--verify", str(manifest)]) == 0
     assert capsys.readouterr().out == (
-        f"{manifest} holds: checkpoints, split and weights are the same; "
+        f"{manifest} holds: checkpoints, split, weights and scores are the same; "
         "submission.csv and probabilities.npz made again, the same byte for byte.\n"
     )
     (run / "submission.csv").write_text("Id,Category\n")
@@ -116,9 +118,10 @@ def test_unfinished_members_are_announced(run: Path, capsys: pytest.CaptureFixtu
 
 
 def test_two_runs_give_one_ensemble_elsewhere(run: Path, data: Data, tmp_path: Path) -> None:
-    shutil.copytree(run, run.parent / "two")
+    states, values = ["COMPLETE", "COMPLETE", "FAIL"], [0.69, 0.59, 0.29]
+    data.write_run(run.parent / "two", [data.best(seed) for seed in (11, 12, 13)], states, values)
     options = EnsembleOptions(
-        runs=("faces", "two", "faces"),
+        runs=("faces", "two", str(run), f"{run.parent}/two/../faces"),
         out=run.parent,
         test=str(data.folder / "testdata.csv"),
         members=4,
@@ -131,10 +134,44 @@ def test_two_runs_give_one_ensemble_elsewhere(run: Path, data: Data, tmp_path: P
         ("../../runs/faces", "0004"),
         ("../../runs/two", "0004"),
     ]
-    assert ensemble.manifest["trials_compared"] == 10
+    assert ensemble.manifest["trials_compared"] == 8
     assert {path.name for path in ensemble.home.iterdir()} == {*FILES, "ensembles"}
     assert not (run / "ensemble.json").exists()
     assert main(["--verify", str(ensemble.home / "ensemble.json")]) == 0
+
+
+def test_a_copied_run_is_announced(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(run, run.parent / "copy")
+    assert call(run, "faces", "copy") == 0
+    lines = capsys.readouterr().out.splitlines()
+    left_out = "trials 0002, 0004, 0006 left out, as the same network is a member already."
+    assert lines[0] == f"Note: {copy}: {left_out}"
+    assert [line.split()[:2] for line in lines[2:6]] == [["0002", "faces"], ["0004", "faces"], ["0006", "faces"], []]
+
+
+def test_the_next_command_is_quoted(run: Path, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    home = run.parent / "my output"
+    assert call(run, "--test", str(data.folder / "testdata.csv"), "--output", str(home)) == 0
+    command = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+    assert shlex.split(command)[-2:] == ["--verify", f"{home}/ensemble.json"]
+    assert main(shlex.split(command)[3:]) == 0
+
+
+def test_a_single_model_is_not_said_to_gain(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(run, "--method", "single") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Gain over the best single model: none, as it is that model." in lines
+    assert [line.split()[3] for line in lines[1:4]] == ["1.000", "0.000", "0.000"]
+
+
+def test_rows_of_scores_do_not_wrap(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    assert call(run) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index(next(line for line in lines if line[2:].startswith("single ")))
+    assert [len(re.findall(r"\[.*?\]", line)) for line in lines[first : first + 5]] == [2, 3, 3, 3, 3]
 
 
 def test_digits_bring_their_own_test_part(run: Path, data: Data) -> None:
@@ -153,6 +190,9 @@ def test_digits_bring_their_own_test_part(run: Path, data: Data) -> None:
     [
         (["facse"], "RUN: {out} has no run called 'facse'; did you mean 'faces'?"),
         (["--members", "0"], "--members: 0 is not a number of members; it must be at least 1."),
+        (["--seed", "-1"], "--seed: -1 is not a seed; it must be at least 0."),
+        (["--output", "{out}/faces/run.json"], "--output: {out}/faces/run.json is a file, not a folder."),
+        (["--output", "{out}/faces/run.json/new"], "--output: {out}/faces/run.json is a file, not a folder."),
         (["--test", "nowhere.csv"], "--test: no file or folder is called 'nowhere.csv'"),
         (
             ["--sample-submission", "s.csv"],
@@ -168,11 +208,18 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     before = sorted(run.rglob("*"))
-    assert call(run, *arguments) == 2
+    assert call(run, *(argument.format(out=run.parent) for argument in arguments)) == 2
     output = capsys.readouterr()
     assert output.err == f"Error: {sentence.format(out=run.parent)}\n"
     assert output.out == ""
     assert sorted(run.rglob("*")) == before
+
+
+def test_verify_says_in_a_sentence_that_a_file_is_no_manifest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "run.json"
+    assert main(["--verify", str(path)]) == 2
+    fault = "KeyError('method')"
+    assert capsys.readouterr().err == f"Error: {path} is not an ensemble's manifest, or is damaged ({fault}).\n"
 
 
 def test_debug_shows_where_a_mistake_was_found(run: Path) -> None:

@@ -61,10 +61,31 @@ def test_writing_again_changes_only_what_may_change(written: Options, data: Data
     again = dataclasses.replace(written, trials=40, cpus_per_trial=2.0)
     record.write(again, load("dropout"), data.labelled, before)
     after = stored(written)
-    assert len(after.pop("commands")) == len(before.pop("commands")) + 1
+    assert after["sessions"] == before["sessions"]
     assert (after["arguments"].pop("trials"), after["arguments"].pop("cpus_per_trial")) == (40, 2.0)
     del before["arguments"]["trials"], before["arguments"]["cpus_per_trial"]
     assert after == before
+
+
+def test_each_session_is_noted_and_other_code_is_warned_of(written: Options) -> None:
+    assert record.add_session(written.run) == []
+    assert record.add_session(written.run) == []
+    path = written.run / "run.json"
+    noted = json.loads(path.read_text())
+    assert len(noted["sessions"]) == 2
+    noted["sessions"][-1]["code"] = "another"
+    path.write_text(json.dumps(noted))
+    assert record.add_session(written.run) == [
+        "the code changed since the run's last session; trials from before and after may not compare"
+    ]
+    assert [session["code"] == "another" for session in stored(written)["sessions"]] == [False, True, False]
+
+
+def test_a_changed_objective_is_refused(written: Options, data: Data) -> None:
+    space = dataclasses.replace(load("dropout"), objective="valid_loss")
+    with pytest.raises(UserError) as error:
+        record.check_same(stored(written), written, space, data.labelled)
+    assert str(error.value).endswith("its objective is valid_loss, was valid_accuracy. Choose another --name.")
 
 
 def test_the_same_run_may_go_on(written: Options, data: Data) -> None:

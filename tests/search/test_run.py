@@ -273,6 +273,7 @@ def test_a_trials_files_agree(unbroken: tuple[Path, Done]) -> None:
         "holdout": ((225, 10), "f"),
         "valid_ids": ((225,), "U"),
         "holdout_ids": ((225,), "U"),
+        "checkpoint": ((), "U"),
     }
     config = TrialConfig.from_dict(json.loads((run / "trials" / "0000" / "config.json").read_text()))
     assert (config.lr, config.epochs, config.image_size) == (1e-3, EPOCHS, 28)
@@ -297,15 +298,16 @@ def test_the_leaderboard_ranks_and_says_what_was_searched(unbroken: tuple[Path, 
 def test_run_json_says_how_it_came_about(unbroken: tuple[Path, Done], commands: Commands) -> None:
     record = json.loads((unbroken[0] / "run.json").read_text())
     assert set(record) == {
-        "format", "name", "created", "commands", "arguments", "seed", "objective", "code", "versions", "hardware",
-        "space", "data",
+        "format", "name", "created", "sessions", "arguments", "seed", "objective", "space", "data"
     }  # fmt: skip
     assert (record["name"], record["seed"], record["objective"]) == ("whole", SEED, "valid_accuracy")
     assert record["arguments"]["scheduler"] == "asha"
-    assert {"ray", "optuna", "torch"} <= set(record["versions"])
+    session = record["sessions"][0]
+    assert set(session) == {"began", "command", "code", "versions", "hardware"}
+    assert {"ray", "optuna", "torch"} <= set(session["versions"])
     assert record["space"]["parameters"]["dropout_4"] == "0..0.5"
     assert record["data"]["counts"] == {"train": 1050, "valid": 225, "holdout": 225}
-    assert record["commands"][0].startswith(f"python -m search.run --cache {commands.cache} --space mine.py")
+    assert session["command"].startswith(f"python -m search.run --cache {commands.cache} --space mine.py")
 
 
 def test_the_ensemble_predicts_the_digits_test_part(unbroken: tuple[Path, Done]) -> None:

@@ -95,6 +95,37 @@ def test_labels_that_count_from_1_are_one_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 2, 3, 4] * 3, ["Label: no row carries 1, and labels count from 0 without a gap"]),
+        ([0, 2] * 3, ["Label: no row carries 1, and labels count from 0 without a gap"]),
+        ([0, 1, 3, 5] * 3, ["Label: no row carries 2, 4, and labels count from 0 without a gap"]),
+        ([0] * 90 + [2, 3] * 3, ["Label: no row carries 1, and labels count from 0 without a gap"]),
+        (
+            [0, 1, 10**17] * 3,
+            ["Label: no row carries 2, 3, 4 and 99999999999999995 more, and labels count from 0 without a gap"],
+        ),
+        (  # the slips among them stay rows
+            [0, 2, 3] * 3 + [77, -1],
+            [
+                "row 11, Label: 77 is outside 0..3",
+                "row 12, Label: -1 is outside 0..3",
+                "Label: no row carries 1, and labels count from 0 without a gap",
+            ],
+        ),
+        ([0, 1] * 2 + [3, 3], ["row 6, Label: 3 is outside 0..1", "row 7, Label: 3 is outside 0..1"]),
+        ([0, 1] * 20 + [5] * 3, [f"row {row}, Label: 5 is outside 0..1" for row in (42, 43, 44)]),
+        ([0, 1] * 3 + [7, 8, 9], [f"row {row}, Label: {row - 1} is outside 0..1" for row in (8, 9, 10)]),
+    ],
+)
+def test_a_gap_in_the_labels_is_one_problem_and_a_slip_is_a_row(
+    tmp_path: Path, labels: list[int], expected: list[str]
+) -> None:
+    rows = "".join(f"{index}.jpg,{label}\n" for index, label in enumerate(labels))
+    assert problems(read(tmp_path, f"Image,Label\n{rows}")) == expected
+
+
+@pytest.mark.parametrize(
     ("header", "expected"),
     [
         ("label,Image", ["row 1, Label: there is no such column; did you mean 'label'?"]),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainable.config import TrialConfig
 from trainable.dataset import (
     HOLDOUT,
     TRAIN,
@@ -20,6 +21,7 @@ from trainable.dataset import (
     save_split,
 )
 from trainable.errors import UserError
+from trainable.examples import examples_of
 
 AGE_GROUPS = (10, 20, 30, 40, 50, 61)
 
@@ -171,13 +173,52 @@ def test_an_input_that_tells_the_label_is_warned_of(tmp_path: Path) -> None:
     lines = table(tmp_path)
     rows = [f"{line},{age},{gender}" for line, age, gender in zip(lines[1:], "33344555", "01010101", strict=True)]
     loaded = load(tmp_path, [f"{lines[0]},Age,Gender", *rows], inputs=("Age", "Gender"))
-    assert loaded.warnings == ()
+    assert [warning for warning in loaded.warnings if "tells" in warning] == []
     rows = [f"{line},{age},{gender}" for line, age, gender in zip(lines[1:], "33445566", "01010101", strict=True)]
     loaded = load(tmp_path, [f"{lines[0]},Age,Gender", *rows], inputs=("Age", "Gender"))
-    assert loaded.warnings == (
+    assert [warning for warning in loaded.warnings if "tells" in warning] == [
         "--inputs: Age tells the label by itself (each of its 4 values has one label only), "
         "so a network that reads it need not look at the images",
+    ]
+
+
+def test_the_vocabulary_is_of_the_training_part_alone(tmp_path: Path) -> None:
+    lines = table(tmp_path, classes=2, images=20)
+    split = load(tmp_path, lines).split
+    valid, holdout = np.flatnonzero(split == VALID)[0], np.flatnonzero(split == HOLDOUT)[0]
+    races = [index % 2 for index in range(40)]
+    races[valid], races[holdout] = 7, 8
+    (tmp_path / "data.csv").write_text(
+        "Image,Label,Race\n" + "".join(f"{a},{b}\n" for a, b in zip(lines[1:], races, strict=True))
     )
+    data = load(tmp_path, inputs=("Race",))
+    assert np.array_equal(data.split, split)
+    assert data.vocabulary(["Race"]) == {"Race": ("0", "1")}
+    assert data.vocabulary([]) == {}
+    places = ", ".join(f"'{races[row]}' in row {row + 2}" for row in sorted((valid, holdout)))
+    assert data.warnings == (
+        f"--inputs: 2 rows carry a Race that training never saw, encoded as all zeros, such as {places}",
+    )
+
+    seen = examples_of(data, TrialConfig(image_size=28, inputs=("Race",)))
+    assert seen.preprocessing.vocabulary == {"Race": ("0", "1")}
+    assert np.flatnonzero(seen.metadata.sum(axis=1) == 0).tolist() == sorted((valid, holdout))
+
+
+def test_a_value_of_the_validation_part_alone_is_new_in_the_test_part_too(tmp_path: Path) -> None:
+    names = [f"train/{age}_{index}_0_1.png" for age in (15, 25) for index in range(4)]
+    for index, name in enumerate([*names, "test/30_0_9_1.png"]):
+        solid(tmp_path / "faces" / name, index)
+    folder = str(tmp_path / "faces")
+    first = load(tmp_path, data=folder, age_groups=(10, 20, 30))
+    held = Path(first.table.images[int(np.flatnonzero(first.split == HOLDOUT)[0])])
+    (tmp_path / "faces" / held).rename(tmp_path / "faces" / str(held).replace("_0_1.png", "_9_1.png"))
+    data = load(tmp_path, data=folder, age_groups=(10, 20, 30), inputs=("Race",))
+    assert data.vocabulary(["Race"]) == {"Race": ("0",)}
+    assert [warning.replace(f"{tmp_path}/", "").split(" that ")[0] for warning in data.warnings] == [
+        "--inputs: 1 row carries a Race",
+        "faces: 1 row carries a Race",
+    ]
 
 
 def test_fingerprints_change_with_what_they_stand_for(tmp_path: Path) -> None:
@@ -213,7 +254,7 @@ def test_a_saved_split_is_used_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_its_own_test_part(tmp_path: Path) -> None:
-    names = [f"train/{age}_0_{index}_1.png" for age in (15, 25) for index in range(4)]
+    names = [f"train/{age}_{index}_0_1.png" for age in (15, 25) for index in range(4)]
     for index, name in enumerate([*names, "test/30_0_9_1.png"]):
         solid(tmp_path / "faces" / name, index)
     data = load(tmp_path, data=str(tmp_path / "faces"), inputs=("Race",), age_groups=(10, 20, 30))
@@ -238,6 +279,45 @@ def test_digits_need_nothing(tmp_path: Path) -> None:
     assert data.test is not None and len(data.test.images) == 297 and data.test.labels is None
     assert data.mean[0] == data.mean[1] == data.mean[2] == pytest.approx(0.306, abs=0.002)
     assert data.warnings == ()
+
+
+def test_an_empty_value_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    solid(tmp_path / "a.png", 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="^--data: the value is empty; name a CSV, a folder, or digits$"):
+        load_labelled(
+            "",
+            inputs=(),
+            age_groups=AGE_GROUPS,
+            image_size=4,
+            fractions=(0.7, 0.15, 0.15),
+            seed=0,
+            cache=tmp_path / ".cache",
+            progress=False,
+        )
+    with pytest.raises(UserError, match="^--test: the value is empty; name a CSV or a folder of images$"):
+        load_test("", {}, image_size=4, cache=tmp_path / ".cache", progress=False)
+
+
+def test_a_class_without_images_is_refused_with_the_other_problems(tmp_path: Path) -> None:
+    for index in range(6):
+        solid(tmp_path / "pets" / ("cat" if index < 3 else "dog") / f"{index}.png", index)
+    (tmp_path / "pets" / "bird").mkdir()
+    (tmp_path / "pets" / "dog" / "x.png").write_text("hello")
+    assert refusal(tmp_path, data=str(tmp_path / "pets")) == (
+        "pets has 2 problems; nothing was trained. Correct or remove them.\n"
+        "  bird holds no images\n"
+        "  dog/x.png is not an image"
+    )
+
+
+def test_a_gap_in_the_labels_is_the_only_problem(tmp_path: Path) -> None:
+    lines = [line if line.endswith(",0") else line.replace(",", ",9") for line in table(tmp_path, classes=3)]
+    lines[0] = "Image,Label"
+    assert refusal(tmp_path, lines) == (
+        "data.csv has 1 problem; nothing was trained. Correct or remove it.\n"
+        "  Label: no row carries 1, 2, 3 and 87 more, and labels count from 0 without a gap"
+    )
 
 
 @pytest.mark.parametrize(("name", "hint"), [("digit", "; did you mean 'digits'?"), ("faces.csv", "")])

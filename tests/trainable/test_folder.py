@@ -28,14 +28,14 @@ def labels(listing: Listing) -> dict[str, str]:
 
 
 def test_a_subfolder_is_a_class(tmp_path: Path) -> None:
-    listing = read(tmp_path, "dog/1.JPG", "cat/2.png", "cat/old/3.webp", "cat/.hidden.jpg", ".git/x/1.jpg", "dog/a.txt")
+    listing = read(tmp_path, "dog/1.JPG", "cat/2.png", "cat/old/3.webp", "cat/.hidden.jpg", ".git/x/1.jpg", "a.txt")
     assert listing.table.classes == ("cat", "dog")
     assert labels(listing) == {"cat/2.png": "cat", "cat/old/3.webp": "cat", "dog/1.JPG": "dog"}
     assert (listing.table.rows, listing.table.columns, listing.warnings, listing.test) == (None, {}, [], None)
 
 
 def test_classes_that_are_numbers_stand_in_numeric_order_before_names(tmp_path: Path) -> None:
-    assert read(tmp_path, "10/a.jpg", "2/a.jpg", "b/a.jpg", "empty/notes.txt").table.classes == ("2", "10", "b")
+    assert read(tmp_path, "10/a.jpg", "2/a.jpg", "b/a.jpg").table.classes == ("2", "10", "b")
 
 
 def test_train_and_test_above_the_classes(tmp_path: Path) -> None:
@@ -44,6 +44,63 @@ def test_train_and_test_above_the_classes(tmp_path: Path) -> None:
     assert listing.test is not None
     assert (listing.test.images, listing.test.labels) == (("test/9.jpg", "test/cat/8.jpg"), None)
     assert listing.warnings == ["pets: 1 image outside the classes left out, such as val/cat/7.jpg"]
+
+
+def test_a_subfolder_without_images_is_a_problem(tmp_path: Path) -> None:
+    for name in ("bird", ".hidden", "dog/old"):
+        (tmp_path / name).mkdir(parents=True)
+    listing = read(tmp_path, "cat/1.jpg", "dog/1.jpg", "fish/1.heic", "fish/.2.jpg")
+    assert [problem.text for problem in listing.problems] == [
+        "bird holds no images",
+        "fish holds no images, only 1 file of unknown extension, such as fish/1.heic",
+    ]
+
+
+def test_a_class_without_images_below_train(tmp_path: Path) -> None:
+    (tmp_path / "train" / "bird").mkdir(parents=True)
+    (tmp_path / "val").mkdir()
+    listing = read(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg")
+    assert [problem.text for problem in listing.problems] == ["train/bird holds no images"]
+
+
+def test_files_of_unknown_extensions_are_one_warning(tmp_path: Path) -> None:
+    names = ["cat/1.jpg", "dog/1.jpg", "cat/1.heic", "cat/old/2.HEIC", "dog/a.txt", "dog/.DS_Store", "README.md"]
+    assert read(tmp_path / "a", *names).warnings == [
+        "pets: 3 files of unknown extension left out, such as cat/1.heic, cat/old/2.HEIC, dog/a.txt"
+    ]
+    names = ["train/cat/1.jpg", "train/dog/1.jpg", "train/dog/2.heic", "train/a.txt", "test/1.jpg", "test/9.heic"]
+    assert read(tmp_path / "b", *names).warnings == [
+        "pets: 2 files of unknown extension left out, such as test/9.heic, train/dog/2.heic"
+    ]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    listing = read(tmp_path, "train/1.jpg", "bus/1.jpg", "test/1.jpg")
+    assert labels(listing) == {"bus/1.jpg": "bus", "test/1.jpg": "test", "train/1.jpg": "train"}
+    assert (listing.problems, listing.warnings, listing.test) == ([], [], None)
+
+
+def test_train_with_subfolders_beside_a_class_is_a_class_and_warned_of(tmp_path: Path) -> None:
+    listing = read(tmp_path, "train/old/1.jpg", "train/2.jpg", "bus/1.jpg")
+    assert listing.table.classes == ("bus", "train")
+    assert listing.warnings == ["pets: train/ is a class like bus/ beside it, and not above its subfolders"]
+
+
+def test_folders_without_images_beside_train_make_it_no_class(tmp_path: Path) -> None:
+    listing = read(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "labels/notes.txt", "valid/cat/1.jpg", "a.jpg")
+    assert listing.table.classes == ("cat", "dog")
+    assert (listing.problems, listing.warnings) == (
+        [],
+        ["pets: 2 images outside the classes left out, such as a.jpg, valid/cat/1.jpg"],
+    )
+
+
+def test_train_without_images_is_a_problem_beside_classes(tmp_path: Path) -> None:
+    listing = read(tmp_path, "train/a.txt", "cat/1.jpg")
+    assert listing.table.classes == ("cat",)
+    assert [problem.text for problem in listing.problems] == [
+        "train holds no images, only 1 file of unknown extension, such as train/a.txt"
+    ]
 
 
 def test_images_beside_the_classes_are_left_out_with_a_warning(tmp_path: Path) -> None:
@@ -96,7 +153,7 @@ def test_an_input_that_the_folder_lacks(tmp_path: Path, names: list[str], name: 
     assert str(error.value) == f"--inputs: pets has no metadata column '{name}'{hint}"
 
 
-@pytest.mark.parametrize(("names", "where"), [(["notes.txt"], ""), (["train/a.txt", "cat/1.jpg"], " in train/")])
+@pytest.mark.parametrize(("names", "where"), [(["notes.txt"], ""), (["train/a.txt", "test/1.jpg"], " in train/")])
 def test_a_folder_without_images(tmp_path: Path, names: list[str], where: str) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path, *names)
@@ -113,8 +170,10 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
 
 
 def test_a_test_folder_is_flat_or_nested_and_sorted(tmp_path: Path) -> None:
-    touch(tmp_path, "b.jpg", "a/2.jpg", "a/10.jpg")
-    table = read_test_folder(tmp_path, "test", []).table
+    touch(tmp_path, "b.jpg", "a/2.jpg", "a/10.jpg", "a/3.heic")
+    listing = read_test_folder(tmp_path, "test", [])
+    table = listing.table
+    assert listing.warnings == ["test: 1 file of unknown extension left out, such as a/3.heic"]
     assert (table.images, table.labels, table.columns) == (("a/10.jpg", "a/2.jpg", "b.jpg"), None, {})
 
 

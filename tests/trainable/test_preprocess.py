@@ -36,6 +36,12 @@ def test_columns_are_in_the_order_asked_for_and_others_are_left_out() -> None:
     assert list(vocabulary(columns, ["Race", "Gender"]).items()) == [("Race", ("1",)), ("Gender", ("0",))]
 
 
+def test_only_the_chosen_rows_count() -> None:
+    columns = {"Race": ["2", "0", "1", "0"], "Gender": ["0", "1", "1", "1"]}
+    rows = np.array([False, True, True, True])
+    assert vocabulary(columns, ["Race", "Gender"], rows) == {"Race": ("0", "1"), "Gender": ("1",)}
+
+
 def test_metadata_is_one_one_hot_after_another() -> None:
     columns = {"Gender": ["m", "f", "m"], "Race": ["10", "0", "2"], "Age": ["1", "2", "3"]}
     hots = GENDER_AND_RACE.metadata(columns, rows=3)

@@ -84,7 +84,22 @@ def test_fractions(text: str, expected: tuple[float, float, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "70/30", "70/15/15/0", "100/0/0", "85/-5/20", "70/15/20", "a/b/c", "nan/50/50", "inf/1/1"]
+    "text",
+    [
+        "",
+        "70/30",
+        "70/15/15/0",
+        "100/0/0",
+        "85/-5/20",
+        "70/15/20",
+        "a/b/c",
+        "nan/50/50",
+        "50/nan/50",
+        "50/50/nan",
+        "inf/1/1",
+        "1/inf/1",
+        "50/inf/-inf",
+    ],
 )
 def test_nonsense_for_fractions(text: str) -> None:
     with pytest.raises(UserError) as error:

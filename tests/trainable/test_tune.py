@@ -18,7 +18,7 @@ import pytest
 from tests.results.tiny_run import Data, data
 from tests.trainable.tiny import config
 from trainable import files, tune
-from trainable.checkpoint import load_best
+from trainable.checkpoint import file_hash, load_best
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
 from trainable.evaluate import predict
@@ -65,7 +65,9 @@ def numbers(folder: Path) -> tuple[Any, ...]:
     """All that a trial's files say, but for the seconds."""
     best = load_best(folder / "best.safetensors")
     with np.load(folder / "logits.npz") as logits:
-        arrays = {name: logits[name].tolist() for name in logits.files}
+        # The checkpoint's hash is of its bytes, and safetensors writes its header in any order.
+        assert logits["checkpoint"] == file_hash(folder / "best.safetensors")
+        arrays = {name: logits[name].tolist() for name in logits.files if name != "checkpoint"}
     rows = [{name: value for name, value in row.items() if name != "seconds"} for row in table(folder)]
     state = {name: tensor.tolist() for name, tensor in best.state.items()}
     return rows, best.config, best.preprocessing, best.epoch, best.precision, state, arrays
@@ -144,7 +146,7 @@ def test_the_logits_are_those_of_the_best_epoch_in_the_order_of_the_ids(shared: 
     assert best.epoch == 1 + by_accuracy.index(min(by_accuracy))
     images = {image: index for index, image in enumerate(shared.data.table.images)}
     with np.load(folder / "logits.npz") as logits:
-        assert set(logits.files) == {"valid", "holdout", "valid_ids", "holdout_ids"}
+        assert set(logits.files) == {"valid", "holdout", "valid_ids", "holdout_ids", "checkpoint"}
         for name, side in (("valid", VALID), ("holdout", HOLDOUT)):
             rows = np.array([images[image] for image in logits[f"{name}_ids"]])
             assert rows.tolist() == np.flatnonzero(shared.data.split == side).tolist()
