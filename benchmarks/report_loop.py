@@ -33,7 +33,7 @@ def epoch_seconds(config: TrialConfig, examples: Examples, device: torch.device,
     std = torch.tensor(examples.preprocessing.std).view(3, 1, 1)
 
     def batch(rows: NDArray[np.int64], flip: bool) -> tuple[Tensor, Tensor, Tensor]:
-        flips = np.random.rand(len(rows)) < (config.flip if flip else 0.0)
+        flips = np.random.rand(len(rows)) < (config.augment.flip if flip else 0.0)
         tensors = [transformed(images[row], mean, std, f) for row, f in zip(rows, flips, strict=True)]
         return (
             torch.stack(tensors).to(device),

@@ -2,24 +2,114 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from trainable.errors import nearest
+from trainable.ranges import Choices, ConfigError, Flag, Integers, Numbers, Range
 
-Loss = Literal["cross_entropy", "label_smoothing", "focal"]
+__all__ = ["Augmentation", "ConfigError", "TrialConfig", "better", "maximised"]
+
+Architecture = Literal[
+    "convnet",
+    "residual",
+    "cifar10",
+    "alexnet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "wide_resnet50_2",
+    "resnext50_32x4d",
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+]
+Loss = Literal["cross_entropy", "label_smoothing", "focal", "coral", "soft_ordinal"]
 Optimizer = Literal["adam", "adamw", "adamax", "sgd"]
 Schedule = Literal["constant", "cosine", "step", "exponential", "one_cycle"]
+Views = Literal["one", "flip", "flip_shift"]
 Objective = Literal["valid_accuracy", "valid_loss", "valid_objective_loss"]
 
 MIN_DEPTH, MAX_DEPTH = 4, 12
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 28, 256
+SHAPED = ("convnet", "residual")  # the architectures that read depth, widths, dropout and pool
+
+_AUGMENTATION: dict[str, Range] = {
+    "flip": Numbers(0, 1),
+    "alternating_flip": Flag(),
+    "rotation": Numbers(0, 180),
+    "shift": Numbers(0, 0.5),
+    "distortion": Numbers(0, 0.5),
+    "brightness": Numbers(0, 1, open_high=True),
+    "contrast": Numbers(0, 1, open_high=True),
+    "grayscale": Numbers(0, 1),
+    "randaugment": Integers(0, 8),
+    "magnitude": Integers(0, 30),
+    "holes": Integers(0, 64),
+    "hole_size": Numbers(0, 1, open_low=True),
+    "mixup": Numbers(0),
+    "cutmix": Numbers(0),
+}
+_TRIAL: dict[str, Range] = {
+    "architecture": Choices(get_args(Architecture)),
+    "loss": Choices(get_args(Loss)),
+    "optimizer": Choices(get_args(Optimizer)),
+    "schedule": Choices(get_args(Schedule)),
+    "views": Choices(get_args(Views)),
+    "objective": Choices(get_args(Objective)),
+    "depth": Integers(MIN_DEPTH, MAX_DEPTH),
+    "head_width": Integers(1),
+    "head_dropout": Numbers(0, 1, open_high=True),
+    "image_size": Integers(MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
+    "label_smoothing": Numbers(0, 1, open_high=True),
+    "focal_gamma": Numbers(0),
+    "ordinal_scale": Numbers(0, open_low=True),
+    "class_weights": Flag(),
+    "lr": Numbers(0, open_low=True),
+    "weight_decay": Numbers(0),
+    "momentum": Numbers(0, 1, open_high=True),
+    "warmup": Integers(0),
+    "gamma": Numbers(0, 1, open_low=True),
+    "step_size": Integers(1),
+    "ema": Numbers(0, 1, open_high=True),
+    "batch_size": Integers(2),  # batch norm needs two images
+    "epochs": Integers(1),
+    "seed": Integers(0),
+}
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be trained: one sentence with the field and its value."""
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to its images, each image with its own draws. The default is the report's flip alone.
+
+    Raises:
+        ConfigError: when built with a value outside its range.
+    """
+
+    flip: float = 0.5  # probability of a horizontal flip
+    alternating_flip: bool = False  # instead: each image as it is and mirrored in turn, epoch by epoch
+    rotation: float = 0.0  # by at most so many degrees to either side
+    shift: float = 0.0  # by at most this part of the side, each way
+    distortion: float = 0.0  # of a grid of 5 x 5 cells, by at most this part of a cell
+    brightness: float = 0.0  # times a factor of at most 1 -+ this
+    contrast: float = 0.0  # the same for the distance from the image's mean
+    grayscale: float = 0.0  # probability
+    randaugment: int = 0  # operations an image (Cubuk et al. 2020)
+    magnitude: int = 9  # of randaugment, 0..30
+    holes: int = 0  # squares of the mean colour (coarse dropout; one large hole is Cutout)
+    hole_size: float = 8 / 224  # a hole's side as a part of the image's
+    mixup: float = 0.0  # alpha of the Beta distribution of the share (Zhang et al. 2018); 0: none
+    cutmix: float = 0.0  # alpha (Yun et al. 2019); where both are given, each batch takes one of them
+
+    def __post_init__(self) -> None:
+        for name, allowed in _AUGMENTATION.items():
+            allowed.check(name, getattr(self, name))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":
+        """From values by name. Raises ConfigError for a name that no field has."""
+        _check_names(cls, values)
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -31,20 +121,26 @@ class TrialConfig:
     """
 
     # Network
+    architecture: Architecture = "convnet"
     depth: int = 8  # convolutions, 4..12
     widths: tuple[int, ...] | None = None  # channels of each convolution; None: the report's pattern
     dropout: tuple[float, ...] | None = None  # of each convolution's block, in [0, 1); None: none
     pool: Mapping[int, int] = field(default_factory=dict)  # block (1 is the first) -> pool size, over the rule's
     head_width: int = 32  # the first linear layer's outputs
     head_dropout: float = 0.5
+    experts: str | None = None  # an input column: a network of its own for each of its values
     # Data
     image_size: int = 224  # pixels, the side of the square that images are resized to
     inputs: tuple[str, ...] = ()  # metadata columns joined at the head
-    flip: float = 0.5  # probability of a horizontal flip in training
+    augment: Augmentation = Augmentation()
+    views: Views = "one"  # evaluation averages over: the image; and its mirror image; and both shifted four ways
     # Training
+    target: str | None = None  # an integer column: its values are learnt, and their probabilities summed into classes
     loss: Loss = "cross_entropy"
     label_smoothing: float = 0.1  # read by the loss label_smoothing
     focal_gamma: float = 2.0  # read by the loss focal
+    ordinal_scale: float = 1.0  # read by the loss soft_ordinal: levels at this distance get 1/e of the true one's share
+    class_weights: bool = False  # each class counts the same, however many images it has
     optimizer: Optimizer = "adam"
     lr: float = 1e-3
     weight_decay: float = 1e-2
@@ -53,38 +149,18 @@ class TrialConfig:
     t_max: int | None = 10  # epochs of cosine's half period; None: to the end of training
     gamma: float = 0.9  # factor of exponential (each epoch) and step (each step_size epochs)
     step_size: int = 10  # epochs
+    warmup: int = 0  # epochs over which the learning rate rises to the schedule's, step by step
+    ema: float = 0.0  # decay a step of the weights' moving average, which is what is evaluated; 0: none
     batch_size: int = 64
     epochs: int = 30
     objective: Objective = "valid_accuracy"  # whose best epoch is kept
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("loss", get_args(Loss)),
-            ("optimizer", get_args(Optimizer)),
-            ("schedule", get_args(Schedule)),
-            ("objective", get_args(Objective)),
-        ):
-            value = getattr(self, name)
-            if value not in choices:
-                hint = nearest(str(value), choices)
-                raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(choices)}{hint}")
-        self._check_int("depth", MIN_DEPTH, MAX_DEPTH)
-        self._check_int("image_size", MIN_IMAGE_SIZE, MAX_IMAGE_SIZE)
-        self._check_int("head_width", 1)
-        self._check_int("batch_size", 2)  # batch norm needs two images
-        self._check_int("epochs", 1)
-        self._check_int("step_size", 1)
-        self._check_int("seed", 0)
+        for name, allowed in _TRIAL.items():
+            allowed.check(name, getattr(self, name))
         if self.t_max is not None:
-            self._check_int("t_max", 1)
-        for name in ("head_dropout", "label_smoothing", "momentum"):
-            self._check_float(name, 0.0, 1.0, open_end=True)
-        self._check_float("flip", 0.0, 1.0)
-        self._check_float("focal_gamma", 0.0)
-        self._check_float("lr", 0.0, open_start=True)
-        self._check_float("weight_decay", 0.0)
-        self._check_float("gamma", 0.0, 1.0, open_start=True)
+            Integers(1).check("t_max", self.t_max)
         for name in ("widths", "dropout"):
             values = getattr(self, name)
             if values is not None and len(values) != self.depth:
@@ -97,22 +173,22 @@ class TrialConfig:
             integers = isinstance(block, int) and isinstance(size, int)
             if not integers or not 1 <= block <= self.depth or not 1 <= size <= 8:
                 raise ConfigError(f"pool has {block}: {size}; blocks are 1..{self.depth} and sizes 1..8")
+        self._check_combinations()
 
-    def _check_int(self, name: str, low: int, high: int | None = None) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
-            wanted = f"in {low}..{high}" if high is not None else f"of at least {low}"
-            raise ConfigError(f"{name} is {value!r}; it must be an integer {wanted}")
-
-    def _check_float(
-        self, name: str, low: float, high: float = math.inf, *, open_start: bool = False, open_end: bool = False
-    ) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < low or value > high or (open_start and value == low) or (open_end and value == high):
-            start = f"above {low:g}" if open_start else f"at least {low:g}"
-            end = "" if high == math.inf else f" and below {high:g}" if open_end else f" and at most {high:g}"
-            raise ConfigError(f"{name} is {value!r}; it must be {start}{end}")
+    def _check_combinations(self) -> None:
+        """Raises ConfigError where a setting would be ignored, or cannot be had beside another."""
+        if self.architecture not in SHAPED:
+            for name, default in (("depth", 8), ("widths", None), ("dropout", None), ("pool", {})):
+                if getattr(self, name) != default:
+                    raise ConfigError(f"{name} is {getattr(self, name)}, which {self.architecture} does not read")
+        if self.experts is not None and self.experts not in self.inputs:
+            raise ConfigError(f"experts is {self.experts!r}, which is not among the inputs ({', '.join(self.inputs)})")
+        if self.target is not None and self.target in self.inputs:
+            raise ConfigError(f"target is {self.target!r}, which the network reads as an input")
+        if self.class_weights and self.loss == "coral":
+            raise ConfigError("class_weights is True, which the loss coral cannot honour")
+        if self.warmup and self.schedule == "one_cycle":
+            raise ConfigError(f"warmup is {self.warmup}, but the schedule one_cycle has a rise of its own")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values (tuples as lists, pool's keys as text)."""
@@ -122,17 +198,23 @@ class TrialConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialConfig":
         """The inverse of `to_dict`. Raises ConfigError for a name that no field has."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ConfigError(f"no setting is called '{name}'{nearest(name, names)}")
+        _check_names(cls, values)
         typed = dict(values)
         for name in ("widths", "dropout", "inputs"):
             if typed.get(name) is not None:
                 typed[name] = tuple(typed[name])
         if "pool" in typed:
             typed["pool"] = {int(block): size for block, size in typed["pool"].items()}
+        if "augment" in typed:
+            typed["augment"] = Augmentation.from_dict(typed["augment"])
         return cls(**typed)
+
+
+def _check_names(cls: type, values: Mapping[str, Any]) -> None:
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in values:
+        if name not in names:
+            raise ConfigError(f"no setting is called '{name}'{nearest(name, names)}")
 
 
 def better(objective: Objective, new: float, old: float) -> bool:

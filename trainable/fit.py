@@ -146,7 +146,7 @@ def _train_epoch(
     for rows in np.array_split(order, _cuts(len(order), config.batch_size)):
         on_device = torch.from_numpy(rows).to(device.device)
         images = to_network(examples.pixels[rows], examples.preprocessing, device)
-        flipped = (torch.rand(len(rows)) < config.flip).to(device.device)
+        flipped = (torch.rand(len(rows)) < config.augment.flip).to(device.device)
         images = torch.where(flipped[:, None, None, None], images.flip(3), images)
         with device.autocast():
             logits = model(images, metadata[on_device])
