@@ -34,6 +34,11 @@ class Best:
     precision: str = "float32"  # float32 or bfloat16: the format of products that it was trained and validated in
 
 
+def checkpoint_names(networks: int) -> list[str]:
+    """The names of a trial's checkpoints: one, or one a fold."""
+    return ["best.safetensors"] if networks == 1 else [f"fold{fold}.safetensors" for fold in range(1, networks + 1)]
+
+
 def save_best(path: Path, best: Best) -> None:
     """Writes `best` atomically as one safetensors file, its configuration and preprocessing in the header."""
     metadata = {

@@ -133,7 +133,7 @@ class TrialConfig:
     image_size: int = 224  # pixels, the side of the square that images are resized to
     inputs: tuple[str, ...] = ()  # metadata columns joined at the head
     augment: Augmentation = Augmentation()
-    views: Views = "one"  # evaluation averages over: the image; and its mirror image; and both shifted four ways
+    views: Views = "one"  # evaluation averages over: the image; and its mirror image; and both, shifted a little
     # Training
     target: str | None = None  # an integer column: its values are learnt, and their probabilities summed into classes
     loss: Loss = "cross_entropy"
@@ -178,7 +178,7 @@ class TrialConfig:
     def _check_combinations(self) -> None:
         """Raises ConfigError where a setting would be ignored, or cannot be had beside another."""
         if self.architecture not in SHAPED:
-            for name, default in (("depth", 8), ("widths", None), ("dropout", None), ("pool", {})):
+            for name, default in (("depth", 8), ("widths", None), ("dropout", None), ("pool", {}), ("head_width", 32)):
                 if getattr(self, name) != default:
                     raise ConfigError(f"{name} is {getattr(self, name)}, which {self.architecture} does not read")
         if self.experts is not None and self.experts not in self.inputs:

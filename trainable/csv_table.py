@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trainable.errors import UserError, nearest
-from trainable.table import EXAMPLES, Listing, Problem, Table, cell_problem, count, such_as
+from trainable.table import EXAMPLES, Listing, Problem, Table, cell_problem, check_columns, count, such_as
 
 INTEGER_COLUMNS = ("Age", "Gender", "Race")
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # what an int64 surely holds
@@ -32,24 +32,25 @@ class Row(NamedTuple):
     cells: dict[str, str]  # by column, trimmed
 
 
-def read_csv(path: Path, source: str, inputs: Sequence[str], *, labelled: bool) -> Listing:
+def read_csv(path: Path, source: str, inputs: Sequence[str], *, labelled: bool, target: str | None = None) -> Listing:
     """The table of a CSV. In a labelled one a file that is listed again with the same label is left out, and warned of.
 
     Args:
         inputs: the metadata columns that must be there, with no empty cell. Age, Gender and Race of a labelled table
             are kept whether they are inputs or not.
         labelled: whether the column Label is read; if not, it is ignored where there is one.
+        target: a column of integers that must be there too, in a labelled table.
     Raises:
-        UserError: if the file is no CSV or has no rows, or if a labelled one lacks a column of `inputs` (it is the
-            command that is wrong then, and not the table).
+        UserError: if the file is no CSV or has no rows, or if a labelled one lacks a column of `inputs` or the
+            target (it is the command that is wrong then, and not the table).
     """
     header, records = _records(path, source)
     metadata = [name for name in header if name not in ("", "Image", "Label")]
-    for name in inputs if labelled else ():
-        if name not in metadata:
-            raise UserError(f"--inputs: {source} has no metadata column '{name}'{nearest(name, metadata)}")
-    required = ["Image", *(["Label"] if labelled else []), *inputs]
-    kept = [name for name in metadata if name in inputs or (labelled and name in INTEGER_COLUMNS)]
+    check_columns(source, metadata, inputs if labelled else (), target)
+    targets = [] if target is None else [target]
+    integers = {"Label", *INTEGER_COLUMNS, *targets}
+    required = ["Image", *(["Label"] if labelled else []), *inputs, *targets]
+    kept = [name for name in metadata if name in required or (labelled and name in INTEGER_COLUMNS)]
 
     problems = _header_problems(header, required)
     names = [name for name in header if name]
@@ -58,7 +59,7 @@ def read_csv(path: Path, source: str, inputs: Sequence[str], *, labelled: bool) 
     for row in rows:
         for name in header:
             if name in required or name in kept:
-                fault = _cell_fault(name, row.cells[name], required=name in required)
+                fault = _cell_fault(name, row.cells[name], required=name in required, integer=name in integers)
                 if fault:
                     problems.append(cell_problem(row.number, name, fault))
     labels = [_integer(row.cells.get("Label", "")) if labelled else None for row in rows]
@@ -73,7 +74,7 @@ def read_csv(path: Path, source: str, inputs: Sequence[str], *, labelled: bool) 
         images=tuple(row.cells["Image"] for row in rows),
         labels=np.array([-1 if label is None else label for label in labels], np.int64) if labelled else None,
         classes=tuple(str(label) for label in range(classes)),
-        columns={name: tuple(_canonical(name, row.cells[name]) for row in rows) for name in kept},
+        columns={name: tuple(_canonical(row.cells[name], name in integers) for row in rows) for name in kept},
         rows=tuple(row.number for row in rows),
     )
     warnings = []
@@ -118,13 +119,13 @@ def _rows(header: list[str], records: list[tuple[int, list[str]]], problems: lis
     return rows
 
 
-def _cell_fault(column: str, cell: str, *, required: bool) -> str | None:
+def _cell_fault(column: str, cell: str, *, required: bool, integer: bool) -> str | None:
     """What is wrong with a cell, or None."""
     if not cell:
         return "the cell is empty" if required else None
     if column == "Image":
         return None
-    if column in ("Label", *INTEGER_COLUMNS):
+    if integer:
         return f"'{cell}' is not an integer" if _integer(cell) is None else None
     return f"'{cell}' is neither an integer nor text" if FRACTION.fullmatch(cell) else None
 
@@ -133,10 +134,10 @@ def _integer(cell: str) -> int | None:
     return int(cell) if INTEGER.fullmatch(cell) else None
 
 
-def _canonical(column: str, cell: str) -> str:
-    """The cell with one spelling for each integer of the report's columns, so that '01' and '1' are one value."""
-    integer = _integer(cell) if column in INTEGER_COLUMNS else None
-    return cell if integer is None else str(integer)
+def _canonical(cell: str, integer: bool) -> str:
+    """The cell, with one spelling for each integer of a column of integers, so that '01' and '1' are one value."""
+    value = _integer(cell) if integer else None
+    return cell if value is None else str(value)
 
 
 def _classes(rows: list[Row], labels: list[int | None], problems: list[Problem]) -> int:

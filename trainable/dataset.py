@@ -5,7 +5,7 @@ Everything that is wrong with the data is collected and raised as one UserError,
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from trainable.splits import (
     MIN_GROUPS,
     TRAIN,
     VALID,
+    Split,
     load_split,
     parse_fractions,
     save_split,
+    stratified_folds,
     stratified_split,
 )
 from trainable.table import Listing, Problem, Table, count, refuse, such_as
@@ -56,27 +58,40 @@ class LabelledData:
     """A table that can be trained on."""
 
     table: Table
-    split: NDArray[np.uint8]  # (N,) of TRAIN, VALID, HOLDOUT
+    split: Split
     pixels: Pixels
-    mean: tuple[float, float, float]  # RGB of pixels in [0, 1], over the training part alone
-    std: tuple[float, float, float]
+    sums: NDArray[np.uint64]  # (N, 3) of each image's pixels
+    square_sums: NDArray[np.uint64]  # (N, 3)
     test: Table | None  # the data's own test part (digits; a folder with test/)
     fingerprint: str  # of the images' content, labels, columns, classes
     split_fingerprint: str  # of the (image, side) rows
     warnings: tuple[str, ...]  # a line each
 
-    def vocabulary(self, inputs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """The values of each input column in the training part, in one-hot order."""
-        return vocabulary_of(self.table.columns, inputs, self.split == TRAIN)
+    def vocabulary(self, columns: Sequence[str], rows: NDArray[np.int64]) -> dict[str, tuple[str, ...]]:
+        """The values of each column in the given rows, in one-hot order."""
+        chosen = np.zeros(len(self.table.images), np.bool_)
+        chosen[rows] = True
+        return vocabulary_of(self.table.columns, columns, chosen)
+
+    def statistics(self, rows: NDArray[np.int64]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of each channel over the given rows, exact sums in, [0, 1] units out."""
+        pixels = len(rows) * self.pixels.image_size**2
+        mean = self.sums[rows].sum(axis=0) / pixels
+        variance = self.square_sums[rows].sum(axis=0) / pixels - mean**2
+        # A channel that never changes has no deviation to divide by; one gray level keeps it finite.
+        std = np.sqrt(np.maximum(variance, 1.0))
+        return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
 def load_labelled(
     data: str,
     *,
     inputs: Sequence[str],
+    target: str | None = None,
     age_groups: Sequence[int],
     image_size: int,
     fractions: tuple[float, float, float],
+    folds: int = 0,
     seed: int,
     cache: Path,
     progress: bool,
@@ -87,16 +102,18 @@ def load_labelled(
     Args:
         data: a CSV, a folder of classes or of UTKFace names, or 'digits'.
         inputs: metadata columns that the model may read.
+        target: an integer column, each of whose values is under one label, that may be learnt instead of the label.
         age_groups: as `parse_age_groups` gives them.
         image_size: S, in pixels.
-        fractions: as `parse_fractions` gives them.
+        fractions: as `parse_fractions` gives them; without meaning where there are folds.
+        folds: K parts of which each is validated by a network that learns from the others; 0: none.
         cache: the folder of decoded images, made where it is missing.
         progress: whether to show bars on stderr where that is a terminal.
         split_file: a saved split to be used instead of a new one, if the file exists.
     Raises:
         UserError: with everything that is wrong with the data.
     """
-    listing = _read(data, inputs, age_groups, cache)
+    listing = _read(data, inputs, age_groups, cache, target)
     table, test = listing.table, listing.test
     labels = table.labels
     assert labels is not None  # what `_read` gives has labels
@@ -105,31 +122,34 @@ def load_labelled(
     if test is not None:
         _prepare(test, image_size, cache, progress, problems)
     groups = _same_pixels(prepared)
-    problems += _class_problems(table.classes, labels, groups)
+    problems += _class_problems(table.classes, labels, groups, folds or MIN_GROUPS)
+    problems += _target_problems(table, labels, target)
     refuse(data, problems, "nothing was trained")
 
     if split_file is not None and split_file.exists():
-        split = load_split(split_file, table)
+        split = load_split(split_file, table, folds)
+    elif folds:
+        split = Split(stratified_folds(labels, groups, folds, seed), folds)
     else:
-        split = stratified_split(labels, groups, fractions, seed)
-    mean, std = _channel_statistics(prepared, split == TRAIN)
+        split = Split(stratified_split(labels, groups, fractions, seed))
     warnings = [*listing.warnings, *_label_conflicts(table, labels, groups), *_telling_inputs(table, labels, inputs)]
-    known = vocabulary_of(table.columns, inputs, split == TRAIN)
-    warnings += _unseen_values(table, known, "--inputs")
-    if test is not None:
-        warnings += _unseen_values(test, known, test.source)
     columns = sorted(table.columns.items())
-    return LabelledData(
+    loaded = LabelledData(
         table=table,
         split=split,
         pixels=prepared.pixels,
-        mean=mean,
-        std=std,
+        sums=prepared.facts["sum"],
+        square_sums=prepared.facts["square_sum"],
         test=test,
         fingerprint=_fingerprint(prepared.pixels.content, labels.tolist(), columns, table.classes),
-        split_fingerprint=_fingerprint(table.images, split.tolist()),
-        warnings=tuple(warnings),
+        split_fingerprint=_fingerprint(table.images, split.sides.tolist()),
+        warnings=(),
     )
+    known = loaded.vocabulary(inputs, split.everything.train if folds else split.parts[0].train)
+    warnings += _unseen_values(table, known, "--inputs")
+    if test is not None:
+        warnings += _unseen_values(test, known, test.source)
+    return replace(loaded, warnings=tuple(warnings))
 
 
 def load_test(
@@ -188,19 +208,19 @@ def parse_age_groups(text: str) -> tuple[int, ...]:
     return ages
 
 
-def _read(data: str, inputs: Sequence[str], age_groups: Sequence[int], cache: Path) -> Listing:
+def _read(data: str, inputs: Sequence[str], age_groups: Sequence[int], cache: Path, target: str | None) -> Listing:
     if not data:  # else Path("") is the current folder
         raise UserError(f"--data: the value is empty; name a CSV, a folder, or {DIGITS}")
     path = Path(data)
     if data == DIGITS:
         folder = digits_folder(cache)
-        listing = read_csv(folder / "data.csv", data, inputs, labelled=True)
+        listing = read_csv(folder / "data.csv", data, inputs, labelled=True, target=target)
         test = read_csv(folder / "testdata.csv", data, (), labelled=False).table
         return Listing(listing.table, listing.problems, listing.warnings, test)
     if path.is_dir():
-        return read_folder(path, data, inputs, age_groups)
+        return read_folder(path, data, inputs, age_groups, target)
     if path.exists():
-        return read_csv(path, data, inputs, labelled=True)
+        return read_csv(path, data, inputs, labelled=True, target=target)
     raise UserError(f"--data: no file or folder is called '{data}'{nearest(data, [DIGITS])}")
 
 
@@ -219,18 +239,34 @@ def _same_pixels(prepared: Prepared) -> NDArray[np.int64]:
     return np.array([first.setdefault(key, index) for index, key in enumerate(keys)], np.int64)
 
 
-def _class_problems(classes: Sequence[str], labels: NDArray[np.int64], groups: NDArray[np.int64]) -> list[Problem]:
-    """The classes with too few different images, labels and groups being (N,)."""
+def _class_problems(
+    classes: Sequence[str], labels: NDArray[np.int64], groups: NDArray[np.int64], least: int
+) -> list[Problem]:
+    """The classes with fewer different images than `least`, labels and groups being (N,)."""
     if len(classes) == 1:
         return [Problem("there is one class; training needs at least 2")]
     problems = []
     for label, name in enumerate(classes):
         rows = np.flatnonzero(labels == label)
         different = int(np.count_nonzero(groups[rows] == rows))
-        if different < MIN_GROUPS:
+        if different < least:
             found = count(different, "image" if different == len(rows) else "different image")
-            problems.append(Problem(f"class {name} has {found}; splitting needs at least {MIN_GROUPS}"))
+            problems.append(Problem(f"class {name} has {found}; splitting needs at least {least}"))
     return problems
+
+
+def _target_problems(table: Table, labels: NDArray[np.int64], target: str | None) -> list[Problem]:
+    """The values of the target column that stand under more than one label, labels being (N,)."""
+    if target is None:
+        return []
+    found: dict[str, set[int]] = {}
+    for value, label in zip(table.columns[target], labels.tolist(), strict=True):
+        found.setdefault(value, set()).add(label)
+    return [
+        Problem(f"--target: {target} {value} is under the labels {', '.join(table.classes[i] for i in sorted(under))}")
+        for value, under in found.items()
+        if len(under) > 1 and -1 not in under
+    ]
 
 
 def _label_conflicts(table: Table, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> list[str]:
@@ -270,19 +306,6 @@ def _unseen_values(table: Table, vocabulary: Mapping[str, Sequence[str]], source
                 f"{source}: {len(rows)} {carry} a {name} that training never saw, encoded as all zeros{examples}"
             )
     return warnings
-
-
-def _channel_statistics(
-    prepared: Prepared, rows: NDArray[np.bool_]
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of each channel over the chosen rows, exact sums in, [0, 1] units out."""
-    facts = prepared.facts[rows]
-    pixels = len(facts) * prepared.pixels.image_size**2
-    mean = facts["sum"].sum(axis=0) / pixels
-    variance = facts["square_sum"].sum(axis=0) / pixels - mean**2
-    # A channel that never changes has no deviation to divide by; one gray level keeps it finite.
-    std = np.sqrt(np.maximum(variance, 1.0))
-    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
 def _fingerprint(*parts: Any) -> str:

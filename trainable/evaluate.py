@@ -6,33 +6,60 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainable.checkpoint import Best
+from trainable.config import Views
 from trainable.device import Device, choose
-from trainable.model import ConvNet
+from trainable.head import head_of
+from trainable.network import build_network
 from trainable.preprocess import Preprocessing
 
 BATCH = 256  # images; larger batches gained nothing on a CPU
 
 
-def to_network(pixels: NDArray[np.uint8], preprocessing: Preprocessing, device: Device) -> Tensor:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) normalised, on the device and in its memory format."""
+def to_device(pixels: NDArray[np.uint8], device: Device) -> Tensor:
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 in 0..255, on the device and in its memory format."""
     images = torch.from_numpy(pixels).to(device.device).permute(0, 3, 1, 2).float()
+    return images.contiguous(memory_format=device.memory_format)
+
+
+def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(B, 3, S, S) in 0..255 to the network's units: mean 0 and deviation 1 over the training part."""
     std = torch.tensor(preprocessing.std, dtype=torch.float64)
     mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
-    scale, shift = (constant.float().to(device.device).view(1, 3, 1, 1) for constant in (1 / (255 * std), -mean / std))
-    return torch.addcmul(shift, images, scale).contiguous(memory_format=device.memory_format)
+    scale, shift = (constant.float().to(images.device).view(1, 3, 1, 1) for constant in (1 / (255 * std), -mean / std))
+    return torch.addcmul(shift, images, scale)
 
 
-def logits_of(
+def view_list(images: Tensor, views: Views) -> list[Tensor]:
+    """The views of (B, 3, S, S) images that evaluation averages over, the images themselves first.
+
+    "flip" adds the mirror image; "flip_shift" adds both shifted by a 32nd of the side to the upper left and to the
+    lower right, edges repeated (Jordan 2024, 94 % on CIFAR-10 in 3.29 seconds, section 3.5).
+    """
+    if views == "one":
+        return [images]
+    if views == "flip":
+        return [images, images.flip(3)]
+    side = images.shape[3]
+    by = max(1, round(side / 32))
+    padded = F.pad(images, (by, by, by, by), mode="replicate")
+    shifted = [padded[:, :, 2 * by :, 2 * by :], padded[:, :, :side, :side]]
+    return [view for image in (images, *shifted) for view in (image, image.flip(3))]
+
+
+def outputs_of(
     model: nn.Module,
     pixels: NDArray[np.uint8],
     metadata: Tensor,
     rows: NDArray[np.int64],
     preprocessing: Preprocessing,
     device: Device,
+    views: Views = "one",
 ) -> Tensor:
-    """(N, C) float32 logits on the CPU, in evaluation mode, of the N given rows of the (., S, S, 3) pixels.
+    """(N, O) float32 outputs on the CPU, in evaluation mode and averaged over the views, of the N given rows of the
+    (., S, S, 3) pixels.
 
     `metadata` is (., K), on the device, indexed by the same rows.
     """
@@ -42,17 +69,18 @@ def logits_of(
     with torch.inference_mode(), device.autocast():
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            images = to_network(pixels[batch], preprocessing, device)
-            parts.append(model(images, metadata[torch.from_numpy(batch).to(device.device)]))
-        result = torch.cat(parts).float().cpu()
+            images = normalised(to_device(pixels[batch], device), preprocessing)
+            inputs = metadata[torch.from_numpy(batch).to(device.device)]
+            outputs = [model(view, inputs).float() for view in view_list(images, views)]
+            parts.append(torch.stack(outputs).mean(dim=0))
+        result = torch.cat(parts).cpu()
     model.train(training)
     return result
 
 
-def build(best: Best, device: Device) -> ConvNet:
+def build(best: Best, device: Device) -> nn.Module:
     """The network of a checkpoint, with its weights, in evaluation mode on the device."""
-    preprocessing = best.preprocessing
-    model = ConvNet(best.config, preprocessing.metadata_width, len(preprocessing.classes))
+    model = build_network(best.config, best.preprocessing)
     model.load_state_dict(best.state)
     return device.place(model).eval()
 
@@ -60,7 +88,7 @@ def build(best: Best, device: Device) -> ConvNet:
 def predict(
     best: Best, pixels: NDArray[np.uint8], columns: Mapping[str, Sequence[str]], device: str = "auto"
 ) -> NDArray[np.float32]:
-    """(N, C) logits of a checkpoint for N images; preprocessing comes from the checkpoint alone.
+    """(N, C) logits of a checkpoint for N images; preprocessing and views come from the checkpoint alone.
 
     Args:
         best: the checkpoint.
@@ -77,6 +105,6 @@ def predict(
     chosen = choose(device, "float32" if best.precision == "float32" else "auto")
     model = build(best, chosen)
     metadata = torch.from_numpy(best.preprocessing.metadata(columns, len(pixels))).to(chosen.device)
-    rows = np.arange(len(pixels))
-    result: NDArray[np.float32] = logits_of(model, pixels, metadata, rows, best.preprocessing, chosen).numpy()
+    outputs = outputs_of(model, pixels, metadata, np.arange(len(pixels)), best.preprocessing, chosen, best.config.views)
+    result: NDArray[np.float32] = head_of(best.config, best.preprocessing).logits(outputs).numpy()
     return result

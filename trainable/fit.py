@@ -1,7 +1,7 @@
 """The training loop: from a configuration and data to a stream of epochs.
 
-An epoch is a function of (configuration, data, weights, optimiser's and schedule's state): its shuffling, flips and
-dropout are drawn from the trial's seed and the epoch's number alone. So a run that was stopped and resumed, or that
+An epoch is a function of (configuration, data, weights, optimiser's and schedule's state): its shuffling, augmentation
+and dropout are drawn from the trial's seed and the epoch's number alone. So a run that was stopped and resumed, or that
 follows another in the same process, gives the numbers of an unbroken one, bit for bit on a CPU.
 """
 
@@ -14,20 +14,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn, optim
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from trainable.augment import Augmenter
 from trainable.checkpoint import Best
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.device import Device
-from trainable.evaluate import logits_of, to_network
-from trainable.examples import Examples
-from trainable.loss import LOSSES, cross_entropy
-from trainable.model import ConvNet
+from trainable.ema import MovingAverage
+from trainable.evaluate import normalised, outputs_of, to_device
+from trainable.examples import UNKNOWN, Examples
+from trainable.head import head_of
+from trainable.loss import Criterion, criterion, cross_entropy
+from trainable.network import Experts, build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
 
 Row = dict[str, float]
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Rows = NDArray[np.int64]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -36,17 +40,22 @@ class NonFiniteLossError(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch leaves."""
+    """What one epoch leaves. Its functions are to be called before the next epoch, which changes the weights."""
 
     row: Row  # of metrics.csv
-    best: Best | None  # the network, if this epoch is the best so far
+    improved: bool  # whether it is the best so far; without validation, whether it is the last
     valid_logits: Tensor  # (Nv, C) float32
-    holdout_logits: Tensor | None  # (Nh, C) float32, if this epoch is the best so far
-    latest: Callable[[], dict[str, Any]]  # the state to resume from; call it before the next epoch
+    holdout_logits: Callable[[], Tensor]  # (Nh, C) float32
+    networks: Callable[[], tuple[Best, ...]]  # what was trained: one network, or one a fold
+    latest: Callable[[], dict[str, Any]]  # the state to resume from
 
 
 def fit(
-    config: TrialConfig, examples: Examples, device: Device, latest: dict[str, Any] | None = None
+    config: TrialConfig,
+    examples: Examples,
+    device: Device,
+    latest: dict[str, Any] | None = None,
+    epochs: int | None = None,
 ) -> Iterator[Epoch]:
     """Trains one network and yields its epochs, the first after `latest`'s where that is given.
 
@@ -55,113 +64,199 @@ def fit(
         examples: the data.
         device: where to compute.
         latest: an earlier epoch's `latest()`, to resume from.
+        epochs: how many to train, where it is not the configuration's number; the schedule stays the configuration's.
     Raises:
-        ConfigError: if the network does not fit the images, or the images are not of the configuration's size.
+        ConfigError: if the network does not fit the images, the images are not of the configuration's size, or an
+            expert has fewer than two training images.
         NonFiniteLossError: naming the epoch, when a loss is NaN or infinite.
     """
     if config.image_size != examples.preprocessing.image_size:
         found = examples.preprocessing.image_size
         raise ConfigError(f"image_size is {config.image_size}, but the images are {found} pixels")
-    with _seeded(config.seed, 0, device):
-        model = ConvNet(config, examples.metadata.shape[1], len(examples.preprocessing.classes))
-    device.place(model)
-    batches = _batch_count(len(examples.train), config.batch_size)
-    optimizer = OPTIMIZERS[config.optimizer].build(model.parameters(), config)
-    schedule = SCHEDULES[config.schedule].build(optimizer, config, batches)
-    criterion = LOSSES[config.loss].build(config)
-    metadata = torch.from_numpy(examples.metadata).to(device.device)
-    labels = torch.tensor(examples.labels, device=device.device)  # a copy: what comes from Ray's store is read-only
-    valid_labels = labels[torch.from_numpy(examples.valid).to(device.device)].cpu()
+    training = _Training(config, examples, device)
+    rows = training.resume(latest) if latest is not None else []
+    best_merit = max((merit(row, config.objective) for row in rows if "valid_loss" in row), default=WORST)
+    last = epochs or config.epochs
 
-    rows: list[Row] = []
-    if latest is not None:
-        model.load_state_dict(latest["model"])
-        optimizer.load_state_dict(latest["optimizer"])
-        schedule.load_state_dict(latest["schedule"])
-        rows = list(latest["rows"])
-    best_merit = max((merit(row, config.objective) for row in rows), default=(-math.inf, -math.inf))
-
-    for epoch in range(len(rows) + 1, config.epochs + 1):
+    for epoch in range(len(rows) + 1, last + 1):
         started = time.perf_counter()
-        lr = optimizer.param_groups[0]["lr"]
+        lr = training.optimizer.param_groups[0]["lr"]
         with _seeded(config.seed, epoch, device):
-            train_loss, train_accuracy = _train_epoch(
-                model, optimizer, schedule, criterion, config, examples, metadata, labels, device
-            )
+            train_loss, train_accuracy = training.epoch(epoch)
         if not math.isfinite(train_loss):
             raise NonFiniteLossError(f"the training loss is {train_loss} in epoch {epoch}")
-        valid_logits = logits_of(model, examples.pixels, metadata, examples.valid, examples.preprocessing, device)
-        row = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "valid_loss": _mean(cross_entropy(valid_logits, valid_labels)),
-            "valid_accuracy": _mean(valid_logits.argmax(1) == valid_labels),
-            "lr": lr,
-        }
-        if config.loss != "cross_entropy":
-            row["valid_objective_loss"] = _mean(criterion(valid_logits, valid_labels))
-        if not math.isfinite(row["valid_loss"]):
-            raise NonFiniteLossError(f"the validation loss is {row['valid_loss']} in epoch {epoch}")
-        best, holdout_logits = None, None
-        if merit(row, config.objective) > best_merit:
-            best_merit = merit(row, config.objective)
-            best = Best(config, examples.preprocessing, _copy(model.state_dict()), epoch, device.precision)
-            holdout_logits = logits_of(
-                model, examples.pixels, metadata, examples.holdout, examples.preprocessing, device
-            )
-        row["seconds"] = time.perf_counter() - started
+        row = {"epoch": epoch, "train_loss": train_loss, "train_accuracy": train_accuracy}
+        improved = epoch == last
+        valid_logits = torch.zeros(0, training.head.classes)
+        if len(examples.valid):
+            valid_logits, metrics = training.validate()
+            if not math.isfinite(metrics["valid_loss"]):
+                raise NonFiniteLossError(f"the validation loss is {metrics['valid_loss']} in epoch {epoch}")
+            row |= metrics
+            improved = merit(row, config.objective) > best_merit
+            best_merit = max(best_merit, merit(row, config.objective))
+        row |= {"lr": lr, "seconds": time.perf_counter() - started}
         rows.append(row)
-
-        def state_to_resume_from() -> dict[str, Any]:
-            return {
-                "config": config.to_dict(),
-                "preprocessing": examples.preprocessing.to_json(),
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "rows": list(rows),
-            }
-
-        yield Epoch(row, best, valid_logits, holdout_logits, state_to_resume_from)
+        yield Epoch(
+            row,
+            improved,
+            valid_logits,
+            holdout_logits=lambda: training.logits(examples.holdout),
+            networks=lambda epoch=epoch: (training.network(epoch),),  # type: ignore[misc]  # mypy: no defaults
+            latest=lambda: training.state(rows),
+        )
 
 
-def _train_epoch(
-    model: nn.Module,
-    optimizer: optim.Optimizer,
-    schedule: LRScheduler,
-    criterion: Criterion,
-    config: TrialConfig,
-    examples: Examples,
-    metadata: Tensor,
-    labels: Tensor,
-    device: Device,
-) -> tuple[float, float]:
-    """One pass over the training images. Returns the mean loss and the accuracy over them, measured on the way."""
-    every_step = SCHEDULES[config.schedule].every_step
-    order = examples.train[torch.randperm(len(examples.train)).numpy()]
-    # Sums stay on the device and are read once, at the end: reading each batch would wait for the device each time.
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device.device)
-    correct = torch.zeros((), dtype=torch.int64, device=device.device)
-    for rows in np.array_split(order, _cuts(len(order), config.batch_size)):
-        on_device = torch.from_numpy(rows).to(device.device)
-        images = to_network(examples.pixels[rows], examples.preprocessing, device)
-        flipped = (torch.rand(len(rows)) < config.augment.flip).to(device.device)
-        images = torch.where(flipped[:, None, None, None], images.flip(3), images)
-        with device.autocast():
-            logits = model(images, metadata[on_device])
-        logits = logits.float()
-        losses = criterion(logits, labels[on_device])
-        optimizer.zero_grad()
-        losses.mean().backward()
-        optimizer.step()
-        if every_step:
-            schedule.step()
-        loss_sum += losses.detach().double().sum()
-        correct += (logits.detach().argmax(1) == labels[on_device]).sum()
-    if not every_step:
-        schedule.step()
-    return loss_sum.item() / len(order), correct.item() / len(order)
+class _Training:
+    """A network in training, with what its steps have in common. N rows, K one-hots."""
+
+    def __init__(self, config: TrialConfig, examples: Examples, device: Device) -> None:
+        self.config, self.examples, self.device = config, examples, device
+        preprocessing, train = examples.preprocessing, examples.train
+        self.head = head_of(config, preprocessing)
+        with _seeded(config.seed, 0, device):
+            self.model = device.place(build_network(config, preprocessing))
+        self.average = MovingAverage(self.model, config.ema) if config.ema else None
+        # The rows that train each expert, or the one network there is.
+        self.groups = [train]
+        if config.experts is not None:
+            own = examples.metadata[train, preprocessing.group(config.experts)]
+            self.groups = [train[own[:, expert] > 0] for expert in range(own.shape[1])]
+            for value, rows in zip(preprocessing.vocabulary[config.experts], self.groups, strict=True):
+                if len(rows) < 2:
+                    raise ConfigError(f"experts is {config.experts!r}, whose value {value} has 1 training image")
+        self.optimizer = OPTIMIZERS[config.optimizer].build(self.model.parameters(), config)
+        self.steps = sum(len(_cuts(len(rows), config.batch_size)) + 1 for rows in self.groups)
+        self.schedule: LRScheduler = SCHEDULES[config.schedule].build(self.optimizer, config, self.steps)
+        fill = [255 * mean for mean in preprocessing.mean]
+        self.augmenter = Augmenter(config.augment, len(examples.labels), config.seed, fill, device.device)
+        self.metadata = torch.from_numpy(examples.metadata).to(device.device)
+        # Copies: what comes from Ray's store is read-only.
+        self.labels = torch.tensor(examples.labels, device=device.device)
+        self.levels = torch.tensor(examples.levels, device=device.device)
+        counts = torch.bincount(torch.tensor(examples.levels[train]), minlength=self.head.levels)
+        self.criterion: Criterion = criterion(config, counts.to(device.device))
+        self.criterion_on_cpu: Criterion = criterion(config, counts)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose outputs count: the moving average where there is one."""
+        return self.average.model if self.average is not None else self.model
+
+    def epoch(self, epoch: int) -> tuple[float, float]:
+        """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way."""
+        every_step = SCHEDULES[self.config.schedule].every_step
+        lr = self.optimizer.param_groups[0]["lr"]
+        # Sums stay on the device and are read once, at the end: reading each batch would wait for the device each time.
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device.device)
+        for step, (network, rows) in enumerate(self._batches(), start=1):
+            if epoch <= self.config.warmup:
+                risen = (epoch - 1 + step / self.steps) / self.config.warmup
+                self.optimizer.param_groups[0]["lr"] = lr * risen
+            on_device = torch.from_numpy(rows).to(self.device.device)
+            images = to_device(self.examples.pixels[rows], self.device)
+            images = self.augmenter(images, torch.from_numpy(rows), epoch)
+            images = normalised(images, self.examples.preprocessing)
+            mixed = self.augmenter.mix(images)
+            with self.device.autocast():
+                outputs = network(images if mixed is None else mixed.images, self.metadata[on_device])
+            outputs, levels = outputs.float(), self.levels[on_device]
+            losses = self.criterion(outputs, levels)
+            if mixed is not None:
+                others = self.criterion(outputs, levels[mixed.partner])
+                losses = mixed.share * losses + (1 - mixed.share) * others
+            self.optimizer.zero_grad()
+            losses.mean().backward()
+            self.optimizer.step()
+            if every_step:
+                self.schedule.step()
+            if self.average is not None:
+                self.average.update(self.model)
+            loss_sum += losses.detach().double().sum()
+            with torch.no_grad():
+                correct += (self.head.logits(outputs).argmax(1) == self.labels[on_device]).sum()
+        if not every_step:
+            self.optimizer.param_groups[0]["lr"] = lr  # the schedules go on from what they find
+            self.schedule.step()
+        images_seen = len(self.examples.train)
+        return loss_sum.item() / images_seen, correct.item() / images_seen
+
+    def _batches(self) -> Iterator[tuple[nn.Module, Rows]]:
+        """The epoch's batches in random order, each with the network that it trains. An expert's are its own rows:
+        then it learns as it would alone."""
+        train = self.examples.train
+        order = train[torch.randperm(len(train)).numpy()]
+        if not isinstance(self.model, Experts):
+            yield from ((self.model, rows) for rows in _split(order, self.config.batch_size))
+            return
+        batches = [
+            (network, rows)
+            for network, group in zip(self.model.networks, self.groups, strict=True)
+            for rows in _split(order[np.isin(order, group)], self.config.batch_size)
+        ]
+        yield from (batches[index] for index in torch.randperm(len(batches)).tolist())
+
+    def validate(self) -> tuple[Tensor, Row]:
+        """(Nv, C) logits of the validation rows, and their metrics."""
+        valid = self.examples.valid
+        outputs = self._outputs(valid)
+        logits, labels = self.head.logits(outputs), torch.tensor(self.examples.labels[valid])
+        row = {
+            "valid_loss": _mean(cross_entropy(logits, labels)),
+            "valid_accuracy": _mean(logits.argmax(1) == labels),
+        }
+        config = self.config
+        if config.loss != "cross_entropy" or config.class_weights or config.target is not None:
+            levels = torch.tensor(self.examples.levels[valid])
+            known = levels != UNKNOWN
+            row["valid_objective_loss"] = _mean(self.criterion_on_cpu(outputs[known], levels[known]))
+        return logits, row
+
+    def logits(self, rows: Rows) -> Tensor:
+        """(N, C) float32 logits of the given rows."""
+        return self.head.logits(self._outputs(rows))
+
+    def _outputs(self, rows: Rows) -> Tensor:
+        examples = self.examples
+        return outputs_of(
+            self.evaluated,
+            examples.pixels,
+            self.metadata,
+            rows,
+            examples.preprocessing,
+            self.device,
+            self.config.views,
+        )
+
+    def network(self, epoch: int) -> Best:
+        """What was trained, to keep."""
+        state = _copy(self.evaluated.state_dict())
+        return Best(self.config, self.examples.preprocessing, state, epoch, self.device.precision)
+
+    def state(self, rows: list[Row]) -> dict[str, Any]:
+        """What `resume` takes."""
+        return {
+            "config": self.config.to_dict(),
+            "preprocessing": self.examples.preprocessing.to_json(),
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "rows": list(rows),
+        }
+
+    def resume(self, state: dict[str, Any]) -> list[Row]:
+        """Takes up a `state`, and returns the rows of its epochs."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return list(state["rows"])
+
+
+WORST = (-math.inf, -math.inf)
 
 
 def merit(row: Row, objective: Objective) -> tuple[float, float]:
@@ -177,8 +272,8 @@ def objective_value(row: Row, objective: Objective) -> float:
     return row[objective]
 
 
-def _batch_count(images: int, batch_size: int) -> int:
-    return len(_cuts(images, batch_size)) + 1
+def _split(order: Rows, batch_size: int) -> list[Rows]:
+    return np.array_split(order, _cuts(len(order), batch_size))
 
 
 def _cuts(images: int, batch_size: int) -> list[int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainable.errors import UserError, nearest
-from trainable.table import Listing, Problem, Table, count, such_as
+from trainable.errors import UserError
+from trainable.table import Listing, Problem, Table, check_columns, count, such_as
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 UTKFACE_NAME = re.compile(r"([0-9]{1,3})_([0-9]{1,2})_([0-9]{1,2})_.+")
@@ -16,7 +16,9 @@ UTKFACE_COLUMNS = ("Age", "Gender", "Race")
 BESIDE_TRAIN = {"test", "val", "valid", "validation"}
 
 
-def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Sequence[int]) -> Listing:
+def read_folder(
+    folder: Path, source: str, inputs: Sequence[str], age_groups: Sequence[int], target: str | None = None
+) -> Listing:
     """The labelled table of a folder, and its test table if it holds test/ beside train/.
 
     train/ stands above the classes unless there are images in folders beside it that are no part of a split: it is a
@@ -25,6 +27,7 @@ def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Se
     Args:
         inputs: columns that must be there: Age, Gender and Race for UTKFace names, none for classes.
         age_groups: the first age of each class of UTKFace names, then the first age beyond the last class.
+        target: one more column that must be there.
     Raises:
         UserError: if there are no images, or no such column.
     """
@@ -39,9 +42,7 @@ def read_folder(folder: Path, source: str, inputs: Sequence[str], age_groups: Se
         )
     in_classes = [name for name in train if "/" in name.removeprefix(base)]
     known = () if in_classes else UTKFACE_COLUMNS
-    for name in inputs:
-        if name not in known:
-            raise UserError(f"--inputs: {source} has no metadata column '{name}'{nearest(name, known)}")
+    check_columns(source, known, inputs, target)
 
     problems: list[Problem] = []
     warnings: list[str] = []

@@ -3,6 +3,7 @@
 Shapes: N images, K metadata one-hots, C classes, S x S the map of a block.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,11 @@ class BlockPlan:
     pool: int
     dropout: float
     map_size: int  # S after the block
+
+    @property
+    def features(self) -> int:
+        """Values of an image after the block."""
+        return self.width * self.map_size**2
 
 
 def default_widths(depth: int) -> tuple[int, ...]:
@@ -92,13 +98,55 @@ class Block(nn.Module):
         self.dropout = block.dropout
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.activate(self.convolve(x))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The block up to its ReLU: where a skip is added."""
         x = self.norm(self.conv(x))
-        if self.pool > 1:
-            x = F.max_pool2d(x, self.pool)
+        return F.max_pool2d(x, self.pool) if self.pool > 1 else x
+
+    def activate(self, x: Tensor) -> Tensor:
+        """The block from its ReLU on."""
         return F.dropout(F.relu(x), self.dropout, self.training)
 
 
-class ConvNet(nn.Module):
+class HeadedNet(nn.Module):
+    """Blocks under the report's head: linear layer, batch norm, ReLU, dropout, linear layer.
+
+    Args:
+        blocks: from (N, 3, S, S) images to maps of `features` values an image.
+        features: the values of an image that the head reads, beside its metadata.
+        metadata_width: K, the one-hots joined at the head.
+        head_width: the first linear layer's outputs.
+        head_dropout: in [0, 1).
+        classes: C.
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[nn.Module],
+        features: int,
+        metadata_width: int,
+        head_width: int,
+        head_dropout: float,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.hidden = nn.Linear(features + metadata_width, head_width)
+        self.hidden_norm = nn.BatchNorm1d(head_width)
+        self.head_dropout = head_dropout
+        self.output = nn.Linear(head_width, classes)
+
+    def forward(self, images: Tensor, metadata: Tensor) -> Tensor:
+        """(N, 3, S, S) normalised images and (N, K) one-hots to (N, C) logits."""
+        x = self.blocks(images).flatten(1)
+        x = F.relu(self.hidden_norm(self.hidden(torch.cat([x, metadata], dim=1))))
+        logits: Tensor = self.output(F.dropout(x, self.head_dropout, self.training))
+        return logits
+
+
+class ConvNet(HeadedNet):
     """The report's network, parameterised.
 
     Args:
@@ -110,22 +158,10 @@ class ConvNet(nn.Module):
     """
 
     def __init__(self, config: TrialConfig, metadata_width: int, classes: int) -> None:
-        super().__init__()
-        blocks = plan(config)
-        channels = (3, *(block.width for block in blocks))
-        self.blocks = nn.Sequential(*(Block(c, block) for c, block in zip(channels, blocks, strict=False)))
-        last = blocks[-1]
-        self.hidden = nn.Linear(last.width * last.map_size**2 + metadata_width, config.head_width)
-        self.hidden_norm = nn.BatchNorm1d(config.head_width)
-        self.head_dropout = config.head_dropout
-        self.output = nn.Linear(config.head_width, classes)
-
-    def forward(self, images: Tensor, metadata: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images and (N, K) one-hots to (N, C) logits."""
-        x = self.blocks(images).flatten(1)
-        x = F.relu(self.hidden_norm(self.hidden(torch.cat([x, metadata], dim=1))))
-        logits: Tensor = self.output(F.dropout(x, self.head_dropout, self.training))
-        return logits
+        plans = plan(config)
+        channels = (3, *(block.width for block in plans))
+        blocks = [Block(c, block) for c, block in zip(channels, plans, strict=False)]
+        super().__init__(blocks, plans[-1].features, metadata_width, config.head_width, config.head_dropout, classes)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import compress
 
 import numpy as np
@@ -18,6 +18,7 @@ class Preprocessing:
     std: tuple[float, float, float]
     classes: tuple[str, ...]  # names, C
     vocabulary: Mapping[str, tuple[str, ...]]  # input column -> the values of the training part, in one-hot order
+    levels: Mapping[str, int] = field(default_factory=dict)  # the target column's values in order -> class; or none
 
     @property
     def metadata_width(self) -> int:
@@ -31,6 +32,12 @@ class Preprocessing:
             known = np.array(values)
             blocks.append((np.array(columns[name])[:, None] == known[None, :]).astype(np.float32))
         return np.concatenate(blocks, axis=1)
+
+    def group(self, column: str) -> slice:
+        """The one-hot columns of an input column."""
+        names = list(self.vocabulary)
+        start = sum(len(self.vocabulary[name]) for name in names[: names.index(column)])
+        return slice(start, start + len(self.vocabulary[column]))
 
     def to_json(self) -> str:
         """The preprocessing as a line of JSON."""
@@ -46,6 +53,7 @@ class Preprocessing:
             std=tuple(values["std"]),
             classes=tuple(values["classes"]),
             vocabulary={name: tuple(known) for name, known in values["vocabulary"].items()},
+            levels=dict(values["levels"]),
         )
 
 

@@ -1,7 +1,18 @@
-"""Train, validation and holdout: stratified, seeded, saved; images with the same pixels stay on one side."""
+"""Train, validation and holdout, or folds: stratified, seeded, saved; images with the same pixels stay on one side.
+
+One place decides which rows each stage may see:
+
+|                | without folds | with K folds                                              |
+|----------------|---------------|-----------------------------------------------------------|
+| weights learn  | train         | for fold k: the others                                    |
+| epoch, ranking | valid         | fold k, pooled over the K: every row, by a network that did not learn from it |
+| ensemble       | holdout       | the same rows, again by the network that did not learn from them |
+| refit          | all rows      | all rows                                                  |
+"""
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +24,57 @@ from trainable.table import Table, count, such_as
 
 TRAIN, VALID, HOLDOUT = 0, 1, 2
 SIDES = ("train", "valid", "holdout")  # in the order of their numbers
+MIN_FOLDS, MAX_FOLDS = 2, 20
 MIN_GROUPS = 3  # of a class: one a side
 FIELDS = ["Image", "Label", "Split"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Row numbers by what they are for, in increasing order; disjoint."""
+
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    holdout: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which side, or which fold, each row is on."""
+
+    sides: NDArray[np.uint8]  # (N,) of TRAIN, VALID, HOLDOUT; with folds: of 0..folds-1
+    folds: int = 0  # 0: none
+
+    @property
+    def parts(self) -> tuple[Parts, ...]:
+        """The parts of each network that a trial trains: one, or one a fold."""
+        if not self.folds:
+            return (Parts(*(np.flatnonzero(self.sides == side) for side in (TRAIN, VALID, HOLDOUT))),)
+        none = np.zeros(0, np.int64)
+        return tuple(
+            Parts(np.flatnonzero(self.sides != fold), np.flatnonzero(self.sides == fold), none)
+            for fold in range(self.folds)
+        )
+
+    @property
+    def everything(self) -> Parts:
+        """The parts of a network that learns from all rows."""
+        none = np.zeros(0, np.int64)
+        return Parts(np.arange(len(self.sides)), none, none)
+
+    @property
+    def weighed(self) -> NDArray[np.int64]:
+        """The rows that ensemble weights are fitted on: the holdout; with folds every row, in the table's order."""
+        return np.arange(len(self.sides)) if self.folds else self.parts[0].holdout
+
+    def names(self) -> list[str]:
+        """(N,) the side of each row in words: train, valid, holdout; or fold1, fold2, ..."""
+        return [f"fold{side + 1}" if self.folds else SIDES[side] for side in self.sides.tolist()]
+
+    def counts(self) -> dict[str, int]:
+        """How many rows each side has."""
+        names = self.names()
+        return {name: names.count(name) for name in sorted(set(names), key=lambda name: names.index(name))}
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:
@@ -67,31 +127,48 @@ def stratified_split(
     return split[groups]
 
 
-def save_split(path: Path, table: Table, split: NDArray[np.uint8]) -> None:
-    """Writes the CSV Image,Label,Split atomically: the class's name, and train, valid or holdout."""
+def stratified_folds(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.uint8]:
+    """(N,) fold of each row, in [0, folds): each class's groups dealt out evenly, the next class where the last ended.
+
+    Args:
+        labels, groups: as for `stratified_split`.
+    """
+    first = np.flatnonzero(groups == np.arange(len(groups)))
+    random = np.random.default_rng([seed])
+    dealt = np.concatenate(
+        [random.permutation(first[labels[first] == label]) for label in range(int(labels.max()) + 1)]
+    )
+    split = np.zeros(len(labels), np.uint8)
+    split[dealt] = np.arange(len(dealt)) % folds
+    return split[groups]
+
+
+def save_split(path: Path, table: Table, split: Split) -> None:
+    """Writes the CSV Image,Label,Split atomically: the class's name, and the side as `Split.names` has it."""
     if table.labels is None:
         raise ValueError("a test table has no split")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
-    for image, label, side in zip(table.images, table.labels, split, strict=True):
-        writer.writerow((image, table.classes[label], SIDES[side]))
+    for image, label, side in zip(table.images, table.labels, split.names(), strict=True):
+        writer.writerow((image, table.classes[label], side))
     write_text(path, text.getvalue())
 
 
-def load_split(path: Path, table: Table) -> NDArray[np.uint8]:
-    """(N,) of TRAIN, VALID or HOLDOUT: the inverse of `save_split`, in the table's order.
+def load_split(path: Path, table: Table, folds: int = 0) -> Split:
+    """The inverse of `save_split`, in the table's order.
 
     Raises:
         UserError: if the file is not a split, or not of this table's images.
     """
+    sides = [f"fold{fold + 1}" for fold in range(folds)] or list(SIDES)
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            saved = {row["Image"]: SIDES.index(row["Split"]) for row in csv.DictReader(file)}
+            saved = {row["Image"]: sides.index(row["Split"]) for row in csv.DictReader(file)}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     except (KeyError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a saved split (Image,Label,Split with {', '.join(SIDES)})") from error
+        raise UserError(f"{path} is not a saved split (Image,Label,Split with {', '.join(sides)})") from error
     images = set(table.images)
     missing = [image for image in table.images if image not in saved]
     foreign = [image for image in saved if image not in images]
@@ -99,4 +176,4 @@ def load_split(path: Path, table: Table) -> NDArray[np.uint8]:
         raise UserError(f"{path} is not of {table.source}: it lacks {count(len(missing), 'image')}{such_as(missing)}")
     if foreign:
         raise UserError(f"{path} is not of {table.source}: {count(len(foreign), 'image')} too many{such_as(foreign)}")
-    return np.array([saved[image] for image in table.images], np.uint8)
+    return Split(np.array([saved[image] for image in table.images], np.uint8), folds)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.errors import UserError
+from trainable.errors import UserError, nearest
 
 LISTED_PROBLEMS = 20
 EXAMPLES = 3  # of a warning
@@ -77,6 +77,13 @@ def refuse(source: str, problems: Sequence[Problem], undone: str) -> None:
     if len(ordered) > LISTED_PROBLEMS:
         lines.append(f"  and {len(ordered) - LISTED_PROBLEMS} more")
     raise UserError("\n".join(lines))
+
+
+def check_columns(source: str, metadata: Sequence[str], inputs: Sequence[str], target: str | None) -> None:
+    """Raises UserError, with the nearest name, unless the inputs and the target are among the metadata columns."""
+    for option, name in [*(("--inputs", name) for name in inputs), *([] if target is None else [("--target", target)])]:
+        if name not in metadata:
+            raise UserError(f"{option}: {source} has no metadata column '{name}'{nearest(name, metadata)}")
 
 
 def count(number: int, noun: str) -> str:

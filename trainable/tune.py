@@ -8,7 +8,7 @@ import csv
 import io
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from ray import tune
 
 from trainable import files
-from trainable.checkpoint import Best, file_hash, load_latest, save_best, save_latest
+from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.device import Precision, choose
 from trainable.errors import UserError, storage_fault
 from trainable.examples import Examples, examples_of
-from trainable.fit import Epoch, Row, fit
+from trainable.fit import Epoch, Row
+from trainable.folds import fit_parts
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
-_examples: dict[tuple[Any, ...], Examples] = {}
+_examples: dict[tuple[Any, ...], list[Examples]] = {}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Shared:
     """What the trials of a search have in common."""
 
     run: Path  # the run's folder, absolute
-    data: LabelledData
+    data: Mapping[int, LabelledData]  # by image size
     device: str  # as in `device.choose`
     precision: Precision
     threads: int | None  # CPU threads a trial
@@ -99,23 +100,23 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         folder = trial_folder(self.shared.run, self.trial)
         folder.mkdir(parents=True, exist_ok=True)
         config = TrialConfig.from_dict(self.trial_config)
-        data = self.shared.data
-        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, config.inputs)
+        data = self.shared.data[config.image_size]
+        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, config.inputs, config.target)
         if key not in _examples:
             _examples.clear()
-            _examples[key] = examples_of(data, config)
-        examples = _examples[key]
+            _examples[key] = [examples_of(data, config, parts) for parts in data.split.parts]
+        parts = _examples[key]
         latest = load_latest(folder / "latest.pt")
-        same = {"config": config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
+        same = {"config": config.to_dict(), "preprocessing": parts[0].preprocessing.to_json()}
         if latest is not None and any(latest.get(name) != value for name, value in same.items()):
             latest = None
         if latest is not None:
             # The driver may have died before it heard of the last epoch; it ignores what it knows already.
             yield latest["rows"][-1], config.epochs
         rows: list[Row] = list(latest["rows"]) if latest else []
-        for epoch in fit(config, examples, self.device, latest):
+        for epoch in fit_parts(config, parts, self.device, latest):
             rows.append(epoch.row)
-            keep(folder, rows, epoch, data, examples)
+            keep(folder, rows, epoch, data)
             print(line(self.trial, epoch.row, config.epochs), flush=True)
             yield epoch.row, config.epochs
 
@@ -123,36 +124,39 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         return f"convsearch {self.shared.run.name}"
 
 
-def keep(folder: Path, rows: list[Row], epoch: Epoch, data: LabelledData, examples: Examples) -> None:
+def keep(folder: Path, rows: list[Row], epoch: Epoch, data: LabelledData) -> None:
     """Writes an epoch's files. The state to resume from comes last: it vouches for all others."""
-    if epoch.best is not None and epoch.holdout_logits is not None:
-        _save_best(folder, epoch.best, epoch, data, examples)
+    if epoch.improved:
+        _save_best(folder, epoch, data)
     files.write_text(folder / "metrics.csv", metrics_csv(rows))
     save_latest(folder / "latest.pt", epoch.latest())
 
 
-def _save_best(folder: Path, best: Best, epoch: Epoch, data: LabelledData, examples: Examples) -> None:
-    assert epoch.holdout_logits is not None
+def _save_best(folder: Path, epoch: Epoch, data: LabelledData) -> None:
     images: NDArray[np.str_] = np.array(data.table.images)
-    save_best(folder / "best.safetensors", best)
-    holdout = epoch.holdout_logits.numpy()
-    checkpoint = file_hash(folder / "best.safetensors")  # a kill between the two files would leave them apart
+    networks = epoch.networks()
+    paths = [folder / name for name in checkpoint_names(len(networks))]
+    for path, network in zip(paths, networks, strict=True):
+        save_best(path, network)
+    holdout, split = epoch.holdout_logits().numpy(), data.split
+    checkpoints = [file_hash(path) for path in paths]  # a kill between the files would leave them apart
     files.write_with(
         folder / "logits.npz",
         lambda file: np.savez_compressed(
             file,
             valid=epoch.valid_logits.numpy(),
             holdout=holdout,
-            valid_ids=images[examples.valid],
-            holdout_ids=images[examples.holdout],
-            checkpoint=np.array(checkpoint),
+            valid_ids=images[split.weighed if split.folds else split.parts[0].valid],
+            holdout_ids=images[split.weighed],
+            checkpoints=np.array(checkpoints),
         ),
     )
 
 
 def metrics_csv(rows: list[Row]) -> str:
-    """metrics.csv: a row an epoch; valid_objective_loss where the trial does not train on plain cross-entropy."""
-    names = [*METRICS, *(name for name in rows[0] if name not in METRICS)]
+    """metrics.csv: a row an epoch; valid_objective_loss where the trial does not train on plain cross-entropy; nothing
+    of validation where there is none."""
+    names = [name for name in METRICS if name in rows[0]] + [name for name in rows[0] if name not in METRICS]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tests.trainable.tiny import BFLOAT16, CLASSES, FLOAT32, PREPROCESSING, SIZE, columns, config, examples, outcome
 from trainable.checkpoint import Best, load_latest, save_latest
-from trainable.config import ConfigError, Objective, TrialConfig
+from trainable.config import Augmentation, ConfigError, Objective, TrialConfig
 from trainable.device import Device
 from trainable.evaluate import predict
 from trainable.examples import Examples
@@ -264,13 +264,13 @@ def mirrored(data: Examples, part: np.ndarray) -> Examples:
 
 
 def test_a_flip_of_1_mirrors_every_training_image_and_no_other() -> None:
-    flipped = outcome(fit(config(flip=1.0), DATA, FLOAT32))
-    assert flipped == outcome(fit(config(flip=0.0), mirrored(DATA, DATA.train), FLOAT32))
-    assert flipped != outcome(fit(config(flip=0.0), DATA, FLOAT32))
+    flipped = outcome(fit(config(augment=Augmentation(flip=1.0)), DATA, FLOAT32))
+    assert flipped == outcome(fit(config(augment=Augmentation(flip=0.0)), mirrored(DATA, DATA.train), FLOAT32))
+    assert flipped != outcome(fit(config(augment=Augmentation(flip=0.0)), DATA, FLOAT32))
 
 
 def test_a_flip_of_a_half_mirrors_some() -> None:
-    losses = {flip: rows(trained(config(flip=flip, epochs=1)))[0]["train_loss"] for flip in (0.0, 0.5, 1.0)}
+    losses = {flip: rows(trained(config(augment=Augmentation(flip=flip), epochs=1)))[0]["train_loss"] for flip in (0.0, 0.5, 1.0)}
     assert len(set(losses.values())) == 3
 
 

@@ -47,7 +47,8 @@ def examples(train: int = 20, valid: int = 12, holdout: int = 6) -> Examples:
     return Examples(
         pixels=rng.integers(256, size=(count, SIZE, SIZE, 3), dtype=np.uint8),
         metadata=np.eye(2, dtype=np.float32)[rng.integers(2, size=count)],
-        labels=rng.integers(CLASSES, size=count),
+        labels=(labels := rng.integers(CLASSES, size=count)),
+        levels=labels,
         train=np.sort(rows[:train]),
         valid=np.sort(rows[train : train + valid]),
         holdout=np.sort(rows[train + valid :]),

@@ -1,0 +1,63 @@
+"""What a network's outputs mean: from outputs over levels to logits of classes.
+
+A network learns levels: the classes themselves, or the values of the target column, each of which belongs to a class.
+N images, V levels, O outputs, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainable.config import TrialConfig
+from trainable.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Head:
+    """The reading of a network's outputs."""
+
+    classes: int  # C
+    groups: tuple[int, ...] | None  # (V,) the class of each level; None: the levels are the classes
+    coral: bool  # the outputs are the logits of "the level is above k", k = 0..V-2
+
+    @property
+    def levels(self) -> int:
+        """V."""
+        return self.classes if self.groups is None else len(self.groups)
+
+    @property
+    def outputs(self) -> int:
+        """O: V, or V - 1 for CORAL."""
+        return self.levels - self.coral
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """(N, O) outputs to (N, C) logits, whose softmax is the classes' probabilities: the levels' ones, summed."""
+        levels = _coral_log_probabilities(outputs) if self.coral else outputs
+        if self.groups is None:
+            return levels
+        groups = torch.tensor(self.groups, device=outputs.device)
+        members = [levels[:, groups == label] for label in range(self.classes)]
+        # A class without a level in training has no outputs of its own: as improbable as a float can say.
+        lowest = levels.new_full((len(levels),), -1e4)
+        return torch.stack([part.logsumexp(dim=1) if part.shape[1] else lowest for part in members], dim=1)
+
+
+def head_of(config: TrialConfig, preprocessing: Preprocessing) -> Head:
+    """The reading that belongs to a configuration and what its training part holds."""
+    groups = tuple(preprocessing.levels.values()) if config.target is not None else None
+    return Head(len(preprocessing.classes), groups, config.loss == "coral")
+
+
+def _coral_log_probabilities(outputs: Tensor) -> Tensor:
+    """(N, V - 1) logits of P(level > k) to (N, V) log-probabilities of the levels, in nats.
+
+    With a, b the neighbouring logits, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which keeps
+    its digits where both are near 0 or 1. CORAL's logits fall with k once trained; before, a difference may be
+    negative, and is taken for a very small one.
+    """
+    above, below = outputs[:, :-1], outputs[:, 1:]
+    gap = -torch.expm1((below - above).clamp_max(-1e-6))
+    between = F.logsigmoid(above) + F.logsigmoid(-below) + gap.log()
+    return torch.cat([F.logsigmoid(-outputs[:, :1]), between, F.logsigmoid(outputs[:, -1:])], dim=1)
