@@ -58,6 +58,7 @@ _TRIAL: dict[str, Range] = {
     "views": Choices(get_args(Views)),
     "objective": Choices(get_args(Objective)),
     "depth": Integers(MIN_DEPTH, MAX_DEPTH),
+    "width_factor": Numbers(0, 16, open_low=True),
     "head_width": Integers(1),
     "head_dropout": Numbers(0, 1, open_high=True),
     "image_size": Integers(MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
@@ -124,6 +125,7 @@ class TrialConfig:
     architecture: Architecture = "convnet"
     depth: int = 8  # convolutions, 4..12
     widths: tuple[int, ...] | None = None  # channels of each convolution; None: the report's pattern
+    width_factor: float = 1.0  # times the pattern's widths
     dropout: tuple[float, ...] | None = None  # of each convolution's block, in [0, 1); None: none
     pool: Mapping[int, int] = field(default_factory=dict)  # block (1 is the first) -> pool size, over the rule's
     head_width: int = 32  # the first linear layer's outputs
@@ -178,9 +180,19 @@ class TrialConfig:
     def _check_combinations(self) -> None:
         """Raises ConfigError where a setting would be ignored, or cannot be had beside another."""
         if self.architecture not in SHAPED:
-            for name, default in (("depth", 8), ("widths", None), ("dropout", None), ("pool", {}), ("head_width", 32)):
+            ignored: dict[str, Any] = {
+                "depth": 8,
+                "widths": None,
+                "width_factor": 1.0,
+                "dropout": None,
+                "pool": {},
+                "head_width": 32,
+            }
+            for name, default in ignored.items():
                 if getattr(self, name) != default:
                     raise ConfigError(f"{name} is {getattr(self, name)}, which {self.architecture} does not read")
+        if self.widths is not None and self.width_factor != 1:
+            raise ConfigError(f"width_factor is {self.width_factor}, but widths says them all: {self.widths}")
         if self.experts is not None and self.experts not in self.inputs:
             raise ConfigError(f"experts is {self.experts!r}, which is not among the inputs ({', '.join(self.inputs)})")
         if self.target is not None and self.target in self.inputs:

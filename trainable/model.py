@@ -70,7 +70,7 @@ def plan(config: TrialConfig) -> tuple[BlockPlan, ...]:
         ConfigError: naming the block, where its own pool (`config.pool`) is larger than its map. A pool of the rule is
             cut down to the map instead: pools of one's own may leave it less to do.
     """
-    widths = config.widths or default_widths(config.depth)
+    widths = config.widths or [max(1, round(width * config.width_factor)) for width in default_widths(config.depth)]
     dropout = config.dropout or (0.0,) * config.depth
     pools = default_pools(config.depth, config.image_size)
     size = config.image_size - 2

@@ -71,6 +71,7 @@ def test_the_header_says_what_the_network_is_and_what_it_wants(tmp_path: Path) -
         "std": [0.25, 0.2, 0.15],
         "classes": ["a", "b", "c"],
         "vocabulary": {"Gender": ["0", "1"]},
+        "levels": {},
     }
 
 

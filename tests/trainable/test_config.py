@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from trainable.config import ConfigError, Objective, TrialConfig, better, maximised
+from trainable.config import Augmentation, ConfigError, Objective, TrialConfig, better, maximised
 
 DO2_1 = TrialConfig(
     depth=8,
@@ -21,7 +21,7 @@ DO2_1 = TrialConfig(
 def test_the_defaults_are_the_reports_recipe() -> None:
     config = TrialConfig()
     assert (config.depth, config.image_size, config.head_width, config.head_dropout) == (8, 224, 32, 0.5)
-    assert (config.flip, config.loss, config.optimizer, config.lr, config.weight_decay) == (
+    assert (config.augment.flip, config.loss, config.optimizer, config.lr, config.weight_decay) == (
         0.5,
         "cross_entropy",
         "adam",
@@ -74,9 +74,9 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
         (
             "loss",
             "focla",
-            "loss is 'focla'; it must be one of cross_entropy, label_smoothing, focal; did you mean 'focal'?",
+            "loss is 'focla'; it must be one of cross_entropy, label_smoothing, focal, coral, soft_ordinal; did you mean 'focal'?",
         ),
-        ("loss", None, "loss is None; it must be one of cross_entropy, label_smoothing, focal"),
+        ("loss", None, "loss is None; it must be one of cross_entropy, label_smoothing, focal, coral, soft_ordinal"),
         (
             "optimizer",
             "adamm",
@@ -110,8 +110,6 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
         ("head_dropout", -0.1, "head_dropout is -0.1; it must be at least 0 and below 1"),
         ("label_smoothing", 1.0, "label_smoothing is 1.0; it must be at least 0 and below 1"),
         ("momentum", 1.0, "momentum is 1.0; it must be at least 0 and below 1"),
-        ("flip", 1.1, "flip is 1.1; it must be at least 0 and at most 1"),
-        ("flip", False, "flip is False; it must be at least 0 and at most 1"),
         ("focal_gamma", -0.5, "focal_gamma is -0.5; it must be at least 0"),
         ("focal_gamma", math.inf, "focal_gamma is inf; it must be at least 0"),
         ("lr", 0.0, "lr is 0.0; it must be above 0"),
@@ -164,8 +162,6 @@ def test_a_value_outside_its_range_is_one_sentence(name: str, value: Any, messag
         {"image_size": 28},
         {"image_size": 256},
         {"batch_size": 2},
-        {"flip": 0},
-        {"flip": 1},
         {"head_dropout": 0},
         {"weight_decay": 0},
         {"momentum": 0.0},

@@ -75,9 +75,7 @@ def test_the_cards_random_state_is_left_alone() -> None:
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 0.02), ("bfloat16", 0.1)])
 def test_card_and_cpu_agree_on_the_logits_of_a_checkpoint(precision: Precision, tolerance: float) -> None:
     # The card's float32 is TF32, whose products have 10 bits.
-    kept = [epoch for epoch in fit(report(), DATA, FLOAT32) if epoch.best is not None][-1]
-    best = kept.best
-    assert best is not None
+    best = [epoch.networks()[0] for epoch in fit(report(), DATA, FLOAT32) if epoch.improved][-1]
     rows = np.arange(len(DATA.labels))
     cpu = predict(best, DATA.pixels, columns(DATA, rows), "cpu")
     card = predict(replace(best, precision=precision), DATA.pixels, columns(DATA, rows), "cuda")
@@ -85,6 +83,5 @@ def test_card_and_cpu_agree_on_the_logits_of_a_checkpoint(precision: Precision, 
 
 
 def test_a_checkpoint_of_the_card_is_on_the_cpu() -> None:
-    best = trained(config(epochs=1))[0].best
-    assert best is not None
+    (best,) = trained(config(epochs=1))[0].networks()
     assert all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in best.state.values())

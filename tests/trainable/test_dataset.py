@@ -64,16 +64,17 @@ def refusal(folder: Path, lines: list[str] | None = None, **options: Any) -> str
 def test_a_csv_is_loaded_decoded_and_split(tmp_path: Path) -> None:
     data = load(tmp_path, table(tmp_path, classes=2, images=20))
     assert data.table.classes == ("0", "1")
-    assert [int((data.split == side).sum()) for side in (TRAIN, VALID, HOLDOUT)] == [28, 6, 6]
+    assert [int((data.split.sides == side).sum()) for side in (TRAIN, VALID, HOLDOUT)] == [28, 6, 6]
     assert data.pixels.open()[:, 0, 0, 0].tolist() == list(range(40))
     assert (data.test, data.warnings) == (None, ())
 
 
 def test_mean_and_deviation_come_from_the_training_part_alone(tmp_path: Path) -> None:
     data = load(tmp_path, table(tmp_path, classes=2, images=20))
-    train = np.arange(40)[data.split == TRAIN] / 255  # an image's gray is its index
-    assert data.mean == pytest.approx([train.mean()] * 3, rel=1e-12)
-    assert data.std == pytest.approx([train.std()] * 3, rel=1e-12)
+    train = np.arange(40)[data.split.sides == TRAIN] / 255  # an image's gray is its index
+    mean, std = data.statistics(data.split.parts[0].train)
+    assert mean == pytest.approx([train.mean()] * 3, rel=1e-12)
+    assert std == pytest.approx([train.std()] * 3, rel=1e-12)
 
 
 def test_the_deviation_of_equal_images_is_one_gray_level(tmp_path: Path) -> None:
@@ -81,7 +82,8 @@ def test_the_deviation_of_equal_images_is_one_gray_level(tmp_path: Path) -> None
     for index in range(8):
         solid(tmp_path / f"{index}.png", (index, 9, 9))
     data = load(tmp_path, lines)
-    assert data.std[1:] == (1 / 255, 1 / 255)
+    _, std = data.statistics(data.split.parts[0].train)
+    assert std[1:] == (1 / 255, 1 / 255)
 
 
 def test_everything_wrong_is_one_message(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_identical_pixels_stand_on_one_side_and_conflicting_labels_are_warned_of
         Image.new("L", (6, 5), index).save(tmp_path / f"copy{index}.bmp")
         lines.append(f"copy{index}.bmp,{index // 20 if index > 1 else 1}")
     data = load(tmp_path, lines)
-    assert np.array_equal(data.split[:40], data.split[40:])
+    assert np.array_equal(data.split.sides[:40], data.split.sides[40:])
     assert data.warnings == (
         f"{tmp_path}/data.csv: 2 images have the same pixels as another under a different label, "
         "such as copy0.bmp (1) and 0.png (0), copy1.bmp (1) and 1.png (0)",
@@ -184,7 +186,7 @@ def test_an_input_that_tells_the_label_is_warned_of(tmp_path: Path) -> None:
 
 def test_the_vocabulary_is_of_the_training_part_alone(tmp_path: Path) -> None:
     lines = table(tmp_path, classes=2, images=20)
-    split = load(tmp_path, lines).split
+    split = load(tmp_path, lines).split.sides
     valid, holdout = np.flatnonzero(split == VALID)[0], np.flatnonzero(split == HOLDOUT)[0]
     races = [index % 2 for index in range(40)]
     races[valid], races[holdout] = 7, 8
@@ -192,15 +194,16 @@ def test_the_vocabulary_is_of_the_training_part_alone(tmp_path: Path) -> None:
         "Image,Label,Race\n" + "".join(f"{a},{b}\n" for a, b in zip(lines[1:], races, strict=True))
     )
     data = load(tmp_path, inputs=("Race",))
-    assert np.array_equal(data.split, split)
-    assert data.vocabulary(["Race"]) == {"Race": ("0", "1")}
-    assert data.vocabulary([]) == {}
+    assert np.array_equal(data.split.sides, split)
+    (parts,) = data.split.parts
+    assert data.vocabulary(["Race"], parts.train) == {"Race": ("0", "1")}
+    assert data.vocabulary([], parts.train) == {}
     places = ", ".join(f"'{races[row]}' in row {row + 2}" for row in sorted((valid, holdout)))
     assert data.warnings == (
         f"--inputs: 2 rows carry a Race that training never saw, encoded as all zeros, such as {places}",
     )
 
-    seen = examples_of(data, TrialConfig(image_size=28, inputs=("Race",)))
+    seen = examples_of(data, TrialConfig(image_size=28, inputs=("Race",)), parts)
     assert seen.preprocessing.vocabulary == {"Race": ("0", "1")}
     assert np.flatnonzero(seen.metadata.sum(axis=1) == 0).tolist() == sorted((valid, holdout))
 
@@ -211,10 +214,10 @@ def test_a_value_of_the_validation_part_alone_is_new_in_the_test_part_too(tmp_pa
         solid(tmp_path / "faces" / name, index)
     folder = str(tmp_path / "faces")
     first = load(tmp_path, data=folder, age_groups=(10, 20, 30))
-    held = Path(first.table.images[int(np.flatnonzero(first.split == HOLDOUT)[0])])
+    held = Path(first.table.images[int(np.flatnonzero(first.split.sides == HOLDOUT)[0])])
     (tmp_path / "faces" / held).rename(tmp_path / "faces" / str(held).replace("_0_1.png", "_9_1.png"))
     data = load(tmp_path, data=folder, age_groups=(10, 20, 30), inputs=("Race",))
-    assert data.vocabulary(["Race"]) == {"Race": ("0",)}
+    assert data.vocabulary(["Race"], data.split.parts[0].train) == {"Race": ("0",)}
     assert [warning.replace(f"{tmp_path}/", "").split(" that ")[0] for warning in data.warnings] == [
         "--inputs: 1 row carries a Race",
         "faces: 1 row carries a Race",
@@ -245,7 +248,7 @@ def test_a_saved_split_is_used_again(tmp_path: Path) -> None:
     first = load(tmp_path, lines, split_file=file)  # not there yet
     save_split(file, first.table, first.split)
     again = load(tmp_path, lines, split_file=file, seed=5, fractions=(0.2, 0.4, 0.4))
-    assert np.array_equal(again.split, first.split)
+    assert np.array_equal(again.split.sides, first.split.sides)
     assert again.split_fingerprint == first.split_fingerprint
     solid(tmp_path / "new.png", 99)
     assert refusal(tmp_path, [*lines, "new.png,0"], split_file=file) == (
@@ -275,9 +278,10 @@ def test_digits_need_nothing(tmp_path: Path) -> None:
     data = load(tmp_path, data="digits", image_size=8)
     assert data.table.source == "digits"
     assert data.table.classes == tuple("0123456789")
-    assert [int((data.split == side).sum()) for side in (TRAIN, VALID, HOLDOUT)] == [1050, 225, 225]
+    assert [int((data.split.sides == side).sum()) for side in (TRAIN, VALID, HOLDOUT)] == [1050, 225, 225]
     assert data.test is not None and len(data.test.images) == 297 and data.test.labels is None
-    assert data.mean[0] == data.mean[1] == data.mean[2] == pytest.approx(0.306, abs=0.002)
+    mean, _ = data.statistics(data.split.parts[0].train)
+    assert mean[0] == mean[1] == mean[2] == pytest.approx(0.306, abs=0.002)
     assert data.warnings == ()
 
 

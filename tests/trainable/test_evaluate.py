@@ -9,12 +9,17 @@ from torch import nn
 from tests.trainable.tiny import BFLOAT16, CLASSES, FLOAT32, PREPROCESSING, SIZE, columns, config, examples
 from trainable import evaluate
 from trainable.checkpoint import Best
+from trainable.config import Augmentation
 from trainable.device import Device
-from trainable.evaluate import build, logits_of, predict, to_network
+from trainable.evaluate import build, normalised, outputs_of, predict, to_device
 from trainable.model import ConvNet
 
 DATA = examples()
 ROWS = np.arange(len(DATA.labels))
+
+
+def to_network(pixels: np.ndarray) -> torch.Tensor:
+    return normalised(to_device(pixels, FLOAT32), PREPROCESSING)
 
 
 def best(**changes: Any) -> Best:
@@ -23,14 +28,14 @@ def best(**changes: Any) -> Best:
         torch.manual_seed(0)
         model = ConvNet(config(**changes), 2, CLASSES)
         with torch.no_grad():
-            model(to_network(DATA.pixels, PREPROCESSING, FLOAT32), torch.from_numpy(DATA.metadata))
+            model(to_network(DATA.pixels), torch.from_numpy(DATA.metadata))
     return Best(config(**changes), PREPROCESSING, model.state_dict(), epoch=1)
 
 
 def test_pixels_are_scaled_and_normalised_by_channel() -> None:
     pixels = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     pixels[0, 2, 5] = (255, 51, 0)
-    images = to_network(pixels, PREPROCESSING, FLOAT32)  # means 0.5, 0.4, 0.3; deviations 0.25, 0.2, 0.15
+    images = to_network(pixels)  # means 0.5, 0.4, 0.3; deviations 0.25, 0.2, 0.15
     assert (images.shape, images.dtype) == ((1, 3, SIZE, SIZE), torch.float32)
     assert images[0, :, 2, 5].tolist() == pytest.approx([2.0, -1.0, -2.0])
     assert images[0, :, 5, 2].tolist() == pytest.approx([-2.0, -2.0, -2.0])
@@ -41,11 +46,11 @@ def test_logits_are_those_of_evaluation_mode_and_training_mode_comes_back() -> N
     model = build(best(), FLOAT32)
     metadata = torch.from_numpy(DATA.metadata)
     with torch.no_grad():
-        expected = model(to_network(DATA.pixels, PREPROCESSING, FLOAT32), metadata)
+        expected = model(to_network(DATA.pixels), metadata)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for training in (False, True):
         model.train(training)
-        logits = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+        logits = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
         assert torch.equal(logits, expected)
         assert model.training is training
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
@@ -53,23 +58,23 @@ def test_logits_are_those_of_evaluation_mode_and_training_mode_comes_back() -> N
 
 def test_each_row_has_its_own_image_and_metadata() -> None:
     model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
-    everything = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    everything = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
     rows = np.array([30, 2, 2, 17])
-    some = logits_of(model, DATA.pixels, metadata, rows, PREPROCESSING, FLOAT32)
+    some = outputs_of(model, DATA.pixels, metadata, rows, PREPROCESSING, FLOAT32)
     assert some.numpy() == pytest.approx(everything[torch.from_numpy(rows)].numpy(), abs=1e-5)
 
 
 def test_logits_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
-    expected = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    expected = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
     monkeypatch.setattr(evaluate, "BATCH", 5)  # 38 images: the last batch has 3
-    logits = logits_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    logits = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
     assert logits.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("device", [FLOAT32, BFLOAT16])
 def test_logits_are_float32_in_either_format_of_products(device: Device) -> None:
-    logits = logits_of(build(best(), device), DATA.pixels, torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING, device)
+    logits = outputs_of(build(best(), device), DATA.pixels, torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING, device)
     assert (logits.dtype, logits.shape) == (torch.float32, (len(ROWS), CLASSES))
     exact = predict(best(), DATA.pixels, columns(DATA, ROWS), "cpu")
     assert logits.numpy() == pytest.approx(exact, abs=1e-5 if device is FLOAT32 else 0.05)
@@ -78,9 +83,9 @@ def test_logits_are_float32_in_either_format_of_products(device: Device) -> None
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_evaluation_never_flips(flip: float) -> None:
     mirrored = np.ascontiguousarray(DATA.pixels[:, :, ::-1])
-    plain = predict(best(flip=0.0), DATA.pixels, columns(DATA, ROWS), "cpu")
-    assert np.array_equal(predict(best(flip=flip), DATA.pixels, columns(DATA, ROWS), "cpu"), plain)
-    assert not np.allclose(predict(best(flip=flip), mirrored, columns(DATA, ROWS), "cpu"), plain)
+    plain = predict(best(augment=Augmentation(flip=0.0)), DATA.pixels, columns(DATA, ROWS), "cpu")
+    assert np.array_equal(predict(best(augment=Augmentation(flip=flip)), DATA.pixels, columns(DATA, ROWS), "cpu"), plain)
+    assert not np.allclose(predict(best(augment=Augmentation(flip=flip)), mirrored, columns(DATA, ROWS), "cpu"), plain)
 
 
 def test_a_checkpoint_is_built_with_its_weights_in_evaluation_mode() -> None:

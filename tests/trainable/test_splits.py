@@ -10,6 +10,7 @@ from trainable.splits import (
     HOLDOUT,
     TRAIN,
     VALID,
+    Split,
     load_split,
     parse_fractions,
     save_split,
@@ -113,11 +114,11 @@ def table(*images: str) -> Table:
 
 def test_a_split_is_saved_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
-    save_split(path, table("a.jpg", "b,c.jpg", "d.jpg"), np.array([2, 0, 1], np.uint8))
+    save_split(path, table("a.jpg", "b,c.jpg", "d.jpg"), Split(np.array([2, 0, 1], np.uint8)))
     assert (
         path.read_text() == 'Image,Label,Split\na.jpg,young,holdout\n"b,c.jpg","old, or so",train\nd.jpg,young,valid\n'
     )
-    assert load_split(path, table("d.jpg", "a.jpg", "b,c.jpg")).tolist() == [1, 2, 0]  # in the table's order
+    assert load_split(path, table("d.jpg", "a.jpg", "b,c.jpg")).sides.tolist() == [1, 2, 0]  # in the table's order
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_split_is_saved_and_loaded(tmp_path: Path) -> None:
 )
 def test_a_split_of_other_images(tmp_path: Path, images: tuple[str, ...], message: str) -> None:
     path = tmp_path / "splits.csv"
-    save_split(path, table("a", "b"), np.array([0, 1], np.uint8))
+    save_split(path, table("a", "b"), Split(np.array([0, 1], np.uint8)))
     with pytest.raises(UserError) as error:
         load_split(path, table(*images))
     assert str(error.value) == f"{path} {message}"

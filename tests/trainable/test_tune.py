@@ -23,6 +23,7 @@ from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
 from trainable.evaluate import predict
 from trainable.examples import examples_of
+from trainable.splits import Parts
 from trainable.tune import ConvNetTrial, Shared, metrics_csv, trial_folder
 
 __all__ = ["data"]  # a fixture
@@ -33,7 +34,7 @@ Result = dict[str, Any]
 
 @pytest.fixture
 def shared(data: Data, tmp_path: Path) -> Shared:
-    return Shared(tmp_path / "runs" / "tiny", data.labelled, "cpu", "float32", threads=1)
+    return Shared(tmp_path / "runs" / "tiny", {28: data.labelled}, "cpu", "float32", threads=1)
 
 
 def asked(trial: str, config: TrialConfig) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def numbers(folder: Path) -> tuple[Any, ...]:
     best = load_best(folder / "best.safetensors")
     with np.load(folder / "logits.npz") as logits:
         # The checkpoint's hash is of its bytes, and safetensors writes its header in any order.
-        assert logits["checkpoint"] == file_hash(folder / "best.safetensors")
-        arrays = {name: logits[name].tolist() for name in logits.files if name != "checkpoint"}
+        assert logits["checkpoints"].tolist() == [file_hash(folder / "best.safetensors")]
+        arrays = {name: logits[name].tolist() for name in logits.files if name != "checkpoints"}
     rows = [{name: value for name, value in row.items() if name != "seconds"} for row in table(folder)]
     state = {name: tensor.tolist() for name, tensor in best.state.items()}
     return rows, best.config, best.preprocessing, best.epoch, best.precision, state, arrays
@@ -88,14 +89,15 @@ def fails_with(error: Exception) -> Callable[..., Any]:
 
 
 def test_a_trial_sees_the_parts_and_the_inputs_it_asks_for(data: Data) -> None:
-    both, none = (examples_of(data.labelled, config(inputs=inputs)) for inputs in (("Gender",), ()))
+    (parts,) = data.labelled.split.parts
+    both, none = (examples_of(data.labelled, config(inputs=inputs), parts) for inputs in (("Gender",), ()))
     for part, side in ((both.train, TRAIN), (both.valid, VALID), (both.holdout, HOLDOUT)):
-        assert (data.labelled.split[part] == side).all()
+        assert (data.labelled.split.sides[part] == side).all()
     assert sorted([*both.train, *both.valid, *both.holdout]) == list(range(60))
     assert both.metadata.tolist() == [[1 - index % 2, index % 2] for index in range(60)]
     assert both.preprocessing.vocabulary == {"Gender": ("0", "1")}
     assert (none.metadata.shape, none.preprocessing.vocabulary) == ((60, 0), {})
-    assert (both.preprocessing.mean, both.preprocessing.std) == (data.labelled.mean, data.labelled.std)
+    assert (both.preprocessing.mean, both.preprocessing.std) == data.labelled.statistics(both.train)
     assert both.preprocessing.image_size == 28
 
 
@@ -144,14 +146,15 @@ def test_the_logits_are_those_of_the_best_epoch_in_the_order_of_the_ids(shared: 
     best = load_best(folder / "best.safetensors")
     by_accuracy = [(-float(row["valid_accuracy"]), float(row["valid_loss"])) for row in table(folder)]
     assert best.epoch == 1 + by_accuracy.index(min(by_accuracy))
-    images = {image: index for index, image in enumerate(shared.data.table.images)}
+    data = shared.data[28]
+    images = {image: index for index, image in enumerate(data.table.images)}
     with np.load(folder / "logits.npz") as logits:
-        assert set(logits.files) == {"valid", "holdout", "valid_ids", "holdout_ids", "checkpoint"}
+        assert set(logits.files) == {"valid", "holdout", "valid_ids", "holdout_ids", "checkpoints"}
         for name, side in (("valid", VALID), ("holdout", HOLDOUT)):
             rows = np.array([images[image] for image in logits[f"{name}_ids"]])
-            assert rows.tolist() == np.flatnonzero(shared.data.split == side).tolist()
-            cells = {"Gender": [shared.data.table.columns["Gender"][row] for row in rows]}
-            expected = predict(best, shared.data.pixels.open()[rows], cells, "cpu")
+            assert rows.tolist() == np.flatnonzero(data.split.sides == side).tolist()
+            cells = {"Gender": [data.table.columns["Gender"][row] for row in rows]}
+            expected = predict(best, data.pixels.open()[rows], cells, "cpu")
             assert logits[name].dtype == np.float32
             assert np.array_equal(logits[name], expected)
 
@@ -178,7 +181,8 @@ def test_a_trial_gives_the_numbers_of_a_fresh_process(shared: Shared, tmp_path: 
     (tmp_path / "asked.pickle").write_bytes(pickle.dumps((fresh, asked("0001", settings))))
     script = (
         "import pickle, sys\n"
-        "from trainable.tune import ConvNetTrial\n"
+        "from trainable.splits import Parts
+from trainable.tune import ConvNetTrial\n"
         "shared, asked = pickle.load(open(sys.argv[1], 'rb'))\n"
         "worker = ConvNetTrial.__new__(ConvNetTrial)\n"
         "worker.setup(asked, shared)\n"
@@ -202,9 +206,9 @@ def test_pixels_are_opened_once_for_all_trials_of_a_process(shared: Shared, monk
     opened: list[TrialConfig] = []
     real = tune.examples_of
 
-    def spy(data: LabelledData, config: TrialConfig) -> Any:
+    def spy(data: LabelledData, config: TrialConfig, parts: Parts) -> Any:
         opened.append(config)
-        return real(data, config)
+        return real(data, config, parts)
 
     monkeypatch.setattr(tune, "_examples", {})
     monkeypatch.setattr(tune, "examples_of", spy)
@@ -370,8 +374,8 @@ def test_a_run_that_is_no_folder_halts_the_search(shared: Shared) -> None:
 
 def test_pixels_that_are_gone_halt_the_search(shared: Shared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tune, "_examples", {})
-    gone = replace(shared.data.pixels, path=tmp_path / "gone.npy")
-    lost = replace(shared, data=replace(shared.data, pixels=gone))
+    gone = replace(shared.data[28].pixels, path=tmp_path / "gone.npy")
+    lost = replace(shared, data={28: replace(shared.data[28], pixels=gone)})
     result = actor(lost, "0000", config()).step()
     assert (result["trial"], result["done"]) == ("0000", False)
     assert result["halt"].startswith(f"{gone.path} cannot be read (")

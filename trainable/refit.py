@@ -1,0 +1,75 @@
+"""A chosen configuration trained again on all labelled rows, for as many epochs as were best under validation.
+
+Nothing is left to judge such a network by: it is taken to be worth what its trial was, which saw fewer images.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainable import files
+from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_best, save_latest
+from trainable.config import TrialConfig
+from trainable.dataset import LabelledData
+from trainable.device import Device
+from trainable.examples import examples_of
+from trainable.fit import Row, fit
+from trainable.tune import metrics_csv
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One network to be trained on everything. Its files are those of a trial, without logits."""
+
+    folder: Path
+    config: TrialConfig
+    epochs: int  # of the configuration's, whose schedule stays
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the network will be."""
+        return self.folder / checkpoint_names(1)[0]
+
+    def epochs_done(self) -> int:
+        """How many epochs its metrics tell of."""
+        try:
+            return max(0, (self.folder / "metrics.csv").read_text().count("\n") - 1)
+        except OSError:
+            return 0
+
+    def done(self, data: LabelledData) -> bool:
+        """Whether it was trained to its end, on these data, and is what it was then."""
+        try:
+            record = json.loads((self.folder / "refit.json").read_text())
+            return bool(record == self._record(data))
+        except (OSError, ValueError):
+            return False
+
+    def _record(self, data: LabelledData) -> dict[str, Any]:
+        return {
+            "config": self.config.to_dict(),
+            "epochs": self.epochs,
+            "data": data.fingerprint,
+            "checkpoint_sha256": file_hash(self.checkpoint),
+        }
+
+    def train(self, data: LabelledData, device: Device) -> Iterator[Row]:
+        """Trains the epochs that are left and yields their metrics. Raises as `fit` does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        examples = examples_of(data, self.config, data.split.everything)
+        latest = load_latest(self.folder / "latest.pt")
+        same = {"config": self.config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
+        if latest is not None and any(latest.get(name) != value for name, value in same.items()):
+            latest = None
+        rows: list[Row] = list(latest["rows"]) if latest is not None else []
+        for epoch in fit(self.config, examples, device, latest, self.epochs):
+            rows.append(epoch.row)
+            if epoch.improved:
+                save_best(self.checkpoint, epoch.networks()[0])
+            files.write_text(self.folder / "metrics.csv", metrics_csv(rows))
+            save_latest(self.folder / "latest.pt", epoch.latest())
+            yield epoch.row
+        files.write_json(self.folder / "refit.json", self._record(data))
+        (self.folder / "latest.pt").unlink(missing_ok=True)
