@@ -16,6 +16,7 @@ Objective = Literal["valid_accuracy", "valid_loss", "valid_objective_loss"]
 
 MIN_DEPTH, MAX_DEPTH = 4, 12
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 28, 256
+AGE_GROUPS = (10, 20, 30, 40, 50, 61)  # of UTKFace: the first age of each class, then the first beyond the last
 
 
 class ConfigError(ValueError):
