@@ -15,6 +15,7 @@ from rich.table import Table
 from results.settings import settings_text
 from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig
+from trainable.errors import UserError
 from trainable.fit import Row, merit
 from trainable.model import ConvNet, parameter_count
 
@@ -81,11 +82,18 @@ def write_leaderboard(run: Path, table: pd.DataFrame) -> None:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The epochs of a metrics.csv; none where there is no such file yet."""
+    """The epochs of a metrics.csv; none where there is no such file yet. Raises UserError where it is damaged."""
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+        _ = [row[name] for row in rows for name in ("epoch", "valid_loss", "valid_accuracy", "seconds")]
+    except (ValueError, TypeError, KeyError, csv.Error):  # TypeError: a row with fewer or more cells than the header
+        raise UserError(
+            f"{path} is damaged; restore it from a copy, or delete it to rank the trial as one without epochs."
+        ) from None
+    return rows
 
 
 def _parameters(config: TrialConfig, metadata_widths: dict[str, int], classes: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from results.fingerprint import code_fingerprint, versions
 from results.members import Member, Run, trials_compared
+from results.scores import MAX_TEMPERATURE
 from results.selection import AUTO, Selection
 from results.submission import PROBABILITIES, SUBMISSION, Submission
 from results.weights import METHODS
@@ -25,6 +26,7 @@ from trainable.errors import UserError
 
 FORMAT = 1
 MANIFEST, HISTORY = "ensemble.json", "ensembles"
+WEIGHT_TOLERANCE = 1e-6  # of the sum of weights: rounding
 NAMES = (SUBMISSION, PROBABILITIES, MANIFEST)  # the manifest last: it vouches for the others
 
 Manifest = dict[str, Any]
@@ -162,13 +164,21 @@ def _check_shape(manifest: Manifest) -> None:
             raise ValueError(f"no run has the path {member['run']}")
     _check_types(manifest["data"], {"fingerprint": str, "split_fingerprint": str, "classes": list})
     if manifest["test"] is not None:
-        _check_types(manifest["test"], {"path": str, "images": int, "fingerprint": str})
+        _check_types(manifest["test"], {"own": bool, "images": int, "fingerprint": str})
+        _check_types(manifest["test"], {"path": type(None) if manifest["test"]["own"] else str})
         _check_types(manifest["sha256"], {SUBMISSION: str, PROBABILITIES: str})
     methods = [row.name for row in METHODS]
     if manifest["method"] not in methods or manifest["asked"] not in (AUTO, *methods):
         raise ValueError(f"no method is called {manifest['method']}, or none {manifest['asked']}")
-    if not (manifest["members"] and manifest["seed"] >= 0 and manifest["temperature"] > 0):
-        raise ValueError("without a member, or seed or temperature is negative")
+    if not (manifest["members"] and manifest["seed"] >= 0):
+        raise ValueError("without a member, or seed is negative")
+    # Each written so that nan, for which every comparison is false, is refused.
+    weights = [member["weight"] for member in manifest["members"]]
+    shares = all(0 <= weight <= 1 + WEIGHT_TOLERANCE for weight in weights)
+    if not (shares and abs(sum(weights) - 1) <= WEIGHT_TOLERANCE):
+        raise ValueError("the weights are not numbers of at least 0 that sum to 1")
+    if not 1 / MAX_TEMPERATURE <= manifest["temperature"] <= MAX_TEMPERATURE:
+        raise ValueError(f"temperature is outside {1 / MAX_TEMPERATURE:g}..{MAX_TEMPERATURE:g}")
 
 
 def _check_types(part: Any, types: dict[str, Any]) -> None:

@@ -234,14 +234,22 @@ def _last_change(folder: Path) -> float:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has at least the given columns."""
+    """The rows of a run's CSV file that has at least the given columns. Raises UserError where it is unusable."""
+    remedy = "restore it from a copy"
+    if path.name == "leaderboard.csv":
+        remedy += ", or resume the run, which writes it anew"
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; the run has not come that far, or is not complete.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}.") from None
     missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
         raise UserError(f"{path} has no column {missing[0]}.")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise UserError(f"{path} is damaged (row {number} has not a cell for each column); {remedy}.")
     return rows

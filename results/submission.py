@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from results.members import Member
+from results.members import Member, Run
 from results.scores import Floats, probabilities
 from trainable.checkpoint import load_best
 from trainable.dataset import DIGITS, Table, decode, load_test
@@ -37,12 +37,17 @@ class Submission:
     warnings: tuple[str, ...]  # a line each
 
 
-def own_test(source: str, cache: Path) -> str | None:
-    """The test part that --data's `source` brings along, to be named as --test would name it; None without one."""
-    if source == DIGITS:
-        return str(digits_folder(cache) / "testdata.csv")
-    train, test = Path(source, "train"), Path(source, "test")
-    return str(test) if train.is_dir() and test.is_dir() else None
+def own_test(run: Run, cache: Path) -> str | None:
+    """The test part that the run's data brought along, as --test would name it; None where it brought none.
+
+    The run's record decides: a folder called test may as well be a class.
+    Raises: UserError where the record does not say.
+    """
+    test = run.data.get("test", False)
+    if test is not None and not isinstance(test, str):
+        path = run.folder / "run.json"
+        raise UserError(f"{path} does not say whether the data has a test part of its own; name the images by --test.")
+    return str(digits_folder(cache) / "testdata.csv") if test == DIGITS else test
 
 
 def make_submission(
@@ -51,6 +56,7 @@ def make_submission(
     temperature: float,
     test: str,
     *,
+    own: bool = False,
     sample: Path | None,
     cache: Path,
     progress: bool,
@@ -62,6 +68,7 @@ def make_submission(
         weights: (M,), summing to 1.
         temperature: divides the pooled logits.
         test: a CSV or a folder, as in `dataset.load_test`.
+        own: whether it is what `own_test` gave, which finds it again wherever the cache is then.
         sample: a sample submission whose ids must be those of the test table, in order.
         cache: the folder of decoded images.
         progress: whether to show bars on stderr where that is a terminal.
@@ -91,8 +98,9 @@ def make_submission(
             PROBABILITIES: npz_bytes({"probabilities": shares, "ids": ids, "classes": names}),
         },
         test={
-            "source": test,
-            "path": str(Path(test).resolve()),
+            "own": own,
+            "source": None if own else test,
+            "path": None if own else str(Path(test).resolve()),
             "images": len(table.images),
             "fingerprint": _fingerprint(table, next(iter(pixels.values())).content),
         },

@@ -14,7 +14,7 @@ from results.fingerprint import code_fingerprint, versions
 from results.manifest import HISTORY, Manifest, is_kept, read_manifest, sha256
 from results.members import Member, Run, checkpoint_path, load_member, load_run, trials_compared
 from results.selection import Selection, select
-from results.submission import PROBABILITIES, make_submission
+from results.submission import PROBABILITIES, make_submission, own_test
 from trainable.checkpoint import file_hash
 from trainable.device import choose
 from trainable.errors import UserError
@@ -76,14 +76,16 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
         remarks = (*remarks, f"{compared} trials have a value now, and the manifest compared fewer")
     if manifest["test"] is None:
         return Verdict(changes, remarks, ())
+    first = next(iter(runs.values()))
+    cache = cache or Path(first.data["cache"])
     try:
         submission = make_submission(
             members,
             [entry["weight"] for entry in manifest["members"]],
             manifest["temperature"],
-            test or manifest["test"]["path"],
+            _test_data(manifest, first, cache) if test is None else test,
             sample=None,
-            cache=cache or Path(members[0].run.data["cache"]),
+            cache=cache,
             progress=progress,
         )
     except UserError as error:
@@ -94,6 +96,14 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
         said = f"test images: the manifest says {manifest['test']['images']}"
         changes = (*changes, f"{said}, the test data has {submission.test['images']}")
     return _compared(Verdict(changes, remarks, ()), manifest, path.parent, submission.files)
+
+
+def _test_data(manifest: Manifest, run: Run, cache: Path) -> str:
+    """Where the test data is, if it is where it was. Raises UserError where the data has no test part any more."""
+    test = own_test(run, cache) if manifest["test"]["own"] else manifest["test"]["path"]
+    if test is None:
+        raise UserError(f"{run.folder / 'run.json'}: the data has no test part of its own now")
+    return str(test)
 
 
 def _inputs(manifest: Manifest, runs: dict[str, Run]) -> tuple[str, ...]:
@@ -136,9 +146,9 @@ def _weights(manifest: Manifest, members: Sequence[Member], selection: Selection
         changes.append(_contrast("method", manifest["method"], selection.method))
     fitted = selection.scores[manifest["method"]]
     for member, entry, weight in zip(members, manifest["members"], fitted.weights, strict=True):
-        if abs(entry["weight"] - weight) > TOLERANCE:
+        if not abs(entry["weight"] - weight) <= TOLERANCE:
             changes.append(_contrast(f"weight of trial {member.trial}", f"{entry['weight']:.6g}", f"{weight:.6g}"))
-    if abs(manifest["temperature"] / fitted.temperature - 1) > TOLERANCE:
+    if not abs(manifest["temperature"] / fitted.temperature - 1) <= TOLERANCE:
         changes.append(_contrast("temperature", f"{manifest['temperature']:.6g}", f"{fitted.temperature:.6g}"))
     return tuple(changes)
 
@@ -174,9 +184,12 @@ def _differences(recorded: Any, found: Any, part: str = "") -> Iterator[tuple[st
 
 
 def _alike(recorded: Any, found: Any, tolerance: float) -> bool:
-    """Whether two JSON values are equal, or numbers within the tolerance, absolute or relative."""
+    """Whether two JSON values are equal, or numbers within the tolerance, absolute or relative; nan is like nothing."""
     if isinstance(found, float) and isinstance(recorded, int | float):
-        return math.isclose(recorded, found, rel_tol=tolerance, abs_tol=tolerance)
+        try:
+            return math.isclose(recorded, found, rel_tol=tolerance, abs_tol=tolerance)
+        except OverflowError:  # an integer beyond all floats
+            return False
     return bool(recorded == found)
 
 

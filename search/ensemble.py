@@ -93,7 +93,8 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     selection = select(logits, runs[0].holdout_labels, options.method, np.random.default_rng(options.seed))
 
     cache = options.cache or Path(runs[0].data["cache"])
-    test = options.test or own_test(runs[0].data["source"], cache)
+    own = options.test is None
+    test = own_test(runs[0], cache) if own else options.test
     if test is None and options.sample_submission is not None:
         raise UserError("--sample-submission: there is no test data to compare it with; name it with --test.")
     submission = None
@@ -104,6 +105,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
             chosen.weights,
             chosen.temperature,
             test,
+            own=own,
             sample=options.sample_submission,
             cache=cache,
             progress=progress,

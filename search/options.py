@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from trainable.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from spaces import Sampler, Scheduler
+from trainable.config import AGE_GROUPS, MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for Optuna
@@ -24,8 +25,8 @@ exit codes:
   0 done   1 failure   2 usage   3 done, but trials failed   130 Ctrl-C   143 SIGTERM; the last two can be resumed
 """
 
-SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
-SCHEDULERS = ("asha", "median", "none")
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
+SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ DEFAULTS: dict[str, Any] = {
     "space": "dropout",
     "data": "digits",
     "inputs": (),
-    "age_groups": "10,20,30,40,50,61",
+    "age_groups": ",".join(map(str, AGE_GROUPS)),
     "split": "70/15/15",
     "seed": 0,
     "precision": "auto",

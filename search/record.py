@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from results.fingerprint import code_fingerprint, versions
-from search.options import FIXED, KEPT, Options, fixed, flag, kept, shown
+from search.options import FIXED, KEPT, Options, fixed, flag, kept, out_option, shown
+from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
-from trainable.dataset import LabelledData, save_split
+from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest
+from trainable.splits import SIDES
+from trainable.table import count
 
 FORMAT = 1
+SPLITS, TRIALS = "splits.csv", "trials"
 
 
 @contextmanager
@@ -43,8 +47,11 @@ def lock(run: Path) -> Iterator[None]:
 
 
 def begun(run: Path) -> bool:
-    """Whether the run has trials. One without is not held to its settings: its first command may have failed."""
-    return (run / "trials").exists()
+    """Whether the run has trials, by their folders or by its study.
+
+    One without is not held to its settings: its first command may have failed.
+    """
+    return any(path.is_dir() for path in run.glob(f"{TRIALS}/*")) or has_trial(run / JOURNAL)
 
 
 def to_go_on_with(run: Path) -> dict[str, Any] | None:
@@ -53,11 +60,15 @@ def to_go_on_with(run: Path) -> dict[str, Any] | None:
 
 
 def stored(run: Path) -> dict[str, Any] | None:
-    """The run's record, or None where there is none yet. Raises UserError for one that cannot be read."""
+    """The run's record, or None where there is none yet.
+
+    Raises:
+        UserError: where it cannot be read, or where a part is gone of a run that has begun.
+    """
     path = run / "run.json"
-    if not path.exists():
-        if begun(run):
-            raise UserError(f"{run} has trials but no run.json, so the run cannot go on. Choose another --name.")
+    if begun(run):
+        _check_whole(run)
+    elif not path.exists():
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -65,11 +76,29 @@ def stored(run: Path) -> dict[str, Any] | None:
         if found == FORMAT:
             _ = [record[key] for key in ("arguments", "sessions", "created", "objective", "space", "data")]
             _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
+            _ = [record["space"][key] for key in ("fingerprint", "parameters")]
+            _ = [record["data"][key] for key in ("source", "fingerprint", "split_fingerprint", "images")]
+            _ = [record["data"]["counts"][side] for side in SIDES]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged, so the run cannot go on. Choose another --name.") from None
     if found != FORMAT:
         raise UserError(f"{path} has format {found}; this version reads format {FORMAT}.")
     return record
+
+
+def _check_whole(run: Path) -> None:
+    """Raises UserError, naming what is missing, unless all is there that a run with trials goes on from."""
+    there = {
+        "run.json": (run / "run.json").exists(),
+        f"{JOURNAL} with its trials": has_trial(run / JOURNAL),
+        f"{TRIALS}/": (run / TRIALS).is_dir(),
+    }
+    missing = [name for name, found in there.items() if not found]
+    if missing:
+        raise UserError(
+            f"{run} has trials, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, so the run "
+            "cannot go on. Put back what is missing, or choose another --name."
+        )
 
 
 def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
@@ -105,20 +134,63 @@ def check_same(record: Mapping[str, Any], options: Options, space: Space, data: 
     if differences:
         raise UserError(
             f"the run '{options.name}' was made with {'; '.join(differences)}. "
-            f"Choose another --name, or go on with its own settings: python -m search.run --resume {options.name}"
+            "Choose another --name, or go on with its own settings: "
+            f"python -m search.run --resume {options.name}{out_option(options)}"
         )
     if record["space"]["fingerprint"] != fingerprint(space):
         raise UserError(
             f"the space '{options.space}' has changed since the run '{options.name}' was made: "
             f"{_space_difference(record, space)}. Choose another --name."
         )
-    if data is not None and record["data"]["fingerprint"] != data.fingerprint:
-        before, images = record["data"]["images"], len(data.table.images)
-        what = f"{before} images then, {images} now" if before != images else f"the same number of images, {images}"
+    if data is not None:
+        check_data(record, options, data)
+        _check_split(record, options, data)
+
+
+def check_data(record: Mapping[str, Any], options: Options, data: LabelledData) -> None:
+    """Raises UserError, saying what differs, unless the images, their labels and columns are those of the run."""
+    then, source, images = record["data"], fixed(options)["data"], len(data.table.images)
+    if then["fingerprint"] != data.fingerprint:
+        if then["source"] != source:
+            raise UserError(
+                f"the run '{options.name}' was made with other data: {then['source']} "
+                f"({count(then['images'], 'image')}), not {source} ({count(images, 'image')}). Choose another --name."
+            )
+        what = f"{then['images']} images then, {images} now"
+        if then["images"] == images:
+            what = f"the same number of images, {images}"
         raise UserError(
             f"the data of the run '{options.name}' has changed ({what}; "
-            f"fingerprint {record['data']['fingerprint']}, not {data.fingerprint}). Choose another --name."
+            f"fingerprint {then['fingerprint']}, not {data.fingerprint}). Choose another --name."
         )
+
+
+def _check_split(record: Mapping[str, Any], options: Options, data: LabelledData) -> None:
+    """Raises UserError unless each image is on the side of the run's split where it was."""
+    if record["data"]["split_fingerprint"] == data.split_fingerprint:
+        return
+    path, then, now = options.run / SPLITS, record["data"]["counts"], _counts(data)
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing, and the split that would be made now is not the run's. "
+            "Put the file back, or choose another --name."
+        )
+    what = f"{_sides(then)} then, {_sides(now)} now"
+    if then == now:
+        what = f"{_sides(now)} as before, but other images"
+    raise UserError(
+        f"the split of the run '{options.name}' has changed: {path} has {what}. "
+        "Put the file back as it was, or delete it to have it made again, or choose another --name."
+    )
+
+
+def _counts(data: LabelledData) -> dict[str, int]:
+    """How many images are on each side of the split."""
+    return {side: int((data.split == number).sum()) for number, side in enumerate(SIDES)}
+
+
+def _sides(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[side]} {side}" for side in SIDES)
 
 
 def _space_difference(record: Mapping[str, Any], space: Space) -> str:
@@ -132,11 +204,14 @@ def _space_difference(record: Mapping[str, Any], space: Space) -> str:
 
 def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[str, Any] | None) -> None:
     """Writes splits.csv and run.json; on resuming, only what may change changes."""
-    run = options.run
+    run, source = options.run, fixed(options)["data"]
     if earlier is None:
-        (run / "study.journal").unlink(missing_ok=True)  # of a command that failed before its first trial
-        save_split(run / "splits.csv", data.table, data.split)
-    counts = {side: int((data.split == number).sum()) for number, side in enumerate(("train", "valid", "holdout"))}
+        (run / JOURNAL).unlink(missing_ok=True)  # of a command that failed before its first trial
+    (run / TRIALS).mkdir(exist_ok=True)  # before the first trial is asked for, so that a run without it has lost it
+    save_split(run / SPLITS, data.table, data.split)  # when resuming the same bytes, or the file that was missing
+    own_test = None
+    if data.test is not None:
+        own_test = DIGITS if source == DIGITS else str(Path(source) / "test")
     record = {
         "format": FORMAT,
         "name": options.name,
@@ -154,12 +229,13 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
             "grid": None if space.grid is None else cells(space),
         },
         "data": {
-            "source": fixed(options)["data"],
+            "source": source,
+            "test": own_test,  # where the data's own test part is; None: it brought none
             "cache": str(options.cache),
             "fingerprint": data.fingerprint,
             "split_fingerprint": data.split_fingerprint,
             "images": len(data.table.images),
-            "counts": counts,
+            "counts": _counts(data),
             "classes": list(data.table.classes),
             "vocabulary": data.vocabulary(options.inputs),
             "inputs": list(options.inputs),

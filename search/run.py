@@ -3,7 +3,8 @@
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     earlier = record.to_go_on_with(options.run)
     if earlier is not None:
         record.check_same(earlier, options, space, None)
-    data = prepare(options, console, earlier is not None)
+    data = prepare(options, console, earlier)
     test_images = _check_test(options, data, console)
     with record.lock(options.run):
         earlier = record.to_go_on_with(options.run)
@@ -115,11 +116,17 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     return code
 
 
-def prepare(options: Options, console: "Console", split_before: bool) -> "LabelledData":
-    """Reads, checks, decodes and splits the data (as it was split before, if so), and says what it found."""
+def prepare(options: Options, console: "Console", earlier: Mapping[str, Any] | None) -> "LabelledData":
+    """Reads, checks, decodes and splits the data, and says what it found.
+
+    Args:
+        earlier: the record of the run that goes on, with the split that it has; None for a new one.
+    """
+    from search import record
     from trainable.dataset import load_labelled, parse_age_groups, parse_fractions
 
-    data = load_labelled(
+    load = partial(
+        load_labelled,
         options.data,
         inputs=options.inputs,
         age_groups=parse_age_groups(options.age_groups),
@@ -128,8 +135,15 @@ def prepare(options: Options, console: "Console", split_before: bool) -> "Labell
         seed=options.seed,
         cache=options.cache,
         progress=True,
-        split_file=options.run / "splits.csv" if split_before else None,
     )
+    try:
+        data = load(split_file=None if earlier is None else options.run / record.SPLITS)
+    except UserError as error:
+        if earlier is None:
+            raise
+        # No split fits other data: then it is they that are to be named.
+        record.check_data(earlier, options, load())
+        raise UserError(f"{error}. Put the data and the split back as they were, or choose another --name.") from None
     for warning in data.warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
     sides = [int((data.split == side).sum()) for side in range(3)]
@@ -160,7 +174,6 @@ def _train(
     """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
     from optuna.trial import TrialState
 
-    from search import record
     from search.session import train
     from search.study import Settings, StudyRecord
     from trainable.table import count
@@ -168,8 +181,6 @@ def _train(
     settings = Settings(options.epochs, options.image_size, options.inputs, space.objective, options.seed)
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
     if study.unfinished() or len(study.frozen()) < options.trials:
-        for warning in record.add_session(options.run):
-            console.print(f"Warning: {warning}", soft_wrap=True)
         code = train(options, data, test_images, study, console, began)
     else:
         done = count(len(study.frozen()), "trial")

@@ -7,6 +7,7 @@ import ray
 from rich.console import Console
 
 from search import cluster as clusters
+from search import record
 from search.cli import FAILED, INTERRUPTED, TERMINATED
 from search.ensemble import EnsembleOptions
 from search.options import Options, out_option
@@ -32,7 +33,7 @@ FIT_SECONDS = 4e-4  # for each member and holdout image; measured: 2e-4 to 3e-4 
 def train(
     options: Options, data: LabelledData, test_images: int, study: StudyRecord, console: Console, began: float
 ) -> int:
-    """Trains the trials that the study still lacks, and returns the exit code.
+    """Trains the trials that the study still lacks, notes the session in run.json, and returns the exit code.
 
     Args:
         test_images: how many images the ensemble will predict within the time budget.
@@ -58,6 +59,8 @@ def train(
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
+            for warning in record.add_session(options.run):  # only now: a session that is refused trains nothing
+                console.print(f"Warning: {warning}", soft_wrap=True)
             _announce(options, study, cluster, console)
             shared = Shared(
                 run=options.run,

@@ -70,6 +70,22 @@ def open_storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter()))
 
 
+def has_trial(path: Path) -> bool:
+    """Whether the journal at `path` holds a trial. A damaged one is taken to, so that nobody throws it away."""
+    if not path.exists():
+        return False
+    with open(path, "rb") as journal:
+        for line in journal:
+            if not line.endswith(b"\n"):  # torn: it was never written
+                return False
+            try:
+                if json.loads(line)["op_code"] == JournalOperation.CREATE_TRIAL:
+                    return True
+            except (ValueError, KeyError, TypeError):
+                return True
+    return False
+
+
 def _whole(journal: bytes) -> int:
     """How many bytes of a journal to keep.
 
@@ -81,11 +97,12 @@ def _whole(journal: bytes) -> int:
     for line in journal[: journal.rfind(b"\n") + 1].splitlines(keepends=True):
         try:
             log = json.loads(line)
-        except ValueError:
+            operation = log["op_code"]
+        except (ValueError, KeyError, TypeError):
             raise UserError(f"the study is damaged at byte {position}, so the run cannot go on.") from None
-        if log["op_code"] == JournalOperation.CREATE_TRIAL:
+        if operation == JournalOperation.CREATE_TRIAL:
             asked_at = position
-        elif log["op_code"] == JournalOperation.SET_TRIAL_USER_ATTR and {"config", "end"} & set(log["user_attr"]):
+        elif operation == JournalOperation.SET_TRIAL_USER_ATTR and {"config", "end"} & set(log["user_attr"]):
             asked_at = None
         position += len(line)
     return position if asked_at is None else asked_at

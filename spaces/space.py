@@ -5,17 +5,20 @@ import importlib
 import importlib.util
 import json
 import pkgutil
+import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NoReturn, get_args
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 
 import spaces
+from spaces import Sampler, Scheduler
 from trainable.config import ConfigError, Objective, TrialConfig
 from trainable.errors import UserError, nearest
 
@@ -37,8 +40,8 @@ class Space:
     epochs: int = 30  # a trial
     trials: int = 24  # of a search, where it is not a grid
     objective: Objective = "valid_accuracy"
-    sampler: str = "tpe"
-    scheduler: Literal["asha", "median", "none"] = "asha"
+    sampler: Sampler = "tpe"
+    scheduler: Scheduler = "asha"
 
 
 def names() -> list[str]:
@@ -50,7 +53,7 @@ def load(name: str) -> Space:
     """The space called `name`, or the one in the Python file at the path `name`.
 
     Raises:
-        UserError: naming the file, and the parameter and value where a start is not a point of the space.
+        UserError: naming the file, and the field or parameter with its value where the space cannot be searched.
     """
     if name.endswith(".py"):
         module = _module_of(Path(name))
@@ -67,25 +70,43 @@ def load(name: str) -> Space:
 
 def _module_of(path: Path) -> Any:
     if not path.is_file():
-        raise UserError(f"--space: {path} does not exist.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+        what = "is no file; name a Python file that defines SPACE" if path.exists() else "does not exist"
+        raise UserError(f"--space: {path} {what}.")
+    name = f"_space_{path.stem}"  # so that a file called random.py takes no module's place
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where a dataclass looks up the annotations of its own module
     try:
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{path} line {error.lineno}: {error.msg}.") from None
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+        del sys.modules[name]
+        if isinstance(error, SyntaxError):
+            line = "" if error.lineno is None else f" line {error.lineno}"  # none of null bytes
+            raise UserError(f"{path}{line}: {error.msg}.") from None
         raise UserError(f"{path} cannot be loaded: {_said(error)}") from error
     return module
 
 
 def _check(space: Space, source: str) -> None:
-    """Raises UserError unless starts and grid are points of the space and it yields configurations."""
+    """Raises UserError unless the space yields configurations, can be stored, and has its starts and grid in it."""
+    _check_fields(space, source)
+    with warnings.catch_warnings(action="ignore"):  # Optuna warns of a choice that cannot be stored; we refuse it
+        found, _ = probe(space, source)
+    for parameter, distribution in found.items():
+        for choice in vars(distribution).get("choices", ()):
+            if not _storable(choice):
+                raise UserError(
+                    f"{source}: {parameter} has the choice {choice!r}, which a study cannot store; "
+                    "let it choose a name, and look up in a dict what the name stands for."
+                )
     points = [(f"start {i}", start) for i, start in enumerate(space.starts)]
     if space.grid is not None:
         points += [(f"grid point {i}", cell) for i, cell in enumerate(cells(space))]
     for where, point in points:
+        for parameter, value in point.items():
+            if not _storable(value):
+                raise UserError(f"{source}, {where}: {parameter} is {value!r}; write it as a plain number or text.")
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         study.enqueue_trial(dict(point))
         trial = study.ask()
@@ -101,7 +122,54 @@ def _check(space: Space, source: str) -> None:
                 raise UserError(f"{source}, {where}: no parameter is called '{parameter}'{hint}")
             if not _contains(known[parameter], value):
                 raise UserError(f"{source}, {where}: {parameter} is {value!r}, outside {describe(known[parameter])}.")
-    probe(space, source, 1)
+
+
+def _check_fields(space: Space, source: str) -> None:
+    """Raises UserError unless the fields are what their annotations say, which nothing checks in a user's file."""
+
+    def refuse(field: str, wanted: str) -> NoReturn:
+        raise UserError(f"{source}: {field} is {getattr(space, field)!r}; it must be {wanted}")
+
+    for field in ("name", "summary"):
+        if not isinstance(getattr(space, field), str):
+            refuse(field, "text.")
+    if not callable(space.sample):
+        refuse("sample", "a function from a trial to its TrialConfig.")
+    for field, known in (("objective", Objective), ("sampler", Sampler), ("scheduler", Scheduler)):
+        value, choices = getattr(space, field), get_args(known)
+        if value not in choices:
+            refuse(field, f"one of {', '.join(choices)}{nearest(str(value), choices) or '.'}")
+    for field in ("epochs", "trials"):
+        value = getattr(space, field)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            refuse(field, "an integer of at least 1.")
+    if not _is_list(space.starts) or not all(_is_mapping(start) for start in space.starts):
+        refuse("starts", "a list of mappings from parameters to values, as in [{'lr': 0.001}].")
+    if space.grid is None:
+        return
+    if not _is_mapping(space.grid) or not space.grid:
+        refuse("grid", "a mapping from parameters to lists of values, as in {'lr': [0.001, 0.01]}.")
+    for parameter, values in space.grid.items():
+        if not _is_list(values):
+            raise UserError(f"{source}, grid: {parameter} is {values!r}; it must be a list of values.")
+        if not values:
+            raise UserError(f"{source}, grid: {parameter} has no values; give it one, or leave it out.")
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                raise UserError(f"{source}, grid: {parameter} has the value {value!r} more than once.")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _storable(value: Any) -> bool:
+    """Whether a study can hold the value. Optuna promises it of these types alone; its journal makes a tuple a list."""
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> TrialConfig:
@@ -115,7 +183,7 @@ def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> Tria
         config = space.sample(trial)
     except ConfigError:
         raise
-    except Exception as error:  # whatever a user's function may raise
+    except (Exception, SystemExit) as error:  # whatever a user's function may raise
         raise UserError(f"{source or space.name}: sample() fails: {_said(error)}") from error
     if not isinstance(config, TrialConfig):
         raise UserError(f"{source or space.name}: sample() gives {type(config).__name__}, not a TrialConfig.")
@@ -198,8 +266,15 @@ def describe(distribution: BaseDistribution) -> str:
     return text
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).rstrip('.')}."
+def _said(error: BaseException) -> str:
+    """What a user's code raised, as the end of a sentence."""
+    text = str(error).rstrip(".")
+    misspelt = re.match(r"(TrialConfig|Space)\.__init__\(\) got an unexpected keyword argument '([^']+)'", text)
+    if misspelt:
+        owner, name = misspelt.groups()
+        known = [field.name for field in fields(TrialConfig if owner == "TrialConfig" else Space)]
+        return f"{owner} has no field '{name}'{nearest(name, known) or '.'}"
+    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -32,6 +32,8 @@ Objective = Literal["valid_accuracy", "valid_loss", "valid_objective_loss"]
 
 MIN_DEPTH, MAX_DEPTH = 4, 12
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 28, 256
+AGE_GROUPS = (10, 20, 30, 40, 50, 61)  # of UTKFace: the first age of each class, then the first beyond the last
+MIN_ALPHA = 0.01  # a Beta distribution of less underflows: its draws become exactly one half
 SHAPED = ("convnet", "residual")  # the architectures that read depth, widths, dropout and pool
 
 _AUGMENTATION: dict[str, Range] = {
@@ -105,6 +107,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, allowed in _AUGMENTATION.items():
             allowed.check(name, getattr(self, name))
+        for name in ("mixup", "cutmix"):
+            if 0 < getattr(self, name) < MIN_ALPHA:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or at least {MIN_ALPHA}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":

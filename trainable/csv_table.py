@@ -88,6 +88,11 @@ def _records(path: Path, source: str) -> tuple[list[str], list[tuple[int, list[s
     """The header's names and the other rows that are not blank with their numbers, cells trimmed."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            for mark, name in ((";", "';'"), ("\t", "tabs")):
+                if mark in header and "," not in header:
+                    raise UserError(f"{source} has {name} between its columns; save it with ',' between them")
+            file.seek(0)
             lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True)]
     except OSError as error:
         raise UserError(f"{source} cannot be read ({error.strerror})") from error

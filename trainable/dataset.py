@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainable.config import AGE_GROUPS
 from trainable.csv_table import read_csv
 from trainable.digits import digits_folder
 from trainable.errors import UserError, nearest
@@ -88,7 +89,7 @@ def load_labelled(
     *,
     inputs: Sequence[str],
     target: str | None = None,
-    age_groups: Sequence[int],
+    age_groups: Sequence[int] = AGE_GROUPS,
     image_size: int,
     fractions: tuple[float, float, float],
     folds: int = 0,
@@ -103,7 +104,8 @@ def load_labelled(
         data: a CSV, a folder of classes or of UTKFace names, or 'digits'.
         inputs: metadata columns that the model may read.
         target: an integer column, each of whose values is under one label, that may be learnt instead of the label.
-        age_groups: as `parse_age_groups` gives them.
+        age_groups: as `parse_age_groups` gives them. Others than the default are refused where nothing reads them;
+            not with a `split_file`, as a run that was made before they were refused must go on.
         image_size: S, in pixels.
         fractions: as `parse_fractions` gives them; without meaning where there are folds.
         folds: K parts of which each is validated by a network that learns from the others; 0: none.
@@ -115,6 +117,12 @@ def load_labelled(
     """
     listing = _read(data, inputs, age_groups, cache, target)
     table, test = listing.table, listing.test
+    by_name = table.rows is None and "Age" in table.columns
+    if not by_name and tuple(age_groups) != AGE_GROUPS and split_file is None:
+        raise UserError(
+            f"--age-groups: {data} is no folder of UTKFace's file names, and nothing else has age classes; "
+            "leave the option out"
+        )
     labels = table.labels
     assert labels is not None  # what `_read` gives has labels
     problems = list(listing.problems)

@@ -29,7 +29,7 @@ def read_folder(
         age_groups: the first age of each class of UTKFace names, then the first age beyond the last class.
         target: one more column that must be there.
     Raises:
-        UserError: if there are no images, or no such column.
+        UserError: if there are no images, or no such column; or if it is not clear which kind of folder it is.
     """
     names, others = _file_names(folder)
     beside = {name.split("/", 1)[0] for name in names if "/" in name} - {"train"}
@@ -41,6 +41,8 @@ def read_folder(
             "or name them age_gender_race_date.jpg"
         )
     in_classes = [name for name in train if "/" in name.removeprefix(base)]
+    used = in_classes or train
+    _check_kind(source, used, [name for name in {*names} - {*used} if "/" not in name.removeprefix(base)])
     known = () if in_classes else UTKFACE_COLUMNS
     check_columns(source, known, inputs, target)
 
@@ -57,7 +59,7 @@ def read_folder(
     of_test = [name for name in others if base and name.startswith("test/")]
     warnings += _unknown_extensions(source, sorted(of_class + of_test))
     test = [name for name in names if base and name.startswith("test/")]
-    stray = sorted({*names} - {*(in_classes or train), *test})
+    stray = sorted({*names} - {*used, *test})
     if stray:
         warnings.append(f"{source}: {count(len(stray), 'image')} outside the classes left out{such_as(stray)}")
     test_table = _test_table(folder, source, test, inputs, problems) if test else None
@@ -96,6 +98,19 @@ def _file_names(folder: Path) -> tuple[list[str], list[str]]:
                     (images if name.lower().endswith(EXTENSIONS) else others).append(path)
         visited.add(real)
     return sorted(images), sorted(others)
+
+
+def _check_kind(source: str, used: Sequence[str], loose: Sequence[str]) -> None:
+    """Raises UserError where the images beside the subfolders have UTKFace's names and outnumber those that are used:
+    one stray image in a subfolder would make it a class, and leave out all the others.
+    """
+    named = [name for name in loose if UTKFACE_NAME.fullmatch(name.rsplit("/", 1)[-1])]
+    if len(named) > len(used):
+        raise UserError(
+            f"{source} has {count(len(named), 'image')} named age_gender_race_date.jpg beside its subfolders, and only "
+            f"{count(len(used), 'image')} in them{such_as(used)}: move those out of the subfolders, to read all by "
+            "their names, or the others into a subfolder for each class"
+        )
 
 
 def _empty_classes(folder: Path, base: str, classes: Sequence[str], others: Sequence[str]) -> list[Problem]:

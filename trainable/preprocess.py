@@ -8,6 +8,8 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from trainable.csv_table import INTEGER
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -60,7 +62,7 @@ class Preprocessing:
 def vocabulary(
     columns: Mapping[str, Sequence[str]], inputs: Sequence[str], rows: NDArray[np.bool_] | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """The distinct values of each input column, integers in numeric order before text.
+    """The distinct values of each input column, integers (of up to 18 digits) in numeric order before text.
 
     Args:
         columns: (N,) cells each.
@@ -68,7 +70,7 @@ def vocabulary(
     """
 
     def order(value: str) -> tuple[bool, int, str]:
-        integer = value.removeprefix("-").isdecimal()
+        integer = INTEGER.fullmatch(value) is not None
         return (not integer, int(value) if integer else 0, value)
 
     seen = {name: columns[name] if rows is None else compress(columns[name], rows) for name in inputs}

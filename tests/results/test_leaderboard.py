@@ -14,6 +14,7 @@ from rich.console import Console
 
 from results.leaderboard import COLUMNS, leaderboard, read_metrics, render, write_leaderboard
 from trainable.config import Objective, TrialConfig
+from trainable.errors import UserError
 
 HEADER = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds"
 CONFIG = TrialConfig(depth=4, widths=(2, 2, 2, 2), head_width=4, image_size=28, inputs=("Gender",))
@@ -151,6 +152,27 @@ def test_there_is_a_leaderboard_before_the_first_trial(tmp_path: Path) -> None:
 
 def test_metrics_that_are_not_there_yet_are_no_rows(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "metrics.csv") == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{HEADER}\n1,1.5,0.25,0.5,0.5,0.001,2.5\n2,1.5,0.2".encode(),  # cut in a row
+        f"{HEADER}\n1,1.5,0.25,0.5,0.5,0.001,2.5,7\n".encode(),
+        f"{HEADER}\n1,1.5,0.25,0.5,x,0.001,2.5\n".encode(),
+        b"epoch,train_loss\n1,1.5\n",
+        b"\xff\xfe\n1",
+    ],
+    ids=["fewer cells", "more cells", "no number", "fewer columns", "no UTF-8"],
+)
+def test_damaged_metrics_are_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_metrics(path)
+    assert str(error.value) == (
+        f"{path} is damaged; restore it from a copy, or delete it to rank the trial as one without epochs."
+    )
 
 
 def shown(table: pd.DataFrame, objective: Objective = "valid_accuracy") -> list[list[str]]:

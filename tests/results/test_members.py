@@ -263,6 +263,44 @@ def test_an_unusable_file_of_a_run_is_named(run: Path, file: str, content: str, 
     assert str(error.value).startswith(sentence.format(run=run))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "what", "remedy"),
+    [
+        (
+            "leaderboard.csv",
+            b"rank,trial,state\n1,0000\n",
+            "row 2 has not a cell for each column",
+            "restore it from a copy, or resume the run, which writes it anew",
+        ),
+        (
+            "leaderboard.csv",
+            b"rank,trial,state\n1,0000,COMPLETE\n2,0001,FAIL,7\n",
+            "row 3 has not a cell for each column",
+            "restore it from a copy, or resume the run, which writes it anew",
+        ),
+        (
+            "leaderboard.csv",
+            b"rank,trial,state\n1,\xff,COMPLETE\n",
+            "'utf-8' codec can't decode byte 0xff in position 19: invalid start byte",
+            "restore it from a copy, or resume the run, which writes it anew",
+        ),
+        (
+            "splits.csv",
+            b"Image,Label,Split\na.png,0,holdout\nb.png,0",
+            "row 3 has not a cell for each column",
+            "restore it from a copy",
+        ),
+    ],
+)
+def test_a_damaged_table_of_a_run_is_told_how_to_mend_it(
+    run: Path, file: str, content: bytes, what: str, remedy: str
+) -> None:
+    (run / file).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_run(run)
+    assert str(error.value) == f"{run / file} is damaged ({what}); {remedy}."
+
+
 def test_a_run_without_a_leaderboard_is_told_so(run: Path) -> None:
     (run / "leaderboard.csv").unlink()
     with pytest.raises(UserError) as error:

@@ -3,11 +3,12 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from results.members import Member, load_member, load_run
+from results.members import Member, Run, load_member, load_run
 from results.scores import probabilities
 from results.submission import (
     PROBABILITIES,
@@ -166,10 +167,22 @@ def test_a_missing_sample_submission_is_named(tmp_path: Path) -> None:
         check_sample(tmp_path / "no.csv", [])
 
 
-def test_own_test_data(tmp_path: Path) -> None:
-    assert own_test("faces.csv", tmp_path) is None
-    for part in ("train", "test"):
-        assert own_test(str(tmp_path), tmp_path) is None
+def run_of(**data: Any) -> Run:
+    return Run(Path("runs/faces"), {"data": data}, [], (), np.array([], np.int64))
+
+
+def test_own_test_data_are_where_the_record_says(tmp_path: Path) -> None:
+    for part in ("train", "test"):  # which may be two classes
         (tmp_path / part).mkdir()
-    assert own_test(str(tmp_path), tmp_path) == str(tmp_path / "test")
-    assert own_test("digits", tmp_path) == str(tmp_path / "digits" / "testdata.csv")
+    assert own_test(run_of(source=str(tmp_path), test=None), tmp_path) is None
+    assert own_test(run_of(source="moved", test=str(tmp_path / "test")), tmp_path) == str(tmp_path / "test")
+    assert own_test(run_of(source="digits", test="digits"), tmp_path) == str(tmp_path / "digits" / "testdata.csv")
+
+
+@pytest.mark.parametrize("data", [{}, {"test": 5}, {"test": False}])
+def test_a_record_that_does_not_say_whether_there_are_test_data_is_named(data: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        own_test(run_of(**data), tmp_path)
+    assert str(error.value) == (
+        "runs/faces/run.json does not say whether the data has a test part of its own; name the images by --test."
+    )

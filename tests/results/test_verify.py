@@ -1,6 +1,7 @@
 """Manifests: what they hold, that nothing they stand for is lost, and that a verification sees every change."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -214,6 +215,42 @@ def test_a_forged_number_is_seen(
     assert checked(run / MANIFEST).changes[0].startswith(sentence.format(run=run))
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [(0, 0, 0), (math.nan, 0.5, 0.5), (1.5, -0.5, 0.0), (math.inf, 0.0, 0.0), (0.5, 0.5, 0.1), (10**400, 0, 0)],
+)
+def test_forged_weights_that_no_method_gives_are_damage(run: Path, data: Data, weights: tuple[float, ...]) -> None:
+    make(run, data)
+
+    def change(manifest: dict[str, Any]) -> None:
+        for member, weight in zip(manifest["members"], weights, strict=True):
+            member["weight"] = weight
+
+    forge(run, change)
+    with pytest.raises(UserError) as error:
+        checked(run / MANIFEST)
+    fault = "ValueError('the weights are not numbers of at least 0 that sum to 1')"
+    assert str(error.value) == f"{run / MANIFEST} is not an ensemble's manifest, or is damaged ({fault})."
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-320, 20.5, 10**400, math.inf, math.nan])
+def test_a_forged_temperature_that_no_fit_gives_is_damage(run: Path, data: Data, temperature: float) -> None:
+    make(run, data)
+    forge(run, lambda manifest: manifest.update(temperature=temperature))
+    with pytest.raises(UserError) as error:
+        checked(run / MANIFEST)
+    fault = "ValueError('temperature is outside 0.05..20')"
+    assert str(error.value) == f"{run / MANIFEST} is not an ensemble's manifest, or is damaged ({fault})."
+
+
+@pytest.mark.parametrize("value", [math.nan, 10**400])
+def test_a_forged_score_that_is_no_number_is_seen(run: Path, data: Data, value: float) -> None:
+    make(run, data)
+    forge(run, lambda manifest: manifest["scores"]["uniform"]["accuracy"].update(value=value))
+    (change,) = checked(run / MANIFEST).changes
+    assert change.startswith(f"accuracy of uniform: the manifest says {value}, the holdout gives 0.")
+
+
 @pytest.mark.parametrize("kept", [False, True], ids=["above", "kept"])
 def test_a_manifest_that_is_not_the_one_written_is_seen(run: Path, data: Data, kept: bool) -> None:
     folder = make(run, data)
@@ -332,7 +369,9 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str, sentence:
         (lambda m: m["members"][0].update(weight="1"), "TypeError(\"weight is '1'\")"),
         (lambda m: m["members"][0].update(run="../other"), "ValueError('no run has the path ../other')"),
         (lambda m: m.update(method="magic"), "ValueError('no method is called magic, or none uniform')"),
-        (lambda m: m.update(seed=-1), "ValueError('without a member, or seed or temperature is negative')"),
+        (lambda m: m.update(seed=-1), "ValueError('without a member, or seed is negative')"),
+        (lambda m: m["test"].pop("own"), "KeyError('own')"),
+        (lambda m: m["test"].update(path=None), "TypeError('path is None')"),
         (lambda m: m["sha256"].pop("submission.csv"), "KeyError('submission.csv')"),
     ],
 )

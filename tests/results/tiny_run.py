@@ -69,6 +69,7 @@ class Data:
             "objective": "valid_accuracy",
             "data": {
                 "source": str(self.folder / "data.csv"),
+                "test": None,
                 "cache": str(self.cache),
                 "classes": list(self.labelled.table.classes),
                 "inputs": ["Gender"],
@@ -111,7 +112,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     labelled = load_labelled(
         str(folder / "data.csv"),
         inputs=["Gender"],
-        age_groups=(0, 1, 2),
         image_size=SIZE,
         fractions=(0.4, 0.2, 0.4),
         seed=0,

@@ -174,15 +174,43 @@ def test_rows_of_scores_do_not_wrap(
     assert [len(re.findall(r"\[.*?\]", line)) for line in lines[first : first + 5]] == [2, 3, 3, 3, 3]
 
 
-def test_digits_bring_their_own_test_part(run: Path, data: Data) -> None:
-    # The networks are of other images, but they read these too.
+def with_own_test(run: Path, test: str) -> None:
+    """Makes it a run whose data brought a test part. Its networks are of other images, but they read these too."""
     record = json.loads((run / "run.json").read_text())
-    record["data"]["source"] = "digits"
+    record["data"]["test"] = test
     (run / "run.json").write_text(json.dumps(record))
-    for trial in ("0002", "0004"):
+    for trial in ("0002", "0004"):  # 0006 reads no metadata, which digits and most names do not have
         (run / "trials" / trial / "logits.npz").unlink()
-    ensemble = build_ensemble(EnsembleOptions(out=run.parent))  # 0006 reads no metadata, which digits do not have
-    assert ensemble.manifest["test"]["images"] == 297
+
+
+def test_digits_bring_their_own_test_part_into_any_cache(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_own_test(run, "digits")
+    first, second = tmp_path / "one", tmp_path / "two"
+    ensemble = build_ensemble(EnsembleOptions(out=run.parent, cache=first))
+    test = ensemble.manifest["test"]
+    assert (test["images"], test["own"], test["path"]) == (297, True, None)
+    shutil.rmtree(first)
+    assert main(["--verify", str(run / "ensemble.json"), "--cache", str(second)]) == 0
+    assert "submission.csv and probabilities.npz made again, the same byte for byte." in capsys.readouterr().out
+
+
+def test_a_folders_own_test_part_is_predicted_and_missed_when_it_is_gone(
+    run: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = tmp_path / "photos" / "test"
+    test.mkdir(parents=True)
+    shutil.copy(data.folder / "60.png", test)
+    with_own_test(run, str(test))
+    assert call(run) == 0
+    assert main(["--verify", str(run / "ensemble.json")]) == 0
+    capsys.readouterr()
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["test"] = None
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(["--verify", str(run / "ensemble.json")]) == 1
+    assert f"Changed: {run}/run.json: the data has no test part of its own now\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,11 @@ def test_a_bad_value_is_refused_with_its_option(
         ("--space droput", "--space: no space is called 'droput'; did you mean 'dropout'? See --list-spaces."),
         ("--sampler grid", "--sampler: the space 'dropout' has no grid; choose tpe, random, gp, cmaes or qmc."),
         ("--space gridsearch --trials 28", "--trials: the grid of 'gridsearch' has 27 points, fewer than 28."),
+        (
+            "--age-groups 10,30,61",
+            "--age-groups: digits is no folder of UTKFace's file names, and nothing else has age classes; "
+            "leave the option out",
+        ),
         ("--resume a --name b", "--resume and --name name two runs; give one of them."),
     ],
 )
@@ -97,6 +102,7 @@ def test_a_csv_beside_us_names_the_run_after_our_folder(tmp_path: Path, monkeypa
     ("arguments", "expected"),
     [
         ("", {"space": "dropout", "data": "digits", "image_size": 28, "trials": 24, "epochs": 30, "sampler": "tpe"}),
+        ("", {"age_groups": "10,20,30,40,50,61"}),
         ("--data faces/data.csv", {"image_size": 64, "name": "dropout-faces"}),
         ("--space gridsearch", {"trials": 27, "epochs": 10, "sampler": "grid", "scheduler": "none"}),
         ("--space gridsearch --sampler tpe", {"trials": 24, "sampler": "tpe"}),

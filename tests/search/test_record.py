@@ -1,20 +1,27 @@
 """run.json and the lock: what a run is, and what is said to a command that would make something else of it."""
 
+import csv
 import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from results.members import Run
+from results.submission import own_test
 from search import record
 from search.options import Options, parser, resolve
 from search.run import main
+from search.study import JOURNAL, Settings, StudyRecord
 from spaces.space import Space, load
-from tests.results.tiny_run import Data, data
-from trainable.dataset import load_split
+from tests.results.tiny_run import SIZE, Data, data, write_csv
+from trainable.dataset import load_labelled, load_split
 from trainable.errors import UserError
 
 __all__ = ["data"]  # a fixture
@@ -28,10 +35,52 @@ def options(folder: Path, *arguments: str) -> Options:
 @pytest.fixture
 def written(data: Data, tmp_path: Path) -> Options:
     """The options of a run that has just been recorded."""
-    made = options(tmp_path, "--data", str(data.folder / "data.csv"), "--image-size", "28")
+    made = options(tmp_path, "--data", str(data.folder / "data.csv"), "--image-size", "28", "--split", "40/20/40")
     made.run.mkdir()
     record.write(made, load("dropout"), data.labelled, None)
     return made
+
+
+def ask(made: Options) -> str:
+    """Asks the run's study for a trial, as a search does before it trains one. Its name."""
+    settings = Settings(made.epochs, made.image_size, made.inputs, "valid_accuracy", made.seed)
+    asked = StudyRecord(made.run, load("dropout"), "tpe", settings, trials=3).ask()
+    assert asked is not None
+    return asked.trial
+
+
+@pytest.fixture
+def begun(written: Options) -> Options:
+    """The options of a run with one trial in its study and in its folder."""
+    (written.run / "trials" / ask(written)).mkdir()
+    return written
+
+
+def resume(made: Options, data: Data, *arguments: str) -> int:
+    """The command that goes on with a run; for so short a time that it never trains."""
+    command = ["--out", str(made.out), "--resume", made.name, "--cache", str(data.cache), "--time-budget", "1s"]
+    return main([*command, *arguments])
+
+
+def content_of(run: Path) -> dict[str, bytes]:
+    """Every file of a run but its lock, which says who held it last."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def edit_split(run: Path, *swapped: str) -> None:
+    """Gives each of two images the side of the other."""
+    with open(run / "splits.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    one, other = (row for row in rows if row["Image"] in swapped)
+    one["Split"], other["Split"] = other["Split"], one["Split"]
+    write_csv(run / "splits.csv", rows)
+
+
+def sides(data: Data) -> tuple[str, str]:
+    """An image of the training part and one of the holdout."""
+    split, images = data.labelled.split.tolist(), data.labelled.table.images
+    return images[split.index(0)], images[split.index(2)]
 
 
 def stored(made: Options) -> dict[str, Any]:
@@ -100,7 +149,7 @@ def test_data_that_was_moved_is_the_same_data(written: Options, data: Data) -> N
     ("changes", "difference"),
     [
         ({"epochs": 10}, "--epochs 30, not 10"),
-        ({"seed": 1, "split": "80/10/10"}, "--split 70/15/15, not 80/10/10; --seed 0, not 1"),
+        ({"seed": 1, "split": "80/10/10"}, "--split 40/20/40, not 80/10/10; --seed 0, not 1"),
         ({"inputs": ()}, "--inputs Gender, not none"),
         ({"precision": "float32"}, "--precision auto, not float32"),
     ],
@@ -110,7 +159,7 @@ def test_other_settings_are_refused(written: Options, changes: dict[str, Any], d
         check(written, dataclasses.replace(written, **changes))
     assert str(error.value) == (
         f"the run 'faces' was made with {difference}. Choose another --name, or go on with its own settings: "
-        "python -m search.run --resume faces"
+        f"python -m search.run --resume faces --out {written.out}"
     )
 
 
@@ -138,6 +187,183 @@ def test_changed_data_are_refused(written: Options, data: Data) -> None:
         "the data of the run 'faces' has changed (the same number of images, 60; "
         f"fingerprint {data.labelled.fingerprint}, not 0123). Choose another --name."
     )
+
+
+def test_other_data_are_refused_by_name(begun: Options, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    fewer = data.folder / "fewer.csv"
+    fewer.write_text("\n".join((data.folder / "data.csv").read_text().splitlines()[:25]))
+    before = content_of(begun.run)
+    assert resume(begun, data, "--data", str(fewer)) == 2
+    assert capsys.readouterr().err == (
+        f"Error: the run 'faces' was made with other data: {begun.data} (60 images), not {fewer} (24 images). "
+        "Choose another --name.\n"
+    )
+    assert content_of(begun.run) == before
+
+
+def test_the_same_images_under_other_names_are_refused(
+    begun: Options, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(data.folder / "data.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    shutil.copytree(data.folder, tmp_path / "photos", ignore=shutil.ignore_patterns("cache", "*.csv"))
+    write_csv(tmp_path / "renamed.csv", [{**row, "Image": f"photos/{row['Image']}"} for row in rows])
+    assert resume(begun, data, "--data", str(tmp_path / "renamed.csv")) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {begun.run}/splits.csv is not of {tmp_path}/renamed.csv: it lacks 60 images, such as photos/0.png, "
+        "photos/1.png, photos/2.png. Put the data and the split back as they were, or choose another --name.\n"
+    )
+
+
+# The split
+
+
+def test_a_changed_split_is_refused(begun: Options, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_split(begun.run, *sides(data))
+    before = content_of(begun.run)
+    assert resume(begun, data) == 2
+    path = begun.run / "splits.csv"
+    advice = "Put the file back as it was, or delete it to have it made again, or choose another --name."
+    assert capsys.readouterr().err == (
+        f"Error: the split of the run 'faces' has changed: {path} has 24 train, 12 valid, 24 holdout as before, but "
+        f"other images. {advice}\n"
+    )
+    path.write_text(path.read_text().replace(",valid", ",train", 1))
+    assert resume(begun, data) == 2
+    said = f"{path} has 24 train, 12 valid, 24 holdout then, 25 train, 11 valid, 24 holdout now. {advice}\n"
+    assert capsys.readouterr().err.endswith(said)
+    path.write_bytes(before["splits.csv"])
+    assert content_of(begun.run) == before
+
+
+def test_a_missing_split_is_made_again_as_it_was(begun: Options, data: Data) -> None:
+    before = content_of(begun.run)
+    (begun.run / "splits.csv").unlink()
+    assert resume(begun, data) == 2  # for want of time
+    after = content_of(begun.run)
+    assert after["splits.csv"] == before["splits.csv"]
+
+
+def test_a_missing_split_that_would_be_another_is_refused(
+    begun: Options, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = begun.run / "run.json"
+    path.write_text(path.read_text().replace(data.labelled.split_fingerprint, "0123"))
+    (begun.run / "splits.csv").unlink()
+    before = content_of(begun.run)
+    assert resume(begun, data) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {begun.run}/splits.csv is missing, and the split that would be made now is not the run's. "
+        "Put the file back, or choose another --name.\n"
+    )
+    assert content_of(begun.run) == before
+
+
+def test_a_damaged_split_is_refused(begun: Options, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    path = begun.run / "splits.csv"
+    path.write_text("Image,Label,Split\n0.png,0,nowhere\n")
+    assert resume(begun, data) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {path} is not a saved split (Image,Label,Split with train, valid, holdout). "
+        "Put the data and the split back as they were, or choose another --name.\n"
+    )
+
+
+# What a run goes on from
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        (["trials"], "trials/ is"),
+        (["study.journal"], "study.journal with its trials is"),
+        (["run.json"], "run.json is"),
+        (["run.json", "trials"], "run.json and trials/ are"),
+        (["run.json", "study.journal"], "run.json and study.journal with its trials are"),
+    ],
+)
+def test_a_run_that_has_lost_a_part_is_left_as_it_is(
+    begun: Options, data: Data, capsys: pytest.CaptureFixture[str], gone: Sequence[str], named: str
+) -> None:
+    for name in gone:
+        path = begun.run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = content_of(begun.run)
+    message = (
+        f"Error: {begun.run} has trials, but {named} missing, so the run cannot go on. "
+        "Put back what is missing, or choose another --name.\n"
+    )
+    for go_on in (["--resume", "faces"], ["--name", "faces", "--data", begun.data]):
+        assert main(["--out", str(begun.out), "--cache", str(data.cache), *go_on]) == 2
+        assert capsys.readouterr().err == message
+    assert content_of(begun.run) == before
+
+
+def test_a_study_that_has_lost_its_trials_is_missed(begun: Options) -> None:
+    (begun.run / JOURNAL).write_bytes(b"")
+    with pytest.raises(UserError, match="has trials, but study.journal with its trials is missing, so"):
+        record.to_go_on_with(begun.run)
+
+
+def test_a_run_killed_before_its_first_trial_has_a_folder_goes_on(written: Options) -> None:
+    assert record.to_go_on_with(written.run) is None
+    ask(written)
+    assert not any((written.run / "trials").iterdir())
+    assert record.to_go_on_with(written.run) == stored(written)
+
+
+def test_a_run_that_failed_before_its_first_trial_begins_anew(
+    written: Options, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = written.run / JOURNAL
+    assert resume(written, data) == 2  # for want of time, and the study has no trial yet
+    assert journal.exists()
+    assert record.to_go_on_with(written.run) is None
+    changed = dataclasses.replace(written, epochs=3)
+    record.write(changed, load("dropout"), data.labelled, record.to_go_on_with(written.run))
+    assert not journal.exists()
+    assert stored(written)["arguments"]["epochs"] == 3
+
+
+def test_a_session_that_is_refused_is_not_noted(begun: Options, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume(begun, data) == 2
+    assert capsys.readouterr().err.startswith("Error: --time-budget: too short to train anything; ")
+    assert stored(begun)["sessions"] == []
+
+
+# The data's own test part
+
+
+def test_the_record_says_whether_the_data_brought_a_test_part(tmp_path: Path) -> None:
+    def own_test_of(name: str, *folders: str) -> str | None:
+        """The test part of a run on a folder of photos with these folders, three images in each."""
+        root = tmp_path / name
+        for number, folder in enumerate(folders):
+            (root / folder).mkdir(parents=True)
+            for shade in range(3):
+                Image.new("L", (SIZE, SIZE), 20 * number + shade).save(root / folder / f"{shade}.png")
+        made = resolve(
+            vars(parser().parse_args(["--out", str(tmp_path), "--name", f"run-{name}", "--data", str(root)])),
+            load("dropout"),
+        )
+        labelled = load_labelled(
+            str(root),
+            inputs=[],
+            image_size=SIZE,
+            fractions=(0.4, 0.3, 0.3),
+            seed=0,
+            cache=tmp_path / "cache",
+            progress=False,
+        )
+        made.run.mkdir()
+        record.write(made, load("dropout"), labelled, None)
+        run = Run(made.run, stored(made), [], (), labelled.split.astype("int64"))
+        return own_test(run, tmp_path / "cache")
+
+    assert own_test_of("split", "train/a", "train/b", "test") == str(tmp_path / "split" / "test")
+    assert own_test_of("classes", "train", "test", "other") is None
+    (tmp_path / "empty" / "test").mkdir(parents=True)
+    assert own_test_of("empty", "train/a", "train/b") is None
 
 
 def test_resuming_fills_in_the_runs_own_settings(written: Options) -> None:

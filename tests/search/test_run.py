@@ -345,7 +345,6 @@ def test_a_trial_alone_gives_the_numbers_that_it_gave_in_the_search(
     data = load_labelled(
         "digits",
         inputs=(),
-        age_groups=(0, 1, 2),
         image_size=28,
         fractions=parse_fractions("70/15/15"),
         seed=SEED,
@@ -512,3 +511,5 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_arithmetic(commands: Comman
         f"Error: A trial asks for 1 CPU and 1000 GPU, but the cluster has {os.cpu_count()} CPU and {gpus} GPU on 1 "
         "node: not one trial fits. Lower --cpus-per-trial or --gpus-per-trial.\n"
     )
+    record = json.loads((commands.folder / "runs" / "gpu" / "run.json").read_text())
+    assert record["sessions"] == []  # nothing was trained

@@ -9,9 +9,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.study import JOURNAL, Ask, Settings, StudyRecord, trial_name
+from search.study import JOURNAL, Ask, Settings, StudyRecord, has_trial, trial_name
 from spaces.space import Space, cells
 from trainable.config import Objective, TrialConfig
+from trainable.errors import UserError
 
 EPOCHS = 4
 
@@ -273,6 +274,32 @@ def test_reopening_writes_nothing(tmp_path: Path) -> None:
     journal = (tmp_path / JOURNAL).read_bytes()
     open_record(tmp_path, 3)
     assert (tmp_path / JOURNAL).read_bytes() == journal
+
+
+def test_a_journal_holds_a_trial_from_its_creation_on(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL
+    assert not has_trial(path)
+    record = open_record(tmp_path, 1)
+    empty = path.read_bytes()
+    assert not has_trial(path)
+    record.ask()
+    assert has_trial(path)
+    created = path.read_bytes()[len(empty) :].splitlines(keepends=True)
+    lengths = [len(empty), *(len(empty) + point for point in cut_points(b"".join(created)))]
+    journal = path.read_bytes()
+    found = []
+    for length in lengths:
+        path.write_bytes(journal[:length])
+        found.append(has_trial(path))
+    assert found == sorted(found) and {*found} == {False, True}
+
+
+@pytest.mark.parametrize("line", [b"?\n", b"3\n", b"{}\n"])
+def test_a_damaged_journal_is_kept_and_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / JOURNAL).write_bytes(line)
+    assert has_trial(tmp_path / JOURNAL)
+    with pytest.raises(UserError, match="^the study is damaged at byte 0, so the run cannot go on.$"):
+        open_record(tmp_path, 1)
 
 
 def test_names_are_numbers_in_four_digits() -> None:

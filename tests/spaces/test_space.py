@@ -1,5 +1,7 @@
 """Spaces by name and from a user's file: what is accepted, and the sentence for each mistake."""
 
+import json
+import sys
 from pathlib import Path
 
 import optuna
@@ -44,9 +46,12 @@ def test_a_file_of_ones_own_works(tmp_path: Path) -> None:
         ("zzz", "--space: no space is called 'zzz'. See --list-spaces."),
         ("space", "--space: no space is called 'space'. See --list-spaces."),
         ("nowhere/mine.py", "--space: nowhere/mine.py does not exist."),
+        ("folder.py", "--space: folder.py is no file; name a Python file that defines SPACE."),
     ],
 )
-def test_an_unknown_space_is_named(name: str, message: str) -> None:
+def test_an_unknown_space_is_named(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder.py").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         load(name)
     assert str(error.value) == message
@@ -60,6 +65,13 @@ def test_an_unknown_space_is_named(name: str, message: str) -> None:
         ("SPACE = {'name': 'mine'}", "{} defines no SPACE = Space(...)."),
         ("1 / 0", "{} cannot be loaded: ZeroDivisionError: division by zero."),
         ("import nomodule", "{} cannot be loaded: ModuleNotFoundError: No module named 'nomodule'."),
+        ("raise SystemExit", "{} cannot be loaded: SystemExit."),
+        ("import sys; sys.exit(0)", "{} cannot be loaded: SystemExit: 0."),
+        ("x = 1\0", "{}: source code string cannot contain null bytes."),
+        (
+            "from spaces.space import Space\nSPACE = Space(name='mine', tirals=3)",
+            "{} cannot be loaded: Space has no field 'tirals'; did you mean 'trials'?",
+        ),
     ],
 )
 def test_a_file_that_is_no_space_is_told_why(tmp_path: Path, text: str, message: str) -> None:
@@ -68,6 +80,24 @@ def test_a_file_that_is_no_space_is_told_why(tmp_path: Path, text: str, message:
     with pytest.raises(UserError) as error:
         load(str(path))
     assert str(error.value) == message.format(path)
+
+
+def test_a_file_may_have_dataclasses_with_annotations_for_later(tmp_path: Path) -> None:
+    # A dataclass looks up such annotations in sys.modules, under its module's name.
+    path = write(tmp_path)
+    lines = ["from __future__ import annotations", "from dataclasses import dataclass", "@dataclass", "class Lr:"]
+    path.write_text("\n".join([*lines, "    value: float = 0.1", path.read_text()]))
+    assert parameters(load(str(path))) == {"lr": "0.0001..0.1 (log)"}
+
+
+def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: Path) -> None:
+    path = write(tmp_path).rename(tmp_path / "json.py")
+    load(str(path))
+    assert sys.modules["json"] is json
+    path.write_text("1 / 0")
+    with pytest.raises(UserError):
+        load(str(path))
+    assert "_space_json" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -82,7 +112,31 @@ def test_a_file_that_is_no_space_is_told_why(tmp_path: Path, text: str, message:
         (None, ", starts=[{'lrr': 0.01}]", "{}, start 0: no parameter is called 'lrr'; did you mean 'lr'?"),
         (None, ", starts=[{'momentum': 0.9}]", "{}, start 0: no parameter is called 'momentum'."),
         (None, ", grid={'lr': [0.01, 1.0]}", "{}, grid point 1: lr is 1.0, outside 0.0001..0.1 (log)."),
+        (
+            None,
+            ", starts=[{'lr': __import__('numpy').float32(0.01)}]",
+            "{}, start 0: lr is np.float32(0.01); write it as a plain number or text.",
+        ),
         ("    1 / 0", "", "{}: sample() fails: ZeroDivisionError: division by zero."),
+        ("    raise SystemExit", "", "{}: sample() fails: SystemExit."),
+        (
+            "    return TrialConfig(drpout=None)",
+            "",
+            "{}: sample() fails: TrialConfig has no field 'drpout'; did you mean 'dropout'?",
+        ),
+        ("    return TrialConfig(zzz=1)", "", "{}: sample() fails: TrialConfig has no field 'zzz'."),
+        (
+            "    return TrialConfig(depth=4, widths=trial.suggest_categorical('widths', [(8,) * 4, (4,) * 4]))",
+            "",
+            "{}: widths has the choice (8, 8, 8, 8), which a study cannot store; "
+            "let it choose a name, and look up in a dict what the name stands for.",
+        ),
+        (  # in one branch alone
+            "    if lr > 0.01:\n        trial.suggest_categorical('widths', [(4,) * 8])\n    return TrialConfig()",
+            "",
+            "{}: widths has the choice (4, 4, 4, 4, 4, 4, 4, 4), which a study cannot store; "
+            "let it choose a name, and look up in a dict what the name stands for.",
+        ),
         ("    return {'lr': lr}", "", "{}: sample() gives dict, not a TrialConfig."),
         ("    return TrialConfig(lr=lr, epochs=5)", "", "{}: sample() sets epochs, which the run decides (--epochs)."),
         (
@@ -104,6 +158,53 @@ def test_a_space_that_cannot_be_searched_is_told_why(
     with pytest.raises(UserError) as error:
         load(str(path))
     assert str(error.value) == message.format(path)
+
+
+SAMPLERS = "sampler is {!r}; it must be one of tpe, random, grid, gp, cmaes, qmc"
+STARTS = "starts is {}; it must be a list of mappings from parameters to values, as in [{{'lr': 0.001}}]."
+GRID = "grid is {}; it must be a mapping from parameters to lists of values, as in {{'lr': [0.001, 0.01]}}."
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("sampler", "foo", ": " + SAMPLERS.format("foo") + "."),
+        ("sampler", "cmaez", ": " + SAMPLERS.format("cmaez") + "; did you mean 'cmaes'?"),
+        ("scheduler", "hyperband", ": scheduler is 'hyperband'; it must be one of asha, median, none."),
+        ("scheduler", None, ": scheduler is None; it must be one of asha, median, none; did you mean 'none'?"),
+        (
+            "objective",
+            "accuracy",
+            ": objective is 'accuracy'; it must be one of valid_accuracy, valid_loss, valid_objective_loss; "
+            "did you mean 'valid_accuracy'?",
+        ),
+        ("trials", "many", ": trials is 'many'; it must be an integer of at least 1."),
+        ("trials", True, ": trials is True; it must be an integer of at least 1."),
+        ("epochs", 0, ": epochs is 0; it must be an integer of at least 1."),
+        ("epochs", 2.5, ": epochs is 2.5; it must be an integer of at least 1."),
+        ("name", None, ": name is None; it must be text."),
+        ("summary", ["a"], ": summary is ['a']; it must be text."),
+        ("sample", 3, ": sample is 3; it must be a function from a trial to its TrialConfig."),
+        ("starts", {"lr": 1e-3}, ": " + STARTS.format("{'lr': 0.001}")),
+        ("starts", ["lr"], ": " + STARTS.format("['lr']")),
+        ("starts", [{1: 0.1}], ": " + STARTS.format("[{1: 0.1}]")),
+        ("starts", None, ": " + STARTS.format("None")),
+        ("grid", ["lr"], ": " + GRID.format("['lr']")),
+        ("grid", {}, ": " + GRID.format("{}")),
+        ("grid", {"lr": 0.001}, ", grid: lr is 0.001; it must be a list of values."),
+        ("grid", {"lr": "0.001"}, ", grid: lr is '0.001'; it must be a list of values."),
+        ("grid", {"lr": []}, ", grid: lr has no values; give it one, or leave it out."),
+        ("grid", {"lr": [1e-3, 1e-2, 1e-3]}, ", grid: lr has the value 0.001 more than once."),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_told_what_it_must_be(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    path = write(tmp_path)
+    path.write_text(f"{path.read_text()}\nfrom dataclasses import replace\nSPACE = replace(SPACE, {field}={value!r})\n")
+    with pytest.raises(UserError) as error:
+        load(str(path))
+    assert str(error.value) == f"{path}{message}"
 
 
 def test_a_point_that_makes_no_configuration_is_the_trials_fault_not_the_spaces() -> None:

@@ -161,6 +161,12 @@ def test_an_input_that_the_table_lacks(tmp_path: Path, name: str, message: str) 
     [
         (b"", "faces.csv has no rows below its header"),
         (b"Image,Label\n\n,\n", "faces.csv has no rows below its header"),
+        (b"Image;Label\na.jpg;0\n", "faces.csv has ';' between its columns; save it with ',' between them"),
+        (
+            b'\xef\xbb\xbf"Image";"Label"\r\n"a.jpg";0\r\n',
+            "faces.csv has ';' between its columns; save it with ',' between them",
+        ),
+        (b"Image\tLabel\na.jpg\t0\n", "faces.csv has tabs between its columns; save it with ',' between them"),
         (b'Image,Label\n"a.jpg,0\n', "faces.csv is not a CSV file in UTF-8 (unexpected end of data)"),
         (
             b"\xff\xfeI\0m\0",

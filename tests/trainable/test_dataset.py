@@ -399,6 +399,24 @@ def test_age_groups(text: str, expected: tuple[int, ...]) -> None:
     assert parse_age_groups(text) == expected
 
 
+@pytest.mark.parametrize("kind", ["digits", "data.csv", "classes"])
+def test_age_groups_that_nothing_reads_are_refused(tmp_path: Path, kind: str) -> None:
+    lines = table(tmp_path)
+    (tmp_path / "data.csv").write_text("\n".join([f"{line},{'Age' if line == lines[0] else 9}" for line in lines]))
+    for index in range(8):
+        solid(tmp_path / "classes" / str(index // 4) / f"{index}.png", index)
+    options = {"data": kind if kind == "digits" else str(tmp_path / kind), "image_size": 8}
+    assert refusal(tmp_path, **options, age_groups=(10, 20, 30)) == (
+        f"--age-groups: {kind} is no folder of UTKFace's file names, and nothing else has age classes; "
+        "leave the option out"
+    )
+    # A run that was made with them goes on.
+    data = load(tmp_path, **options)
+    save_split(tmp_path / "splits.csv", data.table, data.split)
+    again = load(tmp_path, **options, age_groups=(10, 20, 30), split_file=tmp_path / "splits.csv")
+    assert again.split_fingerprint == data.split_fingerprint
+
+
 @pytest.mark.parametrize("text", ["", "10", "10,20", "10,20,20", "30,20,10", "-1,5,9", "a,b,c", "1.5,2,3"])
 def test_nonsense_for_age_groups(text: str) -> None:
     with pytest.raises(UserError) as error:

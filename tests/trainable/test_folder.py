@@ -143,6 +143,24 @@ def test_a_name_that_is_not_utkfaces_is_a_problem(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("base", ["", "train/"])
+def test_a_stray_subfolder_beside_utkface_names_does_not_make_classes(tmp_path: Path, base: str) -> None:
+    names = [f"{base}{age}_0_0_1.jpg" for age in range(10, 50)]
+    with pytest.raises(UserError) as error:
+        read(tmp_path, *names, f"{base}stray/x.jpg", inputs=["Gender"])
+    assert str(error.value) == (
+        "pets has 40 images named age_gender_race_date.jpg beside its subfolders, and only 1 image in them, such as "
+        f"{base}stray/x.jpg: move those out of the subfolders, to read all by their names, or the others into a "
+        "subfolder for each class"
+    )
+
+
+def test_classes_that_outnumber_the_utkface_names_beside_them_are_classes(tmp_path: Path) -> None:
+    listing = read(tmp_path, "cat/1.jpg", "dog/1.jpg", "10_0_0_1.jpg", "11_0_0_1.jpg")
+    assert listing.table.classes == ("cat", "dog")
+    assert listing.warnings == ["pets: 2 images outside the classes left out, such as 10_0_0_1.jpg, 11_0_0_1.jpg"]
+
+
 @pytest.mark.parametrize(
     ("names", "name", "hint"),
     [(["cat/1.jpg", "dog/1.jpg"], "Gender", ""), (["10_0_0_1.jpg"], "Gendre", "; did you mean 'Gender'?")],

@@ -24,6 +24,7 @@ GENDER_AND_RACE = Preprocessing(
         (["1.5", "2", "1"], ("1", "2", "1.5")),  # not an integer: text
         (["1", "01"], ("01", "1")),  # two spellings are two values
         (["", "-", "3"], ("3", "", "-")),
+        (["9" * 5000, "x", "10"], ("10", "9" * 5000, "x")),  # more digits than Python turns into a number: text
     ],
 )
 def test_values_are_in_numeric_order_before_text(cells: list[str], expected: tuple[str, ...]) -> None:
