@@ -30,7 +30,8 @@ def random_examples(images: int, size: int) -> Examples:
     return Examples(
         pixels=rng.integers(256, size=(images, size, size, 3), dtype=np.uint8),
         metadata=rng.random((images, 10), dtype=np.float32).round(),
-        labels=rng.integers(5, size=images),
+        labels=(labels := rng.integers(5, size=images)),
+        levels=labels,
         train=train,
         valid=valid,
         holdout=holdout,

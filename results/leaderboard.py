@@ -15,9 +15,12 @@ from rich.table import Table
 from results.settings import settings_text
 from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig
+from trainable.dataset import LabelledData
 from trainable.errors import UserError
+from trainable.examples import preprocessing_of
 from trainable.fit import Row, merit
-from trainable.model import ConvNet, parameter_count
+from trainable.model import parameter_count
+from trainable.network import build_network
 
 COLUMNS = (
     "rank trial state epochs best_epoch valid_accuracy valid_loss train_accuracy train_loss seconds parameters".split()
@@ -27,7 +30,7 @@ STATES = {"PRUNED": "stopped", "RUNNING": "unfinished", "FAIL": "failed"}  # in 
 
 
 def leaderboard(
-    run: Path, trials: Sequence[FrozenTrial], objective: Objective, metadata_widths: dict[str, int], classes: int
+    run: Path, trials: Sequence[FrozenTrial], objective: Objective, sizes: Mapping[int, LabelledData]
 ) -> pd.DataFrame:
     """The leaderboard: trials that ran their course, best first; then the stopped and unfinished ones; then the failed.
 
@@ -37,8 +40,7 @@ def leaderboard(
         run: the run's folder.
         trials: of its study.
         objective: what ranks.
-        metadata_widths: one-hot width of each input column, for the count of parameters.
-        classes: C, for the same.
+        sizes: the data at each image size, for the count of parameters.
     """
     entries = []
     for trial in trials:
@@ -54,7 +56,7 @@ def leaderboard(
         config = trial.user_attrs.get("config")
         if config is not None:
             with suppress(ConfigError):  # of a network that does not fit its images: the trial has failed by it
-                entry["parameters"] = _parameters(TrialConfig.from_dict(config), metadata_widths, classes)
+                entry["parameters"] = _parameters(TrialConfig.from_dict(config), sizes)
         if best is not None:
             names = ("valid_accuracy", "valid_loss", "valid_objective_loss", "train_accuracy", "train_loss")
             entry.update({name: best[name] for name in names if name in best}, best_epoch=int(best["epoch"]))
@@ -96,15 +98,22 @@ def read_metrics(path: Path) -> list[Row]:
     return rows
 
 
-def _parameters(config: TrialConfig, metadata_widths: dict[str, int], classes: int) -> int:
-    width = sum(metadata_widths[name] for name in config.inputs)
+def _parameters(config: TrialConfig, sizes: Mapping[int, LabelledData]) -> int:
+    """Of one network; a trial over folds trains several."""
+    data = sizes[config.image_size]
+    preprocessing = preprocessing_of(data, config, data.split.parts[0])
     with torch.device("meta"):  # counts without allocating
-        return parameter_count(ConvNet(config, width, classes))
+        return parameter_count(build_network(config, preprocessing))
+
+
+def searched_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of what was searched."""
+    return [name for name in table.columns if name not in (*COLUMNS, "valid_objective_loss")]
 
 
 def render(table: pd.DataFrame, objective: Objective, valid_images: int) -> Table:
     """The head of the leaderboard for a terminal: accuracy with one standard error, and what was searched."""
-    searched = [name for name in table.columns if name not in (*COLUMNS, "valid_objective_loss")]
+    searched = searched_columns(table)
     # What all of the rows share tells them apart no better than nothing.
     searched = [name for name in searched if table[name].nunique(dropna=False) > 1]
     loss = "valid_objective_loss" if objective == "valid_objective_loss" and objective in table else "valid_loss"

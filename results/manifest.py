@@ -24,7 +24,7 @@ from trainable.checkpoint import file_hash
 from trainable.device import choose
 from trainable.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, HISTORY = "ensemble.json", "ensembles"
 WEIGHT_TOLERANCE = 1e-6  # of the sum of weights: rounding
 NAMES = (SUBMISSION, PROBABILITIES, MANIFEST)  # the manifest last: it vouches for the others
@@ -64,8 +64,9 @@ def describe(
                 "trial": member.trial,
                 "state": member.state,
                 first.objective: member.value,
-                "checkpoint_sha256": member.sha256,
+                "checkpoint_sha256": list(member.sha256),
                 "weight": weight,
+                "refit": None if member.refit is None else _refit(member.refit, home),
             }
             for member, weight in zip(members, chosen.weights, strict=True)
         ],
@@ -79,6 +80,7 @@ def describe(
         ],
         "objective": first.objective,
         "trials_compared": trials_compared(runs),
+        "rows": _rows(first, refit=any(member.refit is not None for member in members)),
         "holdout_images": selection.images,
         "scores": {name: dataclasses.asdict(score) for name, score in selection.scores.items()},
         "data": {name: first.data[name] for name in ("fingerprint", "split_fingerprint", "classes")},
@@ -158,10 +160,13 @@ def _check_shape(manifest: Manifest) -> None:
         _check_types(run, {"path": str, "splits_sha256": str})
     paths = [run["path"] for run in manifest["runs"]]
     for member in manifest["members"]:
-        strings = dict.fromkeys(("run", "trial", "state", "checkpoint_sha256"), str)
+        strings = dict.fromkeys(("run", "trial", "state"), str) | {"checkpoint_sha256": list}
         _check_types(member, strings | {"weight": number, manifest["objective"]: number})
         if member["run"] not in paths:
             raise ValueError(f"no run has the path {member['run']}")
+        _check_types(member, {"refit": (dict, type(None))})
+        if member["refit"] is not None:
+            _check_types(member["refit"], {"path": str, "sha256": str})
     _check_types(manifest["data"], {"fingerprint": str, "split_fingerprint": str, "classes": list})
     if manifest["test"] is not None:
         _check_types(manifest["test"], {"own": bool, "images": int, "fingerprint": str})
@@ -179,6 +184,29 @@ def _check_shape(manifest: Manifest) -> None:
         raise ValueError("the weights are not numbers of at least 0 that sum to 1")
     if not 1 / MAX_TEMPERATURE <= manifest["temperature"] <= MAX_TEMPERATURE:
         raise ValueError(f"temperature is outside {1 / MAX_TEMPERATURE:g}..{MAX_TEMPERATURE:g}")
+
+
+def _refit(checkpoint: Path, home: Path) -> dict[str, str]:
+    return {"path": relative(checkpoint.parent, home) + f"/{checkpoint.name}", "sha256": file_hash(checkpoint)}
+
+
+def _rows(run: Run, *, refit: bool) -> dict[str, str]:
+    """Which rows each stage saw, in words: the counts are those of the first run, whose split all share."""
+    counts = run.data["counts"]
+    if "holdout" in counts:
+        trained, ranked, weighed = (f"{counts[side]} {side}" for side in ("train", "valid", "holdout"))
+    else:
+        total, folds = sum(counts.values()), len(counts)
+        trained = f"{folds} networks, each on all of {total} but its fold"
+        ranked = weighed = f"{total} out of fold"
+    everything = f"all {sum(counts.values())}, for as many epochs as were best before"
+    return {
+        "trials_learnt_from": trained,
+        "trials_ranked_on": ranked,
+        "weights_and_temperature_fitted_on": f"{weighed}, by the trials' own networks",
+        "methods_scored_on": f"{weighed}, cross-fitted",
+        "predicting_networks_learnt_from": everything if refit else trained,
+    }
 
 
 def _check_types(part: Any, types: dict[str, Any]) -> None:

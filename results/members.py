@@ -14,13 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.checkpoint import file_hash
+from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
 from trainable.errors import UserError, nearest
 
-FORMAT = 1  # of run.json
+FORMAT = 2  # of run.json
 FAILED = "FAIL"  # the state of a trial that is never a member
-DATA_KEYS = ("source", "cache", "classes", "fingerprint", "split_fingerprint")  # what is read of its part on data
+DATA_KEYS = (
+    "source",
+    "cache",
+    "classes",
+    "counts",
+    "fingerprint",
+    "split_fingerprint",
+)  # what is read of its part on data
 
 
 @dataclass(frozen=True)
@@ -48,15 +55,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Member:
-    """One trial's best network."""
+    """One trial's best network, or the networks of its folds."""
 
     run: Run
     trial: str
     state: str  # of the trial: COMPLETE, or how far it came
     value: float  # the objective on validation
-    checkpoint: Path
-    sha256: str  # of the checkpoint file
-    logits: NDArray[np.float32]  # (N, C) on the holdout
+    checkpoints: tuple[Path, ...]  # one, or one a fold, whose logits are averaged
+    sha256: tuple[str, ...]  # of the checkpoint files
+    logits: NDArray[np.float32]  # (N, C) on the holdout; with folds on every row, by the network that did not learn it
+    refit: Path | None = None  # the checkpoint of the same configuration trained on all rows, which predicts instead
+
+    @property
+    def predicting(self) -> tuple[Path, ...]:
+        """The checkpoints that the submission is made with."""
+        return self.checkpoints if self.refit is None else (self.refit,)
 
 
 def find_run(name: str | None, out: Path) -> Path:
@@ -88,7 +101,9 @@ def load_run(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the record of a run, or is damaged ({error!r}).") from None
     path = folder / "splits.csv"
-    holdout = [row for row in _rows(path, ("Image", "Label", "Split")) if row["Split"] == "holdout"]
+    rows = _rows(path, ("Image", "Label", "Split"))
+    # With folds every image is judged by a network that did not learn from it, so that all are as good as held out.
+    holdout = [row for row in rows if row["Split"] == "holdout" or row["Split"].startswith("fold")]
     if len(holdout) < 2:
         raise UserError(
             f"{path} has fewer than two holdout images: none to fit weights on and others to score them on."
@@ -154,7 +169,7 @@ def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...
 
     Args and errors: as for `top_trials` and `load_member`.
     """
-    members: dict[str, Member] = {}
+    members: dict[tuple[str, ...], Member] = {}
     copies: dict[Path, list[str]] = {}
     for run, trial in top_trials(runs, sum(len(run.leaderboard) for run in runs)):
         if len(members) == count:
@@ -170,12 +185,14 @@ def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...
     return tuple(members.values()), tuple(notes)
 
 
-def checkpoint_path(run: Run, trial: str) -> Path:
-    """The checkpoint of a trial's best epoch. Raises UserError where there is none."""
-    path = run.folder / "trials" / trial / "best.safetensors"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist.")
-    return path
+def checkpoint_paths(run: Run, trial: str) -> tuple[Path, ...]:
+    """The checkpoints of a trial's best epoch, one or one a fold. Raises UserError where one is missing."""
+    folds = run.data["counts"] if "holdout" not in run.data["counts"] else ()
+    paths = tuple(run.folder / "trials" / trial / name for name in checkpoint_names(len(folds) or 1))
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist.")
+    return paths
 
 
 def load_member(run: Run, trial: str) -> Member:
@@ -186,13 +203,13 @@ def load_member(run: Run, trial: str) -> Member:
     row = next((row for row in run.leaderboard if row["trial"] == trial), None)
     if row is None:
         raise UserError(f"{run.folder / 'leaderboard.csv'} has no trial {trial}.")
-    checkpoint = checkpoint_path(run, trial)
-    sha256 = file_hash(checkpoint)
-    path = checkpoint.with_name("logits.npz")
+    checkpoints = checkpoint_paths(run, trial)
+    sha256 = tuple(file_hash(checkpoint) for checkpoint in checkpoints)
+    path = checkpoints[0].with_name("logits.npz")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             logits, ids = arrays["holdout"], arrays["holdout_ids"]
-            source = str(arrays["checkpoint"]) if "checkpoint" in arrays else sha256  # older runs do not say
+            source = tuple(arrays["checkpoints"].tolist())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is missing or damaged ({error}).") from None
     if source != sha256:  # the trial was killed between writing the one and the other
@@ -201,7 +218,7 @@ def load_member(run: Run, trial: str) -> Member:
         raise UserError(f"{path} holds other holdout images than {run.folder / 'splits.csv'}.")
     if logits.shape != (len(ids), len(run.data["classes"])) or not np.isfinite(logits).all():
         raise UserError(f"{path} has holdout logits that are not finite, or not one for each image and class.")
-    return Member(run, trial, row["state"], _value(run, row), checkpoint, sha256, logits)
+    return Member(run, trial, row["state"], _value(run, row), checkpoints, sha256, logits)
 
 
 def trials_compared(runs: Sequence[Run]) -> int:

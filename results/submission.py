@@ -75,7 +75,12 @@ def make_submission(
     Raises:
         UserError: if the test table, the sample or a checkpoint is unusable.
     """
-    used = [(load_best(m.checkpoint), weight) for m, weight in zip(members, weights, strict=True) if weight > 0]
+    used = [
+        (load_best(path), weight / len(member.predicting))
+        for member, weight in zip(members, weights, strict=True)
+        if weight > 0
+        for path in member.predicting
+    ]
     vocabulary = {name: values for best, _ in used for name, values in best.preprocessing.vocabulary.items()}
     size = used[0][0].preprocessing.image_size
     table, warnings = load_test(test, vocabulary, image_size=size, cache=cache, progress=progress)

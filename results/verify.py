@@ -12,7 +12,7 @@ import numpy as np
 
 from results.fingerprint import code_fingerprint, versions
 from results.manifest import HISTORY, Manifest, is_kept, read_manifest, sha256
-from results.members import Member, Run, checkpoint_path, load_member, load_run, trials_compared
+from results.members import Member, Run, checkpoint_paths, load_member, load_run, trials_compared
 from results.selection import Selection, select
 from results.submission import PROBABILITIES, make_submission, own_test
 from trainable.checkpoint import file_hash
@@ -53,10 +53,16 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
         edited = (f"{path} was changed since it was written: it is not what {home / HISTORY} keeps under its hash",)
     try:
         runs = {entry["path"]: load_run(home / entry["path"]) for entry in manifest["runs"]}
-        changes = _inputs(manifest, runs)
+        changes = _inputs(manifest, home, runs)
         if changes:  # what is made from other parts is another ensemble: there is nothing to compare
             return Verdict((*edited, *changes), remarks, ())
-        members = [load_member(runs[entry["run"]], entry["trial"]) for entry in manifest["members"]]
+        members = [
+            dataclasses.replace(
+                load_member(runs[entry["run"]], entry["trial"]),
+                refit=None if entry["refit"] is None else refit_path(home, entry),
+            )
+            for entry in manifest["members"]
+        ]
     except UserError as error:
         return Verdict((*edited, str(error)), remarks, ())
     logits = np.stack([member.logits for member in members])
@@ -106,7 +112,15 @@ def _test_data(manifest: Manifest, run: Run, cache: Path) -> str:
     return str(test)
 
 
-def _inputs(manifest: Manifest, runs: dict[str, Run]) -> tuple[str, ...]:
+def refit_path(home: Path, entry: Mapping[str, Any]) -> Path:
+    """The refit checkpoint of a member. Raises UserError for a path that leads out of its run."""
+    path: Path = home / entry["refit"]["path"]
+    if (home / entry["run"]).resolve() not in path.resolve().parents:
+        raise UserError(f"the refit of trial {entry['trial']} is said to be at {path}, outside its run.")
+    return path
+
+
+def _inputs(manifest: Manifest, home: Path, runs: dict[str, Run]) -> tuple[str, ...]:
     """What differs in the runs and checkpoints. Raises UserError where a checkpoint is missing."""
     changes = []
     for entry in manifest["runs"]:
@@ -119,9 +133,18 @@ def _inputs(manifest: Manifest, runs: dict[str, Run]) -> tuple[str, ...]:
         if file_hash(run.folder / "splits.csv") != entry["splits_sha256"]:
             changes.append(f"{run.folder / 'splits.csv'} has changed")
     for entry in manifest["members"]:
-        checkpoint = checkpoint_path(runs[entry["run"]], entry["trial"])
-        if file_hash(checkpoint) != entry["checkpoint_sha256"]:
-            changes.append(f"{checkpoint} has changed: trial {entry['trial']} is another network now")
+        checkpoints = checkpoint_paths(runs[entry["run"]], entry["trial"])
+        expected = entry["checkpoint_sha256"]
+        if len(checkpoints) != len(expected):
+            said = f"the manifest has {len(expected)} checkpoints, the run {len(checkpoints)}"
+            changes.append(f"{checkpoints[0].parent}: {said}")
+        for checkpoint, sha256 in zip(checkpoints, expected, strict=False):
+            if file_hash(checkpoint) != sha256:
+                changes.append(f"{checkpoint} has changed: trial {entry['trial']} is another network now")
+        if entry["refit"] is not None:
+            checkpoint = refit_path(home, entry)
+            if not checkpoint.is_file() or file_hash(checkpoint) != entry["refit"]["sha256"]:
+                changes.append(f"{checkpoint} is missing or has changed: it is the refit of trial {entry['trial']}")
     return tuple(changes)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # --help must not wait for torch
     from rich.console import Console
 
     from results.manifest import Manifest
+    from results.members import Member
     from results.scores import Estimate
     from results.selection import Score, Selection
 
@@ -40,6 +42,7 @@ class EnsembleOptions:
     output: Path | None = None  # a folder; None: the first run's
     cache: Path | None = None  # of decoded images; None: the run's
     seed: int = 0
+    refit: bool = False  # train the members that have weight on all labelled rows, and predict with those
 
     def __post_init__(self) -> None:
         if self.members < 1:
@@ -98,8 +101,10 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     if test is None and options.sample_submission is not None:
         raise UserError("--sample-submission: there is no test data to compare it with; name it with --test.")
     submission = None
+    chosen = selection.scores[selection.method]
+    if options.refit:
+        members = refitted(members, chosen.weights, cache, progress)
     if test is not None:
-        chosen = selection.scores[selection.method]
         submission = make_submission(
             members,
             chosen.weights,
@@ -115,6 +120,20 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     manifest = describe(home, runs, members, selection, submission, asked=options.method, seed=options.seed)
     folder = write_ensemble(home, manifest, submission)
     return Ensemble(home, folder, manifest, selection, tuple(warnings))
+
+
+def refitted(
+    members: "Sequence[Member]", weights: Sequence[float], cache: Path, progress: bool
+) -> "tuple[Member, ...]":
+    """The members, those with weight trained again on all labelled rows."""
+    from rich.console import Console
+
+    from search.refit import refit_members
+
+    console = Console(highlight=False, markup=False, quiet=not progress)
+    used = [member for member, weight in zip(members, weights, strict=True) if weight > 0]
+    again = iter(refit_members(used, cache, console))
+    return tuple(next(again) if weight > 0 else member for member, weight in zip(members, weights, strict=True))
 
 
 def show(ensemble: Ensemble, console: "Console") -> None:
@@ -159,6 +178,11 @@ def show(ensemble: Ensemble, console: "Console") -> None:
     if manifest["test"] is None:
         console.print(f"No test data, so no submission: name it with --test. Wrote {path}", soft_wrap=True)
         return
+    if any(member["refit"] for member in manifest["members"]):
+        console.print(
+            "Predicted by networks trained again on all labelled images; the scores above are those of the trials, "
+            "which learnt from fewer.",
+        )
     rows = manifest["test"]["images"]
     wrote = f"Wrote {ensemble.home / 'submission.csv'} ({rows} rows), probabilities.npz and ensemble.json."
     console.print(wrote, soft_wrap=True)
@@ -227,6 +251,7 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.method,
         help="how to weigh them (default: %(default)s, the best on images that weights were not fitted on)",
     )
+    add("--refit", action="store_true", help="train the members on all labelled images, and predict with those")
     add("--output", metavar="DIR", type=Path, help="where to write (default: the first run's folder)")
     add("--out", metavar="DIR", type=Path, default=defaults.out, help="where runs are (default: %(default)s)")
     add("--cache", metavar="DIR", type=Path, help="decoded images (default: the run's)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from spaces import Sampler, Scheduler
-from trainable.config import AGE_GROUPS, MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from trainable.config import AGE_GROUPS, MAX_FOLDS, MAX_IMAGE_SIZE, MIN_FOLDS, MIN_IMAGE_SIZE
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for Optuna
@@ -37,10 +37,13 @@ class Options:
     space: str
     data: str
     inputs: tuple[str, ...]
+    target: str | None
     age_groups: str
     image_size: int
     split: str
+    folds: int
     epochs: int
+    repeats: int
     seed: int
     sampler: str
     scheduler: str
@@ -65,7 +68,7 @@ class Options:
 
 
 FIXED = (
-    "space data inputs age_groups image_size split epochs seed sampler scheduler precision".split()
+    "space data inputs target age_groups image_size split folds epochs repeats seed sampler scheduler precision".split()
 )  # fields of Options that never change in a run
 KEPT = "trials max_concurrent cpus_per_trial gpus_per_trial".split()  # fields that a resumed run has unless given anew
 DEFAULTS: dict[str, Any] = {
@@ -73,7 +76,10 @@ DEFAULTS: dict[str, Any] = {
     "data": "digits",
     "inputs": (),
     "age_groups": ",".join(map(str, AGE_GROUPS)),
+    "target": None,
     "split": "70/15/15",
+    "folds": 0,
+    "repeats": 1,
     "seed": 0,
     "precision": "auto",
     "out": Path("runs"),
@@ -101,14 +107,17 @@ def parser() -> argparse.ArgumentParser:
     add("--list-spaces", action="store_true", help="print the spaces with their parameters, and end")
     add("--data", metavar="CSV|FOLDER|digits", help="labelled images (default: digits)")
     add("--inputs", type=_names, metavar="COLUMN,...", help="metadata columns that the network reads (default: none)")
+    add("--target", metavar="COLUMN", help="integers to learn and sum into classes, as Age (default: the classes)")
     add("--age-groups", metavar="YEARS,...", help="bounds of UTKFace's age classes (default: 10,20,30,40,50,61)")
     add("--image-size", type=_size, metavar="PIXELS", help="side of the images (default: 28 for digits, else 64)")
     add("--split", metavar="A/B/C", help="percent for train, validation and holdout (default: 70/15/15)")
+    add("--folds", type=_folds, metavar="K", help="K networks a trial, each validated on its fold, instead of --split")
     add = parser.add_argument_group("how to search").add_argument
     add("--sampler", choices=SAMPLERS, help="what proposes trials (default: the space's, mostly tpe)")
     add("--scheduler", choices=SCHEDULERS, help="what stops weak trials early (default: the space's, mostly asha)")
     add("--trials", type=_positive, metavar="N", help="trials in all (default: the space's)")
     add("--epochs", type=_positive, metavar="N", help="epochs of a trial that runs its course (default: the space's)")
+    add("--repeats", type=_positive, metavar="N", help="each grid point or known start N times, with other seeds")
     add("--time-budget", type=_seconds, metavar="TIME", help="a hard bound on the command, as in 90s, 30m or 2h")
     add("--seed", type=_seed, metavar="N", help="of the split, the sampler and every trial (default: 0)")
     add = parser.add_argument_group("where").add_argument
@@ -146,24 +155,37 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
         if chosen[name] is None:
             chosen[name] = getattr(space, name)
     if chosen["image_size"] is None:
-        chosen["image_size"] = 28 if chosen["data"] == "digits" else 64
+        chosen["image_size"] = image_size(chosen["data"])
     if chosen["sampler"] == "grid":
         if space.grid is None:
             raise UserError(f"--sampler: the space '{space.name}' has no grid; choose tpe, random, gp, cmaes or qmc.")
         cells = 1
         for values in space.grid.values():
             cells *= len(values)
+        points = cells * chosen["repeats"]
         if chosen["trials"] is None:
-            chosen["trials"] = cells
-        if chosen["trials"] > cells:
-            raise UserError(f"--trials: the grid of '{space.name}' has {cells} points, fewer than {chosen['trials']}.")
+            chosen["trials"] = points
+        if chosen["trials"] > points:
+            times = "" if chosen["repeats"] == 1 else f" of {chosen['repeats']} repeats"
+            raise UserError(
+                f"--trials: the grid of '{space.name}' has {points} points{times}, fewer than {chosen['trials']}."
+            )
+    elif chosen["repeats"] > 1 and not space.starts:
+        raise UserError(f"--repeats: the space '{space.name}' has no known starts, and {chosen['sampler']} no grid.")
+    if chosen["target"] in chosen["inputs"]:
+        raise UserError(f"--target: the network cannot learn {chosen['target']} and read it by --inputs too.")
     if chosen["trials"] is None:
-        chosen["trials"] = space.trials
+        chosen["trials"] = max(space.trials, len(space.starts) * chosen["repeats"])
     if chosen["name"] is None:
         chosen["name"] = default_name(chosen["space"], chosen["data"])
     chosen["ensemble"] = bool(chosen["ensemble"] or chosen["test"])
     chosen["cache"] = chosen["cache"].expanduser().absolute()
     return Options(**chosen)
+
+
+def image_size(data: str | None) -> int:
+    """The side of the images where it is not said."""
+    return 28 if data in (None, DEFAULTS["data"]) else 64
 
 
 def default_name(space: str, data: str) -> str:
@@ -213,6 +235,12 @@ def _names(text: str) -> tuple[str, ...]:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 1")
+    return int(text)
+
+
+def _folds(text: str) -> int:
+    if not text.isdecimal() or not MIN_FOLDS <= int(text) <= MAX_FOLDS:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer in {MIN_FOLDS}..{MAX_FOLDS}")
     return int(text)
 
 

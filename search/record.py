@@ -20,10 +20,9 @@ from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
 from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest
-from trainable.splits import SIDES
 from trainable.table import count
 
-FORMAT = 1
+FORMAT = 2
 SPLITS, TRIALS = "splits.csv", "trials"
 
 
@@ -78,7 +77,7 @@ def stored(run: Path) -> dict[str, Any] | None:
             _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
             _ = [record["space"][key] for key in ("fingerprint", "parameters")]
             _ = [record["data"][key] for key in ("source", "fingerprint", "split_fingerprint", "images")]
-            _ = [record["data"]["counts"][side] for side in SIDES]
+            _ = dict(record["data"]["counts"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged, so the run cannot go on. Choose another --name.") from None
     if found != FORMAT:
@@ -169,28 +168,24 @@ def _check_split(record: Mapping[str, Any], options: Options, data: LabelledData
     """Raises UserError unless each image is on the side of the run's split where it was."""
     if record["data"]["split_fingerprint"] == data.split_fingerprint:
         return
-    path, then, now = options.run / SPLITS, record["data"]["counts"], _counts(data)
+    path, then, now = options.run / SPLITS, record["data"]["counts"], data.split.counts()
     if not path.exists():
         raise UserError(
             f"{path} is missing, and the split that would be made now is not the run's. "
             "Put the file back, or choose another --name."
         )
-    what = f"{_sides(then)} then, {_sides(now)} now"
+    what = f"{sides_text(then)} then, {sides_text(now)} now"
     if then == now:
-        what = f"{_sides(now)} as before, but other images"
+        what = f"{sides_text(now)} as before, but other images"
     raise UserError(
         f"the split of the run '{options.name}' has changed: {path} has {what}. "
         "Put the file back as it was, or delete it to have it made again, or choose another --name."
     )
 
 
-def _counts(data: LabelledData) -> dict[str, int]:
-    """How many images are on each side of the split."""
-    return {side: int((data.split == number).sum()) for number, side in enumerate(SIDES)}
-
-
-def _sides(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{counts[side]} {side}" for side in SIDES)
+def sides_text(counts: Mapping[str, int]) -> str:
+    """'70 train, 15 valid, 15 holdout'."""
+    return ", ".join(f"{number} {side}" for side, number in counts.items())
 
 
 def _space_difference(record: Mapping[str, Any], space: Space) -> str:
@@ -235,9 +230,9 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
             "fingerprint": data.fingerprint,
             "split_fingerprint": data.split_fingerprint,
             "images": len(data.table.images),
-            "counts": _counts(data),
+            "counts": data.split.counts(),
             "classes": list(data.table.classes),
-            "vocabulary": data.vocabulary(options.inputs),
+            "vocabulary": data.vocabulary(options.inputs, data.split.trained),
             "inputs": list(options.inputs),
             "image_size": options.image_size,
             "age_groups": options.age_groups,

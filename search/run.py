@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.cli import FAILED, FAILED_TRIALS, TERMINATED, exit_code
-from search.options import Options, flag, out_option, parser, resolve
+from search.options import Options, flag, image_size, out_option, parser, resolve
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
     from rich.console import Console
 
-    from spaces.space import Space
+    from spaces.space import Given, Space
     from trainable.dataset import LabelledData
+
+    Sizes = Mapping[int, LabelledData]  # the data at each image size
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,17 +39,23 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     console = Console(highlight=False, markup=False)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments["list_spaces"]:
-        others = [name for name, value in arguments.items() if value and name not in ("list_spaces", "space", "debug")]
+        others = [
+            name
+            for name, value in arguments.items()
+            if value and name not in ("list_spaces", "space", "inputs", "target", "debug")
+        ]
         if others:
-            raise UserError(f"--list-spaces goes with --space alone, not with {flag(others[0])}.")
-        list_spaces([arguments["space"]] if arguments["space"] else names(), console)
+            raise UserError(f"--list-spaces goes with --space, --inputs and --target, not with {flag(others[0])}.")
+        list_spaces([arguments["space"]] if arguments["space"] else names(), given_of(arguments), console)
         return 0
     given = arguments
     if arguments["resume"] is not None:
         if arguments["name"] not in (None, arguments["resume"]):
             raise UserError("--resume and --name name two runs; give one of them.")
         given = resumed(arguments, arguments["out"] or Path("runs"), arguments["resume"])
-    space = load(given["space"] or "dropout")
+    if arguments["split"] is not None and arguments["folds"] is not None:
+        raise UserError("--split and --folds divide the images in two ways; give one of them.")
+    space = load(given["space"] or "dropout", given_of(given))
     options = resolve(given, space)
     check_sampler(options, space, console)
     return search(options, space, console, began)
@@ -71,12 +79,24 @@ def check_sampler(options: Options, space: "Space", console: "Console") -> None:
         console.print(f"Warning: {options.sampler} cannot model {listed}: drawn at random", soft_wrap=True)
 
 
-def list_spaces(spaces: Sequence[str], console: "Console") -> None:
-    """Prints each space with its parameters."""
+def given_of(arguments: Mapping[str, Any]) -> "Given":
+    """What a space may depend on."""
+    from spaces.space import Given
+
+    size = arguments["image_size"] or image_size(arguments["data"])
+    return Given(tuple(arguments["inputs"] or ()), arguments["target"], size)
+
+
+def list_spaces(spaces: Sequence[str], given: "Given", console: "Console") -> None:
+    """Prints each space with its parameters; where it depends on columns that are not given, with the report's."""
+    from dataclasses import replace
+
     from spaces.space import load, parameters
 
+    given = replace(given, inputs=given.inputs or ("Gender", "Race"), target=given.target or "Age")
+    console.print(f"With --inputs {','.join(given.inputs)} and --target {given.target}:", style="dim")
     for name in spaces:
-        space = load(name)
+        space = load(name, given)
         console.print(f"{name}: {space.summary}", style="bold", soft_wrap=True)
         kind = f"grid of {' x '.join(str(len(values)) for values in space.grid.values())}" if space.grid else "no grid"
         console.print(
@@ -100,14 +120,15 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     earlier = record.to_go_on_with(options.run)
     if earlier is not None:
         record.check_same(earlier, options, space, None)
-    data = prepare(options, console, earlier)
+    sizes = prepare(options, space, console, earlier)
+    data = next(iter(sizes.values()))  # they differ in their pixels alone
     test_images = _check_test(options, data, console)
     with record.lock(options.run):
         earlier = record.to_go_on_with(options.run)
         if earlier is not None:
             record.check_same(earlier, options, space, data)
         record.write(options, space, data, earlier)
-        code = _train(options, space, data, test_images, console, began)
+        code = _train(options, space, sizes, test_images, console, began)
     if options.ensemble and code in (0, FAILED_TRIALS):
         return build_ensemble(options, console) or code
     if code in (0, FAILED_TRIALS):
@@ -116,8 +137,10 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     return code
 
 
-def prepare(options: Options, console: "Console", earlier: Mapping[str, Any] | None) -> "LabelledData":
-    """Reads, checks, decodes and splits the data, and says what it found.
+def prepare(
+    options: Options, space: "Space", console: "Console", earlier: Mapping[str, Any] | None
+) -> "dict[int, LabelledData]":
+    """Reads, checks, decodes and splits the data, and says what it found. Returns it at each size of the space.
 
     Args:
         earlier: the record of the run that goes on, with the split that it has; None for a new one.
@@ -129,30 +152,33 @@ def prepare(options: Options, console: "Console", earlier: Mapping[str, Any] | N
         load_labelled,
         options.data,
         inputs=options.inputs,
+        target=options.target,
         age_groups=parse_age_groups(options.age_groups),
-        image_size=options.image_size,
         fractions=parse_fractions(options.split),
+        folds=options.folds,
         seed=options.seed,
         cache=options.cache,
         progress=True,
     )
+    split_file = None if earlier is None else options.run / record.SPLITS
+    wanted = space.image_sizes or (options.image_size,)
     try:
-        data = load(split_file=None if earlier is None else options.run / record.SPLITS)
+        sizes = {size: load(image_size=size, split_file=split_file) for size in wanted}
     except UserError as error:
         if earlier is None:
             raise
         # No split fits other data: then it is they that are to be named.
-        record.check_data(earlier, options, load())
+        record.check_data(earlier, options, load(image_size=wanted[0]))
         raise UserError(f"{error}. Put the data and the split back as they were, or choose another --name.") from None
+    data = sizes[wanted[0]]
     for warning in data.warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
-    sides = [int((data.split == side).sum()) for side in range(3)]
     console.print(
         f"Data: {options.data}, {len(data.table.images)} images of {len(data.table.classes)} classes: "
-        f"{sides[0]} train, {sides[1]} valid, {sides[2]} holdout",
+        f"{record.sides_text(data.split.counts())}",
         soft_wrap=True,
     )
-    return data
+    return sizes
 
 
 def _check_test(options: Options, data: "LabelledData", console: "Console") -> int:
@@ -161,16 +187,14 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
 
     if options.test is None:
         return len(data.test.images) if data.test and options.ensemble else 0
-    known = data.vocabulary(options.inputs)
+    known = data.vocabulary(options.inputs, data.split.trained)
     table, warnings = load_test(options.test, known, image_size=options.image_size, cache=options.cache, progress=True)
     for warning in warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
     return len(table.images)
 
 
-def _train(
-    options: Options, space: "Space", data: "LabelledData", test_images: int, console: "Console", began: float
-) -> int:
+def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
     from optuna.trial import TrialState
 
@@ -178,15 +202,17 @@ def _train(
     from search.study import Settings, StudyRecord
     from trainable.table import count
 
-    settings = Settings(options.epochs, options.image_size, options.inputs, space.objective, options.seed)
-    study = StudyRecord(options.run, space, options.sampler, settings, options.trials)
+    settings = Settings(
+        options.epochs, options.image_size, options.inputs, options.target, space.objective, options.seed
+    )
+    study = StudyRecord(options.run, space, options.sampler, settings, options.trials, options.repeats)
     if study.unfinished() or len(study.frozen()) < options.trials:
-        code = train(options, data, test_images, study, console, began)
+        code = train(options, sizes, test_images, study, console, began)
     else:
         done = count(len(study.frozen()), "trial")
         console.print(f"The run '{options.name}' has its {done} already: nothing is left to train.", soft_wrap=True)
         code = 0
-    show_leaderboard(options, data, study, console)
+    show_leaderboard(options, space, sizes, study, console)
     failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
     if failed:
         first = failed[0]
@@ -198,15 +224,15 @@ def _train(
     return FAILED_TRIALS if failed and code == 0 else code
 
 
-def show_leaderboard(options: Options, data: "LabelledData", study: Any, console: "Console") -> None:
-    """Writes leaderboard.csv and prints its head."""
-    from results.leaderboard import leaderboard, render, write_leaderboard
+def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: Any, console: "Console") -> None:
+    """Writes leaderboard.csv, prints its head, and compares configurations where there is something to compare."""
+    from results.comparison import Published, compared, render_comparison, render_published
+    from results.leaderboard import leaderboard, render, searched_columns, write_leaderboard
 
-    widths = {name: len(values) for name, values in data.vocabulary(options.inputs).items()}
     objective = study.settings.objective
-    table = leaderboard(options.run, study.frozen(), objective, widths, len(data.table.classes))
+    table = leaderboard(options.run, study.frozen(), objective, sizes)
     write_leaderboard(options.run, table)
-    valid = int((data.split == 1).sum())
+    valid = len(next(iter(sizes.values())).split.judged)
     console.print()
     console.print(render(table, objective, valid))
     console.print(
@@ -215,6 +241,20 @@ def show_leaderboard(options: Options, data: "LabelledData", study: Any, console
         soft_wrap=True,
     )
     console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
+    found = compared(table, searched_columns(table), valid)
+    if any(len(one.accuracies) > 1 for one in found):
+        console.print()
+        console.print(render_comparison(found))
+        console.print(
+            f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds; "
+            "against the best with 95 % intervals, 'noise' where they hold 0.",
+            soft_wrap=True,
+        )
+    if space.published is not None and found:
+        view, sentence = render_published(found, Published(space.published, space.published_images))
+        console.print()
+        console.print(view)
+        console.print(sentence, soft_wrap=True)
 
 
 def build_ensemble(options: Options, console: "Console") -> int:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 
 import ray
 from rich.console import Console
@@ -16,7 +17,7 @@ from search.scheduler import Scheduler
 from search.searcher import StudySearcher
 from search.study import StudyRecord, trial_name
 from search.tuning import Stop, tune_trials
-from trainable.dataset import HOLDOUT, TRAIN, LabelledData
+from trainable.dataset import LabelledData
 from trainable.errors import UserError
 from trainable.table import count
 from trainable.tune import Shared
@@ -31,11 +32,17 @@ FIT_SECONDS = 4e-4  # for each member and holdout image; measured: 2e-4 to 3e-4 
 
 
 def train(
-    options: Options, data: LabelledData, test_images: int, study: StudyRecord, console: Console, began: float
+    options: Options,
+    sizes: Mapping[int, LabelledData],
+    test_images: int,
+    study: StudyRecord,
+    console: Console,
+    began: float,
 ) -> int:
     """Trains the trials that the study still lacks, notes the session in run.json, and returns the exit code.
 
     Args:
+        sizes: the data at each image size.
         test_images: how many images the ensemble will predict within the time budget.
         began: time.monotonic() at the command's start, from which the time budget counts.
     Raises:
@@ -47,9 +54,10 @@ def train(
     deadline, passes = None, 0.0
     if options.time_budget is not None:
         members = EnsembleOptions().members
-        fit = FIT_SECONDS * members * int((data.split == HOLDOUT).sum())
+        split = next(iter(sizes.values())).split
+        fit = FIT_SECONDS * members * len(split.weighed)
         deadline = began + options.time_budget - CLOSING_SECONDS - (ENSEMBLE_SECONDS + fit if options.ensemble else 0.0)
-        passes = members * test_images / int((data.split == TRAIN).sum())
+        passes = members * test_images / len(split.parts[0].train)
         missing = START_SECONDS - (deadline - time.monotonic())
         if missing > 0:
             least = math.ceil(options.time_budget + missing)
@@ -64,7 +72,7 @@ def train(
             _announce(options, study, cluster, console)
             shared = Shared(
                 run=options.run,
-                data=data,
+                data=sizes,
                 device="cuda" if cluster.trial.gpus else "cpu",
                 precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
                 threads=max(1, round(options.cpus_per_trial)),

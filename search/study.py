@@ -38,6 +38,7 @@ class Settings:
     epochs: int
     image_size: int
     inputs: tuple[str, ...]
+    target: str | None
     objective: Objective
     seed: int
 
@@ -117,14 +118,18 @@ class StudyRecord:
         sampler: a name of SAMPLERS.
         settings: what the run decides.
         trials: how many trials the study shall have.
+        repeats: how often each point of the grid, or each start, is tried; all of them once, then again.
     """
 
-    def __init__(self, folder: Path, space: Space, sampler: str, settings: Settings, trials: int) -> None:
+    def __init__(
+        self, folder: Path, space: Space, sampler: str, settings: Settings, trials: int, repeats: int = 1
+    ) -> None:
         self.space = space
         self.settings = settings
         self.trials = trials
         self.sampler = SAMPLERS[sampler]
-        self._points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
+        points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
+        self._points = points * repeats
         storage = open_storage(folder / JOURNAL)
         names = optuna.get_all_study_names(storage)
         if names:  # whatever its name: a run keeps its study when its folder is renamed
@@ -185,6 +190,8 @@ class StudyRecord:
             return TrialConfig.from_dict(stored)
         seed = int(np.random.SeedSequence([self.settings.seed, trial.number]).generate_state(1)[0])
         settings = {**dataclasses.asdict(self.settings), "seed": seed}
+        for field in self.space.decides:
+            del settings[field]
         config = dataclasses.replace(sample(self.space, trial), **settings)
         trial.set_user_attr("config", config.to_dict())
         return config

@@ -1,11 +1,11 @@
 """What training does to its images. Every technique can be off, and its steps are few: each tells with few trials."""
 
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 
 from spaces.space import Space
-from trainable.config import Augmentation, TrialConfig
+from trainable.config import Augmentation, TrialConfig, Views
 
 FLIPS = ("none", "random", "alternating")
 MIXES = ("none", "mixup", "cutmix")
@@ -35,26 +35,21 @@ def settings(trial: optuna.Trial) -> dict[str, Any]:
     mix = trial.suggest_categorical("mix", MIXES)
     if mix != "none":
         found[mix] = trial.suggest_float("alpha", 0.1, 1.0)
-    return {"augment": Augmentation(**found)}
+    return {
+        "augment": Augmentation(**found),
+        "ema": trial.suggest_categorical("ema", [0.0, 0.99, 0.999]),
+        "views": trial.suggest_categorical("views", get_args(Views)),
+    }
 
 
 def sample(trial: optuna.Trial) -> TrialConfig:
-    return TrialConfig(
-        **settings(trial),
-        ema=trial.suggest_categorical("ema", [0.0, 0.99, 0.999]),
-        views=trial.suggest_categorical("views", ["one", "flip", "flip_shift"]),
-    )
+    return TrialConfig(**settings(trial))
 
 
 def start(**changes: Any) -> dict[str, Any]:
-    """The report's flip with one thing more."""
+    """The report's flip alone, but for the changes."""
     off = {"flip": "random", **dict.fromkeys(STEPS, 0.0), "randaugment": 0, "holes": 0, "mix": "none"}
-    return {**off, **changes}
-
-
-def alone(**changes: Any) -> dict[str, Any]:
-    """The same without moving average and with one view."""
-    return {**start(**changes), "ema": 0.0, "views": "one"}
+    return {**off, "ema": 0.0, "views": "one", **changes}
 
 
 SPACE = Space(
@@ -62,20 +57,21 @@ SPACE = Space(
     summary="flips, rotation, shift, distortion, colours, RandAugment, holes, mixup, CutMix; moving average and views",
     sample=sample,
     starts=[
-        alone(),
-        alone(flip="none"),
-        alone(flip="alternating"),
-        alone(rotation=5.0),
-        alone(shift=0.05),
-        alone(contrast=0.2),
-        alone(brightness=0.2),
-        alone(grayscale=0.1),
-        alone(distortion=0.3),
-        alone(holes=8, hole_size=8 / 224),
-        alone(randaugment=2, magnitude=9),
-        alone(mix="mixup", alpha=0.2),
-        alone(mix="cutmix", alpha=1.0),
-        {**start(), "ema": 0.99, "views": "flip"},
+        start(),
+        start(flip="none"),
+        start(flip="alternating"),
+        start(rotation=5.0),
+        start(shift=0.05),
+        start(contrast=0.2),
+        start(brightness=0.2),
+        start(grayscale=0.1),
+        start(distortion=0.3),
+        start(holes=8, hole_size=8 / 224),
+        start(randaugment=2, magnitude=9),
+        start(mix="mixup", alpha=0.2),
+        start(mix="cutmix", alpha=1.0),
+        start(ema=0.99),
+        start(views="flip"),
     ],
     epochs=30,
     trials=60,

@@ -18,19 +18,15 @@ def space(given: Given) -> Space:
 
     def sample(trial: optuna.Trial) -> TrialConfig:
         target = trial.suggest_categorical("target", targets)
-        return TrialConfig(
-            architecture=trial.suggest_categorical("architecture", ARCHITECTURES),
-            image_size=trial.suggest_categorical("image_size", sizes),
-            inputs=subsets[trial.suggest_categorical("inputs", list(subsets))],
-            target=None if target == "classes" else target,
-            ema=trial.suggest_categorical("ema", [0.0, 0.99, 0.999]),
-            views=trial.suggest_categorical("views", ["one", "flip"]),
-            **depth.settings(trial),
-            **optimizer.settings(trial),
-            **schedule.settings(trial),
-            **loss.settings(trial),
-            **augment.settings(trial),
-        )
+        settings: dict[str, Any] = {
+            "architecture": trial.suggest_categorical("architecture", ARCHITECTURES),
+            "image_size": trial.suggest_categorical("image_size", sizes),
+            "inputs": subsets[trial.suggest_categorical("inputs", list(subsets))],
+            "target": None if target == "classes" else target,
+        }
+        for part in (depth, optimizer, schedule, loss, augment):
+            settings |= part.settings(trial)
+        return TrialConfig(**settings)
 
     def start(dropout: dict[int, float]) -> dict[str, Any]:
         """The report's final recipe around one of its networks."""
@@ -40,8 +36,6 @@ def space(given: Given) -> Space:
             "image_size": given.image_size,
             "inputs": list(subsets)[-1],
             "target": "classes",
-            "ema": 0.0,
-            "views": "one",
             **depth.start(8),
             **blocks,
             **optimizer.REPORT,

@@ -1,10 +1,12 @@
 """The report replayed: its networks with its recipe, each a fixed configuration, beside its own figures."""
 
+from typing import cast
+
 import optuna
 
 from spaces import dropout
 from spaces.space import Space
-from trainable.config import TrialConfig
+from trainable.config import Architecture, TrialConfig
 
 NETWORKS = dict(
     zip(("do1", "do2", "do3", "do4", "do5", "do6", "do7", "do8", "do2_1"), dropout.SPACE.starts, strict=True)
@@ -25,7 +27,7 @@ def sample(trial: optuna.Trial) -> TrialConfig:
     model = trial.suggest_categorical("model", MODELS)
     if model in NETWORKS:
         return dropout.sample(optuna.trial.FixedTrial(dict(NETWORKS[model])))  # type: ignore[arg-type]
-    return TrialConfig(architecture=model)
+    return TrialConfig(architecture=cast(Architecture, model))
 
 
 SPACE = Space(

@@ -19,13 +19,23 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 
 import spaces
 from spaces import Sampler, Scheduler
-from trainable.config import ConfigError, Objective, TrialConfig
+from trainable.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, Augmentation, ConfigError, Objective, TrialConfig
 from trainable.errors import UserError, nearest
 
 PROBES = 32  # samples that describe a space: enough to meet each branch of a conditional one
 
 # What the command line decides for all trials of a run; a space leaves it alone.
-DECIDED_BY_RUN = ("image_size", "inputs", "epochs", "objective", "seed")
+DECIDED_BY_RUN = ("image_size", "inputs", "target", "epochs", "objective", "seed")
+MAY_DECIDE = ("image_size", "inputs", "target")  # and what a space may take over by saying so
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says of the data, for a space that depends on it."""
+
+    inputs: tuple[str, ...] = ()  # metadata columns that a network may read
+    target: str | None = None  # a column whose values a network may learn instead of the classes
+    image_size: int = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,10 @@ class Space:
     objective: Objective = "valid_accuracy"
     sampler: Sampler = "tpe"
     scheduler: Scheduler = "asha"
+    decides: Sequence[str] = ()  # of MAY_DECIDE: what sample() sets, and not the run
+    image_sizes: Sequence[int] = ()  # those that sample() may set
+    published: Mapping[str, tuple[float, float]] | None = None  # others' accuracies by the grid's one value: from, to
+    published_images: int = 0  # on how many images, for their error
 
 
 def names() -> list[str]:
@@ -49,8 +63,9 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(spaces.__path__) if module.name != "space")
 
 
-def load(name: str) -> Space:
-    """The space called `name`, or the one in the Python file at the path `name`.
+def load(name: str, given: Given = Given()) -> Space:
+    """The space called `name`, or the one in the Python file at the path `name`: its SPACE, or what its function
+    space(given) makes of what is given.
 
     Raises:
         UserError: naming the file, and the field or parameter with its value where the space cannot be searched.
@@ -62,8 +77,15 @@ def load(name: str) -> Space:
     else:
         raise UserError(f"--space: no space is called '{name}'{nearest(name, names()) or '.'} See --list-spaces.")
     space = getattr(module, "SPACE", None)
+    if space is None and hasattr(module, "space"):
+        try:
+            space = module.space(given)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a user's function may raise
+            raise UserError(f"{name}: space() fails: {_said(error)}") from error
     if not isinstance(space, Space):
-        raise UserError(f"{name} defines no SPACE = Space(...).")
+        raise UserError(f"{name} defines no SPACE = Space(...), and no function space(given) that gives one.")
     _check(space, name)
     return space
 
@@ -92,7 +114,13 @@ def _check(space: Space, source: str) -> None:
     """Raises UserError unless the space yields configurations, can be stored, and has its starts and grid in it."""
     _check_fields(space, source)
     with warnings.catch_warnings(action="ignore"):  # Optuna warns of a choice that cannot be stored; we refuse it
-        found, _ = probe(space, source)
+        found, configs = probe(space, source)
+    if not configs:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        try:
+            sample(space, study.ask(), source)
+        except ConfigError as error:
+            raise UserError(f"{source}: none of {PROBES} samples can be trained: {str(error).rstrip('.')}.") from error
     for parameter, distribution in found.items():
         for choice in vars(distribution).get("choices", ()):
             if not _storable(choice):
@@ -143,6 +171,11 @@ def _check_fields(space: Space, source: str) -> None:
         value = getattr(space, field)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             refuse(field, "an integer of at least 1.")
+    for field, allowed in (("decides", MAY_DECIDE), ("image_sizes", range(MIN_IMAGE_SIZE, MAX_IMAGE_SIZE + 1))):
+        value = getattr(space, field)
+        if not _is_list(value) or any(part not in allowed for part in value):
+            names = ", ".join(MAY_DECIDE) if field == "decides" else f"{allowed[0]}..{allowed[-1]}"
+            refuse(field, f"a list of some of {names}.")
     if not _is_list(space.starts) or not all(_is_mapping(start) for start in space.starts):
         refuse("starts", "a list of mappings from parameters to values, as in [{'lr': 0.001}].")
     if space.grid is None:
@@ -189,7 +222,7 @@ def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> Tria
         raise UserError(f"{source or space.name}: sample() gives {type(config).__name__}, not a TrialConfig.")
     default = TrialConfig()
     for field in DECIDED_BY_RUN:
-        if getattr(config, field) != getattr(default, field):
+        if field not in space.decides and getattr(config, field) != getattr(default, field):
             option = "--" + field.replace("_", "-")
             raise UserError(f"{source or space.name}: sample() sets {field}, which the run decides ({option}).")
     return config
@@ -248,6 +281,7 @@ def fingerprint(space: Space) -> str:
         "starts": [dict(start) for start in space.starts],
         "grid": None if space.grid is None else cells(space),
         "objective": space.objective,
+        "decides": [list(space.decides), list(space.image_sizes)],
         "configs": [config.to_dict() for config in configs],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -269,10 +303,11 @@ def describe(distribution: BaseDistribution) -> str:
 def _said(error: BaseException) -> str:
     """What a user's code raised, as the end of a sentence."""
     text = str(error).rstrip(".")
-    misspelt = re.match(r"(TrialConfig|Space)\.__init__\(\) got an unexpected keyword argument '([^']+)'", text)
-    if misspelt:
+    misspelt = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '([^']+)'", text)
+    kinds = {kind.__name__: kind for kind in (TrialConfig, Augmentation, Space)}
+    if misspelt and misspelt[1] in kinds:
         owner, name = misspelt.groups()
-        known = [field.name for field in fields(TrialConfig if owner == "TrialConfig" else Space)]
+        known = [field.name for field in fields(kinds[owner])]
         return f"{owner} has no field '{name}'{nearest(name, known) or '.'}"
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
 

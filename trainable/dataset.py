@@ -153,7 +153,7 @@ def load_labelled(
         split_fingerprint=_fingerprint(table.images, split.sides.tolist()),
         warnings=(),
     )
-    known = loaded.vocabulary(inputs, split.everything.train if folds else split.parts[0].train)
+    known = loaded.vocabulary(inputs, split.trained)
     warnings += _unseen_values(table, known, "--inputs")
     if test is not None:
         warnings += _unseen_values(test, known, test.source)

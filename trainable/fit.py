@@ -210,11 +210,14 @@ class _Training:
         if config.loss != "cross_entropy" or config.class_weights or config.target is not None:
             levels = torch.tensor(self.examples.levels[valid])
             known = levels != UNKNOWN
-            row["valid_objective_loss"] = _mean(self.criterion_on_cpu(outputs[known], levels[known]))
+            if known.any():  # else it has no value, and `objective_value` takes the validation loss
+                row["valid_objective_loss"] = _mean(self.criterion_on_cpu(outputs[known], levels[known]))
         return logits, row
 
     def logits(self, rows: Rows) -> Tensor:
         """(N, C) float32 logits of the given rows."""
+        if not len(rows):
+            return torch.zeros(0, self.head.classes)
         return self.head.logits(self._outputs(rows))
 
     def _outputs(self, rows: Rows) -> Tensor:

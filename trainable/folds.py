@@ -18,10 +18,9 @@ from torch import Tensor
 from trainable.checkpoint import Best
 from trainable.config import TrialConfig
 from trainable.device import Device
-from trainable.examples import Examples
+from trainable.examples import UNKNOWN, Examples
 from trainable.fit import WORST, Epoch, Row, fit, merit
 
-# Metrics over training rows are weighed by how many the fold trains on, the others by how many it validates.
 TRAINING = ("train_loss", "train_accuracy")
 
 
@@ -72,16 +71,24 @@ def fold_config(config: TrialConfig, fold: int) -> TrialConfig:
 
 def _pooled(rows: Sequence[Row], parts: Sequence[Examples]) -> Row:
     pooled: Row = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
+    for name in max(rows, key=len):  # a fold that knows none of its levels has no valid_objective_loss
+        values = [row.get(name, 0.0) for row in rows]
         if name == "seconds":
             pooled[name] = sum(values)
         elif name in ("epoch", "lr"):
             pooled[name] = values[0]
         else:
-            images = [len(part.train if name in TRAINING else part.valid) for part in parts]
-            pooled[name] = float(np.average(values, weights=images))
+            pooled[name] = float(np.average(values, weights=[_images(name, part) for part in parts]))
     return pooled
+
+
+def _images(name: str, part: Examples) -> int:
+    """How many images a fold's metric is the mean of."""
+    if name in TRAINING:
+        return len(part.train)
+    if name == "valid_objective_loss":
+        return int(np.count_nonzero(part.levels[part.valid] != UNKNOWN))
+    return len(part.valid)
 
 
 def _by_row(logits: Sequence[Tensor], parts: Sequence[Examples]) -> Tensor:

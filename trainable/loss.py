@@ -55,7 +55,7 @@ def coral(outputs: Tensor, levels: Tensor) -> Tensor:
     Source: Cao, Mirjalili and Raschka 2020, Rank consistent ordinal regression, eq. 4 with equal importance.
     """
     above = levels[:, None] > torch.arange(outputs.shape[1], device=outputs.device)
-    return F.binary_cross_entropy_with_logits(outputs, above.float(), reduction="none").sum(dim=1)
+    return F.binary_cross_entropy_with_logits(outputs, above.to(outputs.dtype), reduction="none").sum(dim=1)
 
 
 def soft_ordinal(outputs: Tensor, levels: Tensor, scale: float) -> Tensor:

@@ -24,7 +24,6 @@ from trainable.table import Table, count, such_as
 
 TRAIN, VALID, HOLDOUT = 0, 1, 2
 SIDES = ("train", "valid", "holdout")  # in the order of their numbers
-MIN_FOLDS, MAX_FOLDS = 2, 20
 MIN_GROUPS = 3  # of a class: one a side
 FIELDS = ["Image", "Label", "Split"]
 
@@ -63,18 +62,28 @@ class Split:
         return Parts(np.arange(len(self.sides)), none, none)
 
     @property
+    def trained(self) -> NDArray[np.int64]:
+        """The rows that some network of a trial learns from."""
+        return self.everything.train if self.folds else self.parts[0].train
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """The rows that trials are ranked on, in the table's order."""
+        return self.everything.train if self.folds else self.parts[0].valid
+
+    @property
     def weighed(self) -> NDArray[np.int64]:
         """The rows that ensemble weights are fitted on: the holdout; with folds every row, in the table's order."""
-        return np.arange(len(self.sides)) if self.folds else self.parts[0].holdout
+        return self.everything.train if self.folds else self.parts[0].holdout
 
     def names(self) -> list[str]:
         """(N,) the side of each row in words: train, valid, holdout; or fold1, fold2, ..."""
         return [f"fold{side + 1}" if self.folds else SIDES[side] for side in self.sides.tolist()]
 
     def counts(self) -> dict[str, int]:
-        """How many rows each side has."""
-        names = self.names()
-        return {name: names.count(name) for name in sorted(set(names), key=lambda name: names.index(name))}
+        """How many rows each side has, the sides in order."""
+        sides, rows = np.unique(self.sides, return_counts=True)
+        return dict(zip(Split(sides, self.folds).names(), rows.tolist(), strict=True))
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:
@@ -165,6 +174,8 @@ def load_split(path: Path, table: Table, folds: int = 0) -> Split:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             saved = {row["Image"]: sides.index(row["Split"]) for row in csv.DictReader(file)}
+        if folds and len(set(saved.values())) < folds:
+            raise ValueError("a split into fewer folds")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     except (KeyError, ValueError, csv.Error) as error:

@@ -146,7 +146,7 @@ def _save_best(folder: Path, epoch: Epoch, data: LabelledData) -> None:
             file,
             valid=epoch.valid_logits.numpy(),
             holdout=holdout,
-            valid_ids=images[split.weighed if split.folds else split.parts[0].valid],
+            valid_ids=images[split.judged],
             holdout_ids=images[split.weighed],
             checkpoints=np.array(checkpoints),
         ),
@@ -166,9 +166,12 @@ def metrics_csv(rows: list[Row]) -> str:
 
 def line(trial: str, row: Row, epochs: int) -> str:
     """An epoch in one line of the trial's log."""
+    sides = [
+        f"{side} loss {row[f'{side}_loss']:.4f} accuracy {row[f'{side}_accuracy']:.1%}"
+        for side in ("train", "valid")
+        if f"{side}_loss" in row
+    ]
     return (
         f"{time.strftime('%H:%M:%S')} trial {trial} epoch {row['epoch']:2.0f}/{epochs}"
-        f"  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.1%}"
-        f"  valid loss {row['valid_loss']:.4f} accuracy {row['valid_accuracy']:.1%}"
-        f"  lr {row['lr']:.2e}  {row['seconds']:.1f} s"
+        f"  {'  '.join(sides)}  lr {row['lr']:.2e}  {row['seconds']:.1f} s"
     )
