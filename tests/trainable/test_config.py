@@ -16,6 +16,19 @@ DO2_1 = TrialConfig(
     t_max=None,
     lr=1e-5 / 3,
 )
+NEW = TrialConfig(
+    architecture="residual",
+    inputs=("Gender",),
+    experts="Gender",
+    augment=Augmentation(flip=0.25, alternating_flip=True, randaugment=2, magnitude=5, holes=3, mixup=0.2, cutmix=1.0),
+    views="flip_shift",
+    target="Age",
+    loss="soft_ordinal",
+    ordinal_scale=2.5,
+    class_weights=True,
+    warmup=3,
+    ema=0.99,
+)
 
 
 def test_the_defaults_are_the_reports_recipe() -> None:
@@ -31,7 +44,7 @@ def test_the_defaults_are_the_reports_recipe() -> None:
     assert (config.schedule, config.t_max, config.batch_size, config.epochs) == ("cosine", 10, 64, 30)
 
 
-@pytest.mark.parametrize("config", [TrialConfig(), DO2_1])
+@pytest.mark.parametrize("config", [TrialConfig(), DO2_1, NEW], ids=["defaults", "do2_1", "new"])
 def test_a_configuration_survives_json(config: TrialConfig) -> None:
     values = config.to_dict()
     assert list(values) == [field.name for field in fields(TrialConfig)]
@@ -60,6 +73,10 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"droput": [0.5]}, "no setting is called 'droput'; did you mean 'dropout'?"),
         ({"colour": 1}, "no setting is called 'colour'"),
         ({"lr": 0.1, "": 1}, "no setting is called ''"),
+        ({"augment": {"filp": 0.5}}, "no setting is called 'filp'; did you mean 'flip'?"),
+        ({"augment": {"flip": 0.5, "lr": 1}}, "no setting is called 'lr'"),
+        ({"flip": 0.5}, "no setting is called 'flip'"),
+        ({"augment": {"flip": 2}}, "flip is 2; it must be at least 0 and at most 1"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], message: str) -> None:
@@ -74,7 +91,8 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
         (
             "loss",
             "focla",
-            "loss is 'focla'; it must be one of cross_entropy, label_smoothing, focal, coral, soft_ordinal; did you mean 'focal'?",
+            "loss is 'focla'; it must be one of cross_entropy, label_smoothing, focal, coral, soft_ordinal; "
+            "did you mean 'focal'?",
         ),
         ("loss", None, "loss is None; it must be one of cross_entropy, label_smoothing, focal, coral, soft_ordinal"),
         (
@@ -118,6 +136,20 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
         ("weight_decay", -1e-3, "weight_decay is -0.001; it must be at least 0"),
         ("gamma", 0.0, "gamma is 0.0; it must be above 0 and at most 1"),
         ("gamma", 1.01, "gamma is 1.01; it must be above 0 and at most 1"),
+        ("ordinal_scale", 0, "ordinal_scale is 0; it must be above 0"),
+        ("class_weights", 1, "class_weights is 1; it must be True or False"),
+        ("warmup", -1, "warmup is -1; it must be an integer of at least 0"),
+        ("warmup", 1.5, "warmup is 1.5; it must be an integer of at least 0"),
+        ("ema", 1.0, "ema is 1.0; it must be at least 0 and below 1"),
+        ("views", "flips", "views is 'flips'; it must be one of one, flip, flip_shift; did you mean 'flip'?"),
+        ("width_factor", 0, "width_factor is 0; it must be above 0 and at most 16"),
+        (
+            "architecture",
+            "resnet",
+            "architecture is 'resnet'; it must be one of convnet, residual, cifar10, alexnet, resnet18, resnet34, "
+            "resnet50, wide_resnet50_2, resnext50_32x4d, efficientnet_b0, mobilenet_v3_small; did you mean "
+            "'resnet50'?",
+        ),
         ("widths", (32, 64), "widths has 2 values; depth 8 needs 8"),
         (
             "widths",
@@ -171,6 +203,11 @@ def test_a_value_outside_its_range_is_one_sentence(name: str, value: Any, messag
         {"dropout": (0.999,) * 8},
         {"pool": {1: 1, 8: 8}},
         {"seed": 2**64},
+        {"ema": 0},
+        {"warmup": 0},
+        {"warmup": 100},
+        {"ordinal_scale": 1e-9},
+        {"width_factor": 16},
     ],
 )
 def test_the_ends_of_the_ranges_are_inside(values: dict[str, Any]) -> None:
@@ -184,3 +221,112 @@ def test_accuracy_is_maximised_and_losses_minimised(objective: Objective) -> Non
     assert better(objective, 0.6, 0.5) is accuracy
     assert better(objective, 0.5, 0.6) is not accuracy
     assert not better(objective, 0.5, 0.5)
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("flip", 1.1, "at least 0 and at most 1"),
+        ("flip", False, "at least 0 and at most 1"),
+        ("alternating_flip", 1, "True or False"),
+        ("rotation", 181, "at least 0 and at most 180"),
+        ("shift", 0.51, "at least 0 and at most 0.5"),
+        ("distortion", -0.1, "at least 0 and at most 0.5"),
+        ("brightness", 1, "at least 0 and below 1"),
+        ("contrast", 1.0, "at least 0 and below 1"),
+        ("grayscale", -0.1, "at least 0 and at most 1"),
+        ("randaugment", 9, "an integer in 0..8"),
+        ("randaugment", 1.0, "an integer in 0..8"),
+        ("magnitude", 31, "an integer in 0..30"),
+        ("holes", 65, "an integer in 0..64"),
+        ("hole_size", 0, "above 0 and at most 1"),
+        ("mixup", -1, "at least 0"),
+        ("cutmix", math.inf, "at least 0"),
+    ],
+)
+def test_an_augmentation_outside_its_range_is_one_sentence(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Augmentation(**{name: value})
+    assert str(error.value) == f"{name} is {value!r}; it must be {wanted}"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"flip": 0},
+        {"flip": 1},
+        {"rotation": 180, "shift": 0.5, "distortion": 0.5, "grayscale": 1},
+        {"randaugment": 8, "magnitude": 30, "holes": 64, "hole_size": 1},
+        {"mixup": 0, "cutmix": 100.0},
+    ],
+)
+def test_the_ends_of_the_augmentations_ranges_are_inside(values: dict[str, Any]) -> None:
+    Augmentation(**values)
+
+
+def test_every_augmentation_has_a_range() -> None:
+    # A text is in no range, so a field without one would pass.
+    for name in (field.name for field in fields(Augmentation)):
+        with pytest.raises(ConfigError, match=f"^{name} is 'x'; it must be "):
+            Augmentation(**{name: "x"})  # type: ignore[arg-type]
+
+
+def test_the_augmentation_is_nested_in_json_and_its_missing_names_take_their_defaults() -> None:
+    assert NEW.to_dict()["augment"]["cutmix"] == 1.0
+    assert TrialConfig.from_dict({"augment": {"mixup": 0.5}}).augment == Augmentation(mixup=0.5)
+
+
+# Combinations
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"architecture": "cifar10", "depth": 6}, "depth is 6, which cifar10 does not read"),
+        (
+            {"architecture": "resnet18", "widths": (8,) * 8},
+            "widths is (8, 8, 8, 8, 8, 8, 8, 8), which resnet18 does not read",
+        ),
+        ({"architecture": "resnet18", "width_factor": 2.0}, "width_factor is 2.0, which resnet18 does not read"),
+        (
+            {"architecture": "alexnet", "dropout": (0.5,) * 8},
+            "dropout is (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5), which alexnet does not read",
+        ),
+        ({"architecture": "resnet50", "pool": {6: 3}}, "pool is {6: 3}, which resnet50 does not read"),
+        ({"architecture": "resnet34", "head_width": 64}, "head_width is 64, which resnet34 does not read"),
+        (
+            {"widths": (8,) * 8, "width_factor": 2.0},
+            "width_factor is 2.0, but widths says them all: (8, 8, 8, 8, 8, 8, 8, 8)",
+        ),
+        (
+            {"experts": "Race", "inputs": ("Gender", "Age")},
+            "experts is 'Race', which is not among the inputs (Gender, Age)",
+        ),
+        ({"experts": "Race"}, "experts is 'Race', which is not among the inputs ()"),
+        ({"target": "Age", "inputs": ("Age",)}, "target is 'Age', which the network reads as an input"),
+        ({"class_weights": True, "loss": "coral"}, "class_weights is True, which the loss coral cannot honour"),
+        (
+            {"warmup": 2, "schedule": "one_cycle"},
+            "warmup is 2, but the schedule one_cycle has a rise of its own",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrialConfig(**values)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("architecture", ["convnet", "residual"])
+def test_the_shaped_architectures_read_every_shape(architecture: Any) -> None:
+    TrialConfig(architecture=architecture, depth=4, widths=(8,) * 4, dropout=(0.1,) * 4, pool={2: 3}, head_width=8)
+    TrialConfig(architecture=architecture, width_factor=0.5)
+
+
+def test_settings_that_do_go_together() -> None:
+    TrialConfig(architecture="resnet18", head_dropout=0.1, image_size=64)
+    TrialConfig(experts="Gender", inputs=("Gender",), target="Age", loss="coral", warmup=5, schedule="exponential")
+    TrialConfig(class_weights=True, loss="focal")

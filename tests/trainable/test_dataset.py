@@ -336,6 +336,101 @@ def test_labelled_data_travels_to_another_process(tmp_path: Path) -> None:
     assert travelled.table.images == data.table.images
 
 
+# The target and folds
+
+
+def aged(folder: Path, ages: str) -> list[str]:
+    """The lines of a table of two classes of four, with an age each."""
+    lines = table(folder)
+    return [f"{lines[0]},Age", *(f"{line},{age}" for line, age in zip(lines[1:], ages, strict=True))]
+
+
+def test_a_target_value_under_two_labels_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, aged(tmp_path, "33445436"), target="Age") == (
+        "data.csv has 2 problems; nothing was trained. Correct or remove them.\n"
+        "  --target: Age 3 is under the labels 0, 1\n"
+        "  --target: Age 4 is under the labels 0, 1"
+    )
+    assert load(tmp_path, aged(tmp_path, "33445436")).warnings == ()  # the control: no target, no matter
+
+
+def test_a_target_value_under_a_label_that_cannot_be_read_is_that_problem_alone(tmp_path: Path) -> None:
+    lines = aged(tmp_path, "33445566")
+    assert refusal(tmp_path, [*lines[:2], lines[2].replace(",0,", ",x,"), *lines[3:]], target="Age") == (
+        "data.csv has 1 bad row; nothing was trained. Correct or remove it.\n  row 3, Label: 'x' is not an integer"
+    )
+
+
+def test_a_target_that_is_misspelt_is_told_the_nearest(tmp_path: Path) -> None:
+    assert refusal(tmp_path, aged(tmp_path, "33445566"), target="Agee") == (
+        "--target: data.csv has no metadata column 'Agee'; did you mean 'Age'?"
+    )
+    data = load(tmp_path, aged(tmp_path, "33445566"), target="Age")
+    assert data.table.columns["Age"] == ("3", "3", "4", "4", "5", "5", "6", "6")
+
+
+def test_a_folder_of_utkface_names_has_the_age_as_target(tmp_path: Path) -> None:
+    for index, age in enumerate((15, 16, 17, 15, 25, 26, 27, 25)):
+        solid(tmp_path / "faces" / f"{age}_0_{index % 2}_{index}.png", index)
+    data = load(tmp_path, data=str(tmp_path / "faces"), age_groups=(10, 20, 30), target="Age")
+    assert sorted(data.table.columns["Age"]) == ["15", "15", "16", "17", "25", "25", "26", "27"]
+    assert refusal(tmp_path, data=str(tmp_path / "faces"), age_groups=(10, 20, 30), target="Agee") == (
+        "--target: faces has no metadata column 'Agee'; did you mean 'Age'?"
+    )
+
+
+def test_digits_have_no_target(tmp_path: Path) -> None:
+    assert refusal(tmp_path, data="digits", target="Age") == "--target: digits has no metadata column 'Age'"
+
+
+def test_data_are_split_into_folds(tmp_path: Path) -> None:
+    lines = table(tmp_path, classes=2, images=6)
+    data = load(tmp_path, lines, folds=3)
+    assert (data.split.folds, len(data.split.parts)) == (3, 3)
+    assert np.bincount(data.split.sides[:6]).tolist() == np.bincount(data.split.sides[6:]).tolist() == [2, 2, 2]
+    assert np.array_equal(load(tmp_path, lines, folds=3, fractions=(0.2, 0.4, 0.4)).split.sides, data.split.sides)
+    assert data.split_fingerprint != load(tmp_path, lines, folds=3, seed=1).split_fingerprint
+    assert data.fingerprint == load(tmp_path, lines).fingerprint
+
+
+def test_copies_of_an_image_are_in_one_fold(tmp_path: Path) -> None:
+    lines = table(tmp_path, classes=2, images=6)
+    for index in range(12):
+        solid(tmp_path / f"copy{index}.bmp", index)
+        lines.append(f"copy{index}.bmp,{index // 6}")
+    sides = load(tmp_path, lines, folds=4).split.sides
+    assert np.array_equal(sides[:12], sides[12:])
+
+
+def test_a_class_with_fewer_images_than_folds_is_refused(tmp_path: Path) -> None:
+    lines = table(tmp_path, classes=2, images=4)
+    assert load(tmp_path, lines, folds=4).split.folds == 4
+    assert refusal(tmp_path, lines, folds=5) == (
+        "data.csv has 2 problems; nothing was trained. Correct or remove them.\n"
+        "  class 0 has 4 images; splitting needs at least 5\n"
+        "  class 1 has 4 images; splitting needs at least 5"
+    )
+    # Two images of a class are enough for two folds, where three sides need three.
+    assert load(tmp_path, [*lines[:3], *lines[5:]], folds=2).split.folds == 2
+
+
+def test_saved_folds_are_used_again(tmp_path: Path) -> None:
+    lines, file = table(tmp_path), tmp_path / "splits.csv"
+    first = load(tmp_path, lines, folds=2)
+    save_split(file, first.table, first.split)
+    again = load(tmp_path, lines, split_file=file, seed=5, folds=2)
+    assert np.array_equal(again.split.sides, first.split.sides) and again.split.folds == 2
+    assert refusal(tmp_path, lines, split_file=file) == (
+        "splits.csv is not a saved split (Image,Label,Split with train, valid, holdout)"
+    )
+
+
+def test_with_folds_a_value_is_seen_wherever_it_is(tmp_path: Path) -> None:
+    lines = table(tmp_path, classes=2, images=4)
+    rows = [f"{line},{race}" for line, race in zip(lines[1:], "70010101", strict=True)]
+    assert load(tmp_path, [f"{lines[0]},Race", *rows], folds=2, inputs=("Race",)).warnings == ()
+
+
 # Test tables
 
 

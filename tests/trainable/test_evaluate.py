@@ -11,7 +11,7 @@ from trainable import evaluate
 from trainable.checkpoint import Best
 from trainable.config import Augmentation
 from trainable.device import Device
-from trainable.evaluate import build, normalised, outputs_of, predict, to_device
+from trainable.evaluate import build, normalised, outputs_of, predict, to_device, view_list
 from trainable.model import ConvNet
 
 DATA = examples()
@@ -74,7 +74,9 @@ def test_logits_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("device", [FLOAT32, BFLOAT16])
 def test_logits_are_float32_in_either_format_of_products(device: Device) -> None:
-    logits = outputs_of(build(best(), device), DATA.pixels, torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING, device)
+    logits = outputs_of(
+        build(best(), device), DATA.pixels, torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING, device
+    )
     assert (logits.dtype, logits.shape) == (torch.float32, (len(ROWS), CLASSES))
     exact = predict(best(), DATA.pixels, columns(DATA, ROWS), "cpu")
     assert logits.numpy() == pytest.approx(exact, abs=1e-5 if device is FLOAT32 else 0.05)
@@ -84,7 +86,9 @@ def test_logits_are_float32_in_either_format_of_products(device: Device) -> None
 def test_evaluation_never_flips(flip: float) -> None:
     mirrored = np.ascontiguousarray(DATA.pixels[:, :, ::-1])
     plain = predict(best(augment=Augmentation(flip=0.0)), DATA.pixels, columns(DATA, ROWS), "cpu")
-    assert np.array_equal(predict(best(augment=Augmentation(flip=flip)), DATA.pixels, columns(DATA, ROWS), "cpu"), plain)
+    assert np.array_equal(
+        predict(best(augment=Augmentation(flip=flip)), DATA.pixels, columns(DATA, ROWS), "cpu"), plain
+    )
     assert not np.allclose(predict(best(augment=Augmentation(flip=flip)), mirrored, columns(DATA, ROWS), "cpu"), plain)
 
 
@@ -143,3 +147,63 @@ def test_pixels_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as error:
         predict(best(), np.zeros(shape, np.uint8), {"Gender": ["0", "1"]}, "cpu")
     assert str(error.value) == f"pixels are {shape[1:]}; the checkpoint was trained on (28, 28, 3)"
+
+
+# Views
+
+
+def test_one_view_is_the_image_itself() -> None:
+    images = to_network(DATA.pixels[:2])
+    (view,) = view_list(images, "one")
+    assert view is images
+
+
+def test_flip_is_the_image_and_its_mirror_image() -> None:
+    images = torch.arange(2 * 3 * 4 * 4.0).view(2, 3, 4, 4)
+    image, mirror = view_list(images, "flip")
+    assert torch.equal(image, images)
+    assert mirror[1, 2, 0].tolist() == images[1, 2, 0].tolist()[::-1]
+    assert torch.equal(mirror[..., 0], images[..., 3])
+
+
+@pytest.mark.parametrize(("side", "by"), [(4, 1), (28, 1), (64, 2), (224, 7)])
+def test_flip_shift_is_six_views_with_known_pixels(side: int, by: int) -> None:
+    images = torch.arange(3.0 * side * side).view(1, 3, side, side)
+    views = view_list(images, "flip_shift")
+    assert len(views) == 6
+    upper_left, lower_right = views[2], views[4]
+    last = side - 1
+    for row, column in ((0, 0), (0, last), (last, 0), (last, last), (2, 1)):
+        # Moved to the upper left, a place shows what stood further right and down; edges are repeated.
+        assert upper_left[0, 1, row, column] == images[0, 1, min(row + by, last), min(column + by, last)]
+        assert lower_right[0, 1, row, column] == images[0, 1, max(row - by, 0), max(column - by, 0)]
+    assert torch.equal(views[0], images)
+    for view, mirror in zip(views[::2], views[1::2], strict=True):
+        assert view.shape == images.shape
+        assert torch.equal(mirror, view.flip(3))
+
+
+def test_outputs_are_the_mean_over_the_views() -> None:
+    model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
+    with torch.no_grad():
+        each = [model(view, metadata) for view in view_list(to_network(DATA.pixels), "flip_shift")]
+    for views, count in (("one", 1), ("flip", 2), ("flip_shift", 6)):
+        outputs = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32, views)  # type: ignore[arg-type]
+        assert outputs.numpy() == pytest.approx(sum(each[:count]).div(count).numpy(), abs=1e-6)  # type: ignore[union-attr]
+
+
+def test_flipped_views_do_not_tell_an_image_from_its_mirror_image() -> None:
+    model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
+    mirrored = np.ascontiguousarray(DATA.pixels[:, :, ::-1])
+    plain, flipped = (
+        outputs_of(model, pixels, metadata, ROWS, PREPROCESSING, FLOAT32, "flip") for pixels in (DATA.pixels, mirrored)
+    )
+    assert torch.equal(plain, flipped)
+
+
+def test_a_checkpoint_predicts_with_its_own_views() -> None:
+    cells = columns(DATA, ROWS)
+    one, flip = (predict(best(views=views), DATA.pixels, cells, "cpu") for views in ("one", "flip"))
+    mirrored = predict(best(), np.ascontiguousarray(DATA.pixels[:, :, ::-1]), cells, "cpu")
+    assert not np.allclose(one, mirrored)
+    assert flip == pytest.approx((one + mirrored) / 2, abs=1e-6)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,3 +70,19 @@ def test_json_keeps_every_digit_and_the_order_of_the_columns() -> None:
     assert Preprocessing.from_json(text) == GENDER_AND_RACE
     assert list(Preprocessing.from_json(text).vocabulary) == ["Race", "Gender"]
     assert json.loads(text)["std"][2] == 1 / 3
+
+
+def test_json_keeps_the_levels_in_their_order() -> None:
+    levels = {"9": 0, "10": 0, "-3": 1, "2": 1}  # neither by number nor by text
+    aged = replace(GENDER_AND_RACE, levels=levels)
+    again = Preprocessing.from_json(aged.to_json())
+    assert again == aged
+    assert list(again.levels.items()) == list(levels.items())
+    assert Preprocessing.from_json(GENDER_AND_RACE.to_json()).levels == {}
+
+
+def test_a_group_is_the_columns_of_one_input() -> None:
+    assert GENDER_AND_RACE.group("Race") == slice(0, 3)
+    assert GENDER_AND_RACE.group("Gender") == slice(3, 5)
+    hots = GENDER_AND_RACE.metadata({"Gender": ["m"], "Race": ["2"]}, rows=1)
+    assert hots[:, GENDER_AND_RACE.group("Gender")].tolist() == [[0, 1]]

@@ -14,6 +14,7 @@ from trainable.splits import (
     load_split,
     parse_fractions,
     save_split,
+    stratified_folds,
     stratified_split,
 )
 from trainable.table import Table
@@ -151,3 +152,98 @@ def test_every_class_is_on_every_side() -> None:
     assert Counter(zip(labels.tolist(), split.tolist(), strict=True)).keys() == {
         (label, side) for label in range(4) for side in (TRAIN, VALID, HOLDOUT)
     }
+
+
+# Folds
+
+
+def folds_of(sizes: list[int], folds: int, seed: int = 0) -> NDArray[np.uint8]:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return stratified_folds(labels, np.arange(len(labels)), folds, seed)
+
+
+@pytest.mark.parametrize(("sizes", "folds"), [([30, 20], 5), ([7, 8, 9], 3), ([2, 2], 2), ([11, 13, 5, 6], 4)])
+def test_folds_are_even_in_all_and_in_every_class(sizes: list[int], folds: int) -> None:
+    split = folds_of(sizes, folds)
+    assert set(split.tolist()) == set(range(folds))
+    ends = np.cumsum([0, *sizes])
+    for start, end in [(0, ends[-1]), *zip(ends, ends[1:], strict=False)]:
+        rows = np.bincount(split[start:end], minlength=folds)
+        assert rows.max() - rows.min() <= 1
+
+
+def test_a_class_is_dealt_on_where_the_last_one_ended() -> None:
+    # Alone, each class of 3 would put two rows into the first fold: 20 and 10. So 15 and 15.
+    assert np.bincount(folds_of([3] * 10, 2)).tolist() == [15, 15]
+
+
+def test_the_seed_decides_the_folds_and_nothing_else() -> None:
+    assert np.array_equal(folds_of([30, 30], 3, seed=1), folds_of([30, 30], 3, seed=1))
+    assert not np.array_equal(folds_of([30, 30], 3, seed=1), folds_of([30, 30], 3, seed=2))
+    assert folds_of([30], 3).tolist() != sorted(folds_of([30], 3).tolist())
+    assert folds_of([30], 3).tolist() != [row % 3 for row in range(30)]
+
+
+def test_rows_with_the_same_pixels_are_in_one_fold() -> None:
+    groups = np.arange(60) // 3 * 3  # 20 images, each in three rows
+    split = stratified_folds(np.zeros(60, np.int64), groups, 4, seed=0)
+    assert np.array_equal(split, split[groups])
+    assert np.bincount(split).tolist() == [15] * 4
+
+
+def test_parts_of_folds_validate_each_row_once_by_a_network_that_did_not_learn_from_it() -> None:
+    split = Split(np.array([2, 0, 1, 0, 2, 1], np.uint8), folds=3)
+    assert [part.valid.tolist() for part in split.parts] == [[1, 3], [2, 5], [0, 4]]
+    assert [part.train.tolist() for part in split.parts] == [[0, 2, 4, 5], [0, 1, 3, 4], [1, 2, 3, 5]]
+    assert [part.holdout.tolist() for part in split.parts] == [[], [], []]
+
+
+def test_without_folds_there_is_one_network() -> None:
+    (parts,) = Split(np.array([HOLDOUT, TRAIN, VALID, TRAIN], np.uint8)).parts
+    assert (parts.train.tolist(), parts.valid.tolist(), parts.holdout.tolist()) == ([1, 3], [2], [0])
+
+
+def test_weights_are_fitted_on_the_holdout_and_with_folds_on_every_row() -> None:
+    sides = np.array([HOLDOUT, TRAIN, VALID, HOLDOUT], np.uint8)
+    assert Split(sides).weighed.tolist() == [0, 3]
+    assert Split(sides, folds=3).weighed.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_everything_is_all_rows_to_learn_from(folds: int) -> None:
+    everything = Split(np.array([2, 0, 1, 0], np.uint8), folds).everything
+    assert everything.train.tolist() == [0, 1, 2, 3]
+    assert len(everything.valid) == len(everything.holdout) == 0
+
+
+def test_names_and_counts_of_sides() -> None:
+    sides = np.array([2, 0, 2, 1, 2], np.uint8)
+    assert Split(sides).names() == ["holdout", "train", "holdout", "valid", "holdout"]
+    assert list(Split(sides).counts().items()) == [("train", 1), ("valid", 1), ("holdout", 3)]
+    assert Split(sides, 3).names() == ["fold3", "fold1", "fold3", "fold2", "fold3"]
+    assert list(Split(sides, 3).counts().items()) == [("fold1", 1), ("fold2", 1), ("fold3", 3)]
+
+
+def test_folds_are_saved_and_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "splits.csv"
+    save_split(path, table("a.jpg", "b.jpg", "c.jpg"), Split(np.array([1, 0, 2], np.uint8), folds=3))
+    assert path.read_text() == ('Image,Label,Split\na.jpg,young,fold2\nb.jpg,"old, or so",fold1\nc.jpg,young,fold3\n')
+    loaded = load_split(path, table("c.jpg", "a.jpg", "b.jpg"), folds=3)
+    assert (loaded.sides.tolist(), loaded.folds) == ([2, 1, 0], 3)
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "wanted"),
+    [
+        (3, 2, "fold1, fold2"),
+        (3, 4, "fold1, fold2, fold3, fold4"),
+        (3, 0, "train, valid, holdout"),
+        (0, 3, "fold1, fold2, fold3"),
+    ],
+)
+def test_a_split_into_other_folds_is_refused(tmp_path: Path, saved: int, asked: int, wanted: str) -> None:
+    path, images = tmp_path / "splits.csv", table("a", "b", "c")
+    save_split(path, images, Split(np.array([1, 0, 2], np.uint8), saved))
+    with pytest.raises(UserError) as error:
+        load_split(path, images, asked)
+    assert str(error.value) == f"{path} is not a saved split (Image,Label,Split with {wanted})"

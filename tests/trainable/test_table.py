@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from trainable.errors import UserError
-from trainable.table import Problem, cell_problem, refuse
+from trainable.table import Problem, cell_problem, check_columns, refuse
 
 
 def refusal(problems: Sequence[Problem]) -> list[str]:
@@ -42,3 +42,24 @@ def test_at_most_20_problems_are_listed() -> None:
     lines = refusal([cell_problem(row, "Label", "x") for row in range(2, 39)])
     assert lines[0] == "faces.csv has 37 bad rows; nothing was trained. Correct or remove them."
     assert lines[20:] == ["  row 21, Label: x", "  and 17 more"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "target", "message"),
+    [
+        (["Gender"], "Agee", "--target: faces.csv has no metadata column 'Agee'; did you mean 'Age'?"),
+        (["Gendre"], "Age", "--inputs: faces.csv has no metadata column 'Gendre'; did you mean 'Gender'?"),
+        ([], "Label", "--target: faces.csv has no metadata column 'Label'"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named_with_its_option(
+    inputs: list[str], target: str | None, message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        check_columns("faces.csv", ["Age", "Gender"], inputs, target)
+    assert str(error.value) == message
+
+
+def test_columns_that_are_there_pass() -> None:
+    check_columns("faces.csv", ["Age", "Gender"], ["Gender"], "Age")
+    check_columns("faces.csv", [], [], None)

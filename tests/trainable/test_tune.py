@@ -20,10 +20,11 @@ from tests.trainable.tiny import config
 from trainable import files, tune
 from trainable.checkpoint import file_hash, load_best
 from trainable.config import TrialConfig
-from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData
+from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
 from trainable.examples import examples_of
-from trainable.splits import Parts
+from trainable.folds import fold_config
+from trainable.splits import Parts, Split
 from trainable.tune import ConvNetTrial, Shared, metrics_csv, trial_folder
 
 __all__ = ["data"]  # a fixture
@@ -167,6 +168,77 @@ def test_the_files_are_written_before_the_result_is_known(shared: Shared) -> Non
         assert len(table(folder)) == epoch
 
 
+# Folds
+
+
+@pytest.fixture
+def folded(shared: Shared) -> Shared:
+    """The same images in three folds of 20."""
+    split = Split((np.arange(60) * 7 % 60 // 20).astype(np.uint8), folds=3)
+    return replace(shared, data={28: replace(shared.data[28], split=split, split_fingerprint="folds")})
+
+
+def test_a_trial_over_folds_leaves_a_network_a_fold_and_logits_of_every_row(folded: Shared) -> None:
+    results = trained(actor(folded, "0000", config(epochs=4, lr=0.03)))
+    assert [(result["epoch"], result["done"]) for result in results] == [(1, 0), (2, 0), (3, 0), (4, 1)]
+    folder, data = trial_folder(folded.run, "0000"), folded.data[28]
+    checkpoints = [f"fold{fold}.safetensors" for fold in (1, 2, 3)]
+    assert names(folder) == {"metrics.csv", *checkpoints, "logits.npz", "latest.pt"}
+    bests = [load_best(folder / name) for name in checkpoints]
+    by_accuracy = [(-float(row["valid_accuracy"]), float(row["valid_loss"])) for row in table(folder)]
+    assert {best.epoch for best in bests} == {1 + by_accuracy.index(min(by_accuracy))}
+    assert [best.config for best in bests] == [fold_config(config(epochs=4, lr=0.03), fold) for fold in range(3)]
+    with np.load(folder / "logits.npz") as logits:
+        assert logits["checkpoints"].tolist() == [file_hash(folder / name) for name in checkpoints]
+        assert logits["valid_ids"].tolist() == logits["holdout_ids"].tolist() == list(data.table.images)
+        assert np.array_equal(logits["valid"], logits["holdout"])
+        for best, parts in zip(bests, data.split.parts, strict=True):
+            cells = {"Gender": [data.table.columns["Gender"][row] for row in parts.valid]}
+            assert np.array_equal(
+                logits["valid"][parts.valid], predict(best, data.pixels.open()[parts.valid], cells, "cpu")
+            )
+
+
+def test_a_trial_over_folds_that_is_resumed_gives_the_same_numbers(folded: Shared, tmp_path: Path) -> None:
+    settings, whole = config(epochs=4, lr=0.03), replace(folded, run=tmp_path / "whole")
+    trained(actor(whole, "0000", settings))
+    first = actor(folded, "0000", settings)
+    before = [first.step() for _ in range(2)]
+    results = trained(actor(folded, "0000", settings))
+    assert results[0] == before[-1]
+    assert [result["epoch"] for result in results] == [2, 3, 4]
+    one, other = (trial_folder(run, "0000") for run in (folded.run, whole.run))
+    assert [{**row, "seconds": ""} for row in table(one)] == [{**row, "seconds": ""} for row in table(other)]
+    for name in ("fold1.safetensors", "fold2.safetensors", "fold3.safetensors"):
+        states = [load_best(folder / name).state for folder in (one, other)]
+        assert all(np.array_equal(states[0][key], states[1][key]) for key in states[1])
+    with np.load(one / "logits.npz") as a, np.load(other / "logits.npz") as b:
+        assert np.array_equal(a["valid"], b["valid"])
+
+
+def test_an_expert_that_lacks_images_in_one_fold_fails_the_trial(folded: Shared) -> None:
+    data = folded.data[28]
+    genders = tuple("2" if row in data.split.parts[1].valid[:2] or row == 0 else "0" for row in range(60))
+    table = replace(data.table, columns={**data.table.columns, "Gender": genders})
+    lacking = replace(folded, data={28: replace(data, table=table, fingerprint="lacking")})
+    result = actor(lacking, "0000", config(experts="Gender")).step()
+    assert result["failed"] == "ConfigError: experts is 'Gender', whose value 2 has 1 training image"
+
+
+# Image sizes
+
+
+def test_a_trial_takes_the_images_of_its_size(shared: Shared, data: Data) -> None:
+    pixels = decode(data.labelled.table, 32, data.cache, progress=False)
+    both = replace(shared, data={**shared.data, 32: replace(data.labelled, pixels=pixels)})
+    worker = actor(both, "0000", config(epochs=1))
+    trained(worker)
+    worker.reset_config(asked("0001", config(epochs=1, image_size=32)))
+    trained(worker)
+    bests = [load_best(trial_folder(both.run, trial) / "best.safetensors") for trial in ("0000", "0001")]
+    assert [best.preprocessing.image_size for best in bests] == [28, 32]
+
+
 # One process, many trials
 
 
@@ -181,8 +253,7 @@ def test_a_trial_gives_the_numbers_of_a_fresh_process(shared: Shared, tmp_path: 
     (tmp_path / "asked.pickle").write_bytes(pickle.dumps((fresh, asked("0001", settings))))
     script = (
         "import pickle, sys\n"
-        "from trainable.splits import Parts
-from trainable.tune import ConvNetTrial\n"
+        "from trainable.tune import ConvNetTrial\n"
         "shared, asked = pickle.load(open(sys.argv[1], 'rb'))\n"
         "worker = ConvNetTrial.__new__(ConvNetTrial)\n"
         "worker.setup(asked, shared)\n"
@@ -213,11 +284,18 @@ def test_pixels_are_opened_once_for_all_trials_of_a_process(shared: Shared, monk
     monkeypatch.setattr(tune, "_examples", {})
     monkeypatch.setattr(tune, "examples_of", spy)
     worker = actor(shared, "0000", config(epochs=1))
-    asked_for: tuple[dict[str, Any], ...] = ({}, {"seed": 1}, {"inputs": ()}, {"inputs": (), "lr": 0.1})
+    asked_for: tuple[dict[str, Any], ...] = (
+        {},
+        {"seed": 1},
+        {"inputs": ()},
+        {"inputs": (), "lr": 0.1},
+        {"inputs": (), "target": "Gender"},
+        {"inputs": (), "target": "Gender", "loss": "coral"},
+    )
     for number, changes in enumerate(asked_for):
         worker.reset_config(asked(f"{number:04}", config(epochs=1, **changes)))
         trained(worker)
-    assert [settings.inputs for settings in opened] == [("Gender",), ()]
+    assert [(each.inputs, each.target) for each in opened] == [(("Gender",), None), ((), None), ((), "Gender")]
 
 
 # Death and resumption
