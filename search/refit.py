@@ -1,4 +1,4 @@
-"""An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again.
+"""An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -20,7 +20,7 @@ from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.preprocess import Preprocessing
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def load_best(path: Path) -> Best:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if metadata["format"] != FORMAT:
+                raise UserError(f"{path} has format {metadata['format']}; this program reads format {FORMAT}.")
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return Best(
             TrialConfig.from_dict(json.loads(metadata["config"])),

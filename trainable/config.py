@@ -148,7 +148,7 @@ class TrialConfig:
     label_smoothing: float = 0.1  # read by the loss label_smoothing
     focal_gamma: float = 2.0  # read by the loss focal
     ordinal_scale: float = 1.0  # read by the loss soft_ordinal: levels at this distance get 1/e of the true one's share
-    class_weights: bool = False  # each class counts the same, however many images it has
+    class_weights: bool = False  # each class (or value of the target) counts the same, however many images it has
     optimizer: Optimizer = "adam"
     lr: float = 1e-3
     weight_decay: float = 1e-2

@@ -116,15 +116,17 @@ class _Training:
         self.head = head_of(config, preprocessing)
         with _seeded(config.seed, 0, device):
             self.model = device.place(build_network(config, preprocessing))
-        self.average = MovingAverage(self.model, config.ema) if config.ema else None
-        # The rows that train each expert, or the one network there is.
-        self.groups = [train]
-        if config.experts is not None:
+        # The networks that learn apart, and the rows of each: one of all rows, or an expert each.
+        self.networks, self.groups = [self.model], [train]
+        if isinstance(self.model, Experts) and config.experts is not None:
+            self.networks = list(self.model.networks)
             own = examples.metadata[train, preprocessing.group(config.experts)]
             self.groups = [train[own[:, expert] > 0] for expert in range(own.shape[1])]
             for value, rows in zip(preprocessing.vocabulary[config.experts], self.groups, strict=True):
                 if len(rows) < 2:
                     raise ConfigError(f"experts is {config.experts!r}, whose value {value} has 1 training image")
+        self.averages = [MovingAverage(network, config.ema) for network in self.networks] if config.ema else []
+        self.evaluated = self._evaluated()
         self.optimizer = OPTIMIZERS[config.optimizer].build(self.model.parameters(), config)
         self.steps = sum(len(_cuts(len(rows), config.batch_size)) + 1 for rows in self.groups)
         self.schedule: LRScheduler = SCHEDULES[config.schedule].build(self.optimizer, config, self.steps)
@@ -138,10 +140,13 @@ class _Training:
         self.criterion: Criterion = criterion(config, counts.to(device.device))
         self.criterion_on_cpu: Criterion = criterion(config, counts)
 
-    @property
-    def evaluated(self) -> nn.Module:
-        """The network whose outputs count: the moving average where there is one."""
-        return self.average.model if self.average is not None else self.model
+    def _evaluated(self) -> nn.Module:
+        """The network whose outputs count: the moving averages where there are any."""
+        if not self.averages:
+            return self.model
+        if isinstance(self.model, Experts):
+            return Experts([average.model for average in self.averages], self.model.group)
+        return self.averages[0].model
 
     def epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way."""
@@ -150,7 +155,8 @@ class _Training:
         # Sums stay on the device and are read once, at the end: reading each batch would wait for the device each time.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device.device)
-        for step, (network, rows) in enumerate(self._batches(), start=1):
+        for step, (learner, rows) in enumerate(self._batches(), start=1):
+            network = self.networks[learner]
             if epoch <= self.config.warmup:
                 risen = (epoch - 1 + step / self.steps) / self.config.warmup
                 self.optimizer.param_groups[0]["lr"] = lr * risen
@@ -171,8 +177,8 @@ class _Training:
             self.optimizer.step()
             if every_step:
                 self.schedule.step()
-            if self.average is not None:
-                self.average.update(self.model)
+            if self.averages:
+                self.averages[learner].update(network)
             loss_sum += losses.detach().double().sum()
             with torch.no_grad():
                 correct += (self.head.logits(outputs).argmax(1) == self.labels[on_device]).sum()
@@ -182,20 +188,19 @@ class _Training:
         images_seen = len(self.examples.train)
         return loss_sum.item() / images_seen, correct.item() / images_seen
 
-    def _batches(self) -> Iterator[tuple[nn.Module, Rows]]:
-        """The epoch's batches in random order, each with the network that it trains. An expert's are its own rows:
-        then it learns as it would alone."""
+    def _batches(self) -> Iterator[tuple[int, Rows]]:
+        """The epoch's batches, each with the number of the network that it trains; an expert's are its own rows, so
+        that it learns as it would alone. Those of several networks come in random order."""
         train = self.examples.train
         order = train[torch.randperm(len(train)).numpy()]
-        if not isinstance(self.model, Experts):
-            yield from ((self.model, rows) for rows in _split(order, self.config.batch_size))
-            return
         batches = [
-            (network, rows)
-            for network, group in zip(self.model.networks, self.groups, strict=True)
-            for rows in _split(order[np.isin(order, group)], self.config.batch_size)
+            (learner, rows)
+            for learner, group in enumerate(self.groups)
+            for rows in _split(order if len(self.groups) == 1 else order[np.isin(order, group)], self.config.batch_size)
         ]
-        yield from (batches[index] for index in torch.randperm(len(batches)).tolist())
+        if len(self.groups) > 1:
+            batches = [batches[index] for index in torch.randperm(len(batches)).tolist()]
+        yield from batches
 
     def validate(self) -> tuple[Tensor, Row]:
         """(Nv, C) logits of the validation rows, and their metrics."""
@@ -243,7 +248,7 @@ class _Training:
             "config": self.config.to_dict(),
             "preprocessing": self.examples.preprocessing.to_json(),
             "model": self.model.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "averages": [average.state_dict() for average in self.averages],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "rows": list(rows),
@@ -252,8 +257,8 @@ class _Training:
     def resume(self, state: dict[str, Any]) -> list[Row]:
         """Takes up a `state`, and returns the rows of its epochs."""
         self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.load_state_dict(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         return list(state["rows"])

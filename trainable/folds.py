@@ -55,12 +55,17 @@ def fit_parts(
         def state(epochs: tuple[Epoch, ...] = epochs) -> dict[str, Any]:
             return {
                 "config": config.to_dict(),
-                "preprocessing": parts[0].preprocessing.to_json(),
+                "preprocessing": preprocessing_text(parts),
                 "folds": [epoch.latest() for epoch in epochs],
                 "rows": list(rows),
             }
 
         yield Epoch(row, improved, logits, lambda logits=logits: logits, networks, state)  # type: ignore[misc]
+
+
+def preprocessing_text(parts: Sequence[Examples]) -> str:
+    """The preprocessing of all parts, to tell whether a state to resume from belongs to them."""
+    return "\n".join(part.preprocessing.to_json() for part in parts)
 
 
 def fold_config(config: TrialConfig, fold: int) -> TrialConfig:

@@ -25,7 +25,7 @@ from trainable.device import Precision, choose
 from trainable.errors import UserError, storage_fault
 from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
-from trainable.folds import fit_parts
+from trainable.folds import fit_parts, preprocessing_text
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
 
@@ -107,7 +107,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             _examples[key] = [examples_of(data, config, parts) for parts in data.split.parts]
         parts = _examples[key]
         latest = load_latest(folder / "latest.pt")
-        same = {"config": config.to_dict(), "preprocessing": parts[0].preprocessing.to_json()}
+        same = {"config": config.to_dict(), "preprocessing": preprocessing_text(parts)}
         if latest is not None and any(latest.get(name) != value for name, value in same.items()):
             latest = None
         if latest is not None:
