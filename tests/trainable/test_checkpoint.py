@@ -63,7 +63,7 @@ def test_the_header_says_what_the_network_is_and_what_it_wants(tmp_path: Path) -
     with safetensors.safe_open(tmp_path / "best.safetensors", framework="np") as file:
         header = file.metadata()
     assert set(header) == {"format", "config", "preprocessing", "epoch", "precision"}
-    assert (header["format"], header["epoch"], header["precision"]) == ("1", "2", "bfloat16")
+    assert (header["format"], header["epoch"], header["precision"]) == ("2", "2", "bfloat16")
     assert json.loads(header["config"]) == config().to_dict()
     assert json.loads(header["preprocessing"]) == {
         "image_size": 28,
