@@ -80,6 +80,7 @@ def describe(
         ],
         "objective": first.objective,
         "trials_compared": trials_compared(runs),
+        "folds": first.folds,
         "rows": _rows(first, refit=any(member.refit is not None for member in members)),
         "holdout_images": selection.images,
         "scores": {name: dataclasses.asdict(score) for name, score in selection.scores.items()},
@@ -152,7 +153,17 @@ def _check_shape(manifest: Manifest) -> None:
     number = (int, float)
     _check_types(
         manifest,
-        {"method": str, "asked": str, "reason": str, "seed": int, "temperature": number, "members": list, "runs": list}
+        {
+            "folds": int,
+            "rows": dict,
+            "method": str,
+            "asked": str,
+            "reason": str,
+            "seed": int,
+            "temperature": number,
+            "members": list,
+            "runs": list,
+        }
         | {"objective": str, "trials_compared": int, "holdout_images": int, "scores": dict, "data": dict}
         | {"test": (dict, type(None)), "sha256": dict, "code": str, "versions": dict, "device": str},
     )
@@ -193,11 +204,11 @@ def _refit(checkpoint: Path, home: Path) -> dict[str, str]:
 def _rows(run: Run, *, refit: bool) -> dict[str, str]:
     """Which rows each stage saw, in words: the counts are those of the first run, whose split all share."""
     counts = run.data["counts"]
-    if "holdout" in counts:
+    if not run.folds:
         trained, ranked, weighed = (f"{counts[side]} {side}" for side in ("train", "valid", "holdout"))
     else:
-        total, folds = sum(counts.values()), len(counts)
-        trained = f"{folds} networks, each on all of {total} but its fold"
+        total = sum(counts.values())
+        trained = f"{run.folds} networks, each on all of {total} but its fold"
         ranked = weighed = f"{total} out of fold"
     everything = f"all {sum(counts.values())}, for as many epochs as were best before"
     return {

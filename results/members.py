@@ -47,6 +47,12 @@ class Run:
         return objective
 
     @property
+    def folds(self) -> int:
+        """How many folds a trial trains over; 0: none, and the holdout is a part that no trial saw."""
+        counts = self.data["counts"]
+        return 0 if "holdout" in counts else len(counts)
+
+    @property
     def data(self) -> Mapping[str, Any]:
         """What run.json says about the data."""
         data: Mapping[str, Any] = self.record["data"]
@@ -187,8 +193,7 @@ def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...
 
 def checkpoint_paths(run: Run, trial: str) -> tuple[Path, ...]:
     """The checkpoints of a trial's best epoch, one or one a fold. Raises UserError where one is missing."""
-    folds = run.data["counts"] if "holdout" not in run.data["counts"] else ()
-    paths = tuple(run.folder / "trials" / trial / name for name in checkpoint_names(len(folds) or 1))
+    paths = tuple(run.folder / "trials" / trial / name for name in checkpoint_names(run.folds or 1))
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path} does not exist.")

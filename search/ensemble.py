@@ -153,7 +153,8 @@ def show(ensemble: Ensemble, console: "Console") -> None:
     console.print()
 
     n = selection.images
-    console.print(f"On {n} holdout images, with 95 % intervals:")
+    kind = "images, each by the networks that did not learn from it" if manifest["folds"] else "holdout images"
+    console.print(f"On {n} {kind}, with 95 % intervals:")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for header in ("", "log loss", "accuracy, %", "calibration, %", "gain, points"):
         table.add_column(header, no_wrap=True)

@@ -17,8 +17,8 @@ from trainable.config import TrialConfig
 from trainable.dataset import LabelledData, load_labelled, parse_age_groups, parse_fractions
 from trainable.device import choose
 from trainable.errors import UserError, storage_fault
+from trainable.metrics import line
 from trainable.refit import Refit
-from trainable.tune import line
 
 POLL_SECONDS = 0.5
 WORKER_RETRIES = 3

@@ -13,7 +13,7 @@ ARCHITECTURES = ("convnet", "residual")  # those that share depth, widths and dr
 
 def space(given: Given) -> Space:
     subsets = inputs.subsets(given.inputs)
-    sizes = [size for size in resolution.SIZES if size < given.image_size] + [given.image_size]
+    sizes = [size for size in resolution.sizes(given) if size <= given.image_size]
     targets = ["classes"] if given.target is None else ["classes", given.target]
 
     def sample(trial: optuna.Trial) -> TrialConfig:

@@ -16,7 +16,7 @@ from trainable.dataset import LabelledData
 from trainable.device import Device
 from trainable.examples import examples_of
 from trainable.fit import Row, fit
-from trainable.tune import metrics_csv
+from trainable.metrics import metrics_csv
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,6 @@ A trial's own folder is its record: metrics, the best epoch with its logits, and
 trial goes on wherever its actor or the whole search died, and Ray's own checkpoints are not needed.
 """
 
-import csv
-import io
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,8 +23,7 @@ from trainable.errors import UserError, storage_fault
 from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
-
-METRICS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
+from trainable.metrics import line, metrics_csv
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
 _examples: dict[tuple[Any, ...], list[Examples]] = {}
@@ -150,28 +146,4 @@ def _save_best(folder: Path, epoch: Epoch, data: LabelledData) -> None:
             holdout_ids=images[split.weighed],
             checkpoints=np.array(checkpoints),
         ),
-    )
-
-
-def metrics_csv(rows: list[Row]) -> str:
-    """metrics.csv: a row an epoch; valid_objective_loss where the trial does not train on plain cross-entropy; nothing
-    of validation where there is none."""
-    names = [name for name in METRICS if name in rows[0]] + [name for name in rows[0] if name not in METRICS]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def line(trial: str, row: Row, epochs: int) -> str:
-    """An epoch in one line of the trial's log."""
-    sides = [
-        f"{side} loss {row[f'{side}_loss']:.4f} accuracy {row[f'{side}_accuracy']:.1%}"
-        for side in ("train", "valid")
-        if f"{side}_loss" in row
-    ]
-    return (
-        f"{time.strftime('%H:%M:%S')} trial {trial} epoch {row['epoch']:2.0f}/{epochs}"
-        f"  {'  '.join(sides)}  lr {row['lr']:.2e}  {row['seconds']:.1f} s"
     )

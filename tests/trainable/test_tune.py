@@ -25,7 +25,7 @@ from trainable.evaluate import predict
 from trainable.examples import examples_of
 from trainable.folds import fold_config
 from trainable.splits import Parts, Split
-from trainable.tune import ConvNetTrial, Shared, metrics_csv, trial_folder
+from trainable.tune import ConvNetTrial, Shared, trial_folder
 
 __all__ = ["data"]  # a fixture
 
@@ -131,14 +131,6 @@ def test_the_objectives_own_loss_has_the_last_column(shared: Shared) -> None:
     trained(actor(shared, "0000", config(loss="focal", epochs=1)))
     header = (trial_folder(shared.run, "0000") / "metrics.csv").read_text().splitlines()[0]
     assert header == "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds,valid_objective_loss"
-
-
-def test_metrics_are_written_with_every_digit() -> None:
-    row = {"epoch": 1, "train_loss": 1 / 3, "train_accuracy": 0.5, "valid_loss": 1e-17, "valid_accuracy": 1.0}
-    assert metrics_csv([{**row, "lr": 1e-3, "seconds": 0.25}]) == (
-        "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds\n"
-        "1,0.3333333333333333,0.5,1e-17,1.0,0.001,0.25\n"
-    )
 
 
 def test_the_logits_are_those_of_the_best_epoch_in_the_order_of_the_ids(shared: Shared) -> None:
