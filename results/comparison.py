@@ -28,12 +28,15 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """One standard error of the mean: over seeds where there are several, else of one run over its images."""
+        """One standard error of the mean: over seeds where there are several, else of one run over its images.
+
+        Runs that agree by chance do not make it 0: they differ by an image at least.
+        """
         count = len(self.accuracies)
         if count == 1:
             return math.sqrt(self.mean * (1 - self.mean) / self.images)
         variance = sum((value - self.mean) ** 2 for value in self.accuracies) / (count - 1)
-        return math.sqrt(variance / count)
+        return math.sqrt(max(variance, 1 / self.images**2) / count)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Published:
     images: int
 
     def difference(self, one: str, other: str) -> Difference:
-        """Of single runs, by the middles of the ranges; half a range counts as an error too."""
+        """Of single runs, by the middles of the ranges, whose ends are taken to be two standard errors away."""
         middles, variances = [], []
         for low, high in (self.accuracies[one], self.accuracies[other]):
             middle = (low + high) / 2
@@ -127,7 +130,7 @@ def render_published(found: Sequence[Compared], published: Published) -> tuple[T
     agreeing = sum(mine.value * theirs.value > 0 for mine, theirs in clear)
     sentence = (
         f"Of {len(pairs)} pairs with a figure on both sides, {sum(mine.clear for mine, _ in gaps)} differ beyond the "
-        f"noise (95 %) here and {sum(theirs.clear for _, theirs in gaps)} there; of the {len(clear)} that do in both, "
-        f"{agreeing} have the same order."
+        f"noise (95 %) here and {sum(theirs.clear for _, theirs in gaps)} there, about {0.05 * len(pairs):.0f} of each "
+        f"by chance alone; of the {len(clear)} that do in both, {agreeing} have the same order."
     )
     return view, sentence

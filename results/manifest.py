@@ -81,7 +81,7 @@ def describe(
         "objective": first.objective,
         "trials_compared": trials_compared(runs),
         "folds": first.folds,
-        "rows": _rows(first, refit=any(member.refit is not None for member in members)),
+        "rows": rows_seen(first, refit=any(member.refit is not None for member in members)),
         "holdout_images": selection.images,
         "scores": {name: dataclasses.asdict(score) for name, score in selection.scores.items()},
         "data": {name: first.data[name] for name in ("fingerprint", "split_fingerprint", "classes")},
@@ -201,7 +201,7 @@ def _refit(checkpoint: Path, home: Path) -> dict[str, str]:
     return {"path": relative(checkpoint.parent, home) + f"/{checkpoint.name}", "sha256": file_hash(checkpoint)}
 
 
-def _rows(run: Run, *, refit: bool) -> dict[str, str]:
+def rows_seen(run: Run, *, refit: bool) -> dict[str, str]:
     """Which rows each stage saw, in words: the counts are those of the first run, whose split all share."""
     counts = run.data["counts"]
     if not run.folds:
@@ -209,7 +209,7 @@ def _rows(run: Run, *, refit: bool) -> dict[str, str]:
     else:
         total = sum(counts.values())
         trained = f"{run.folds} networks, each on all of {total} but its fold"
-        ranked = weighed = f"{total} out of fold"
+        ranked, weighed = f"{total} out of fold", f"{total} out of fold, the same that the trials are ranked on"
     everything = f"all {sum(counts.values())}, for as many epochs as were best before"
     return {
         "trials_learnt_from": trained,
@@ -217,6 +217,9 @@ def _rows(run: Run, *, refit: bool) -> dict[str, str]:
         "weights_and_temperature_fitted_on": f"{weighed}, by the trials' own networks",
         "methods_scored_on": f"{weighed}, cross-fitted",
         "predicting_networks_learnt_from": everything if refit else trained,
+        "an_image_is_predicted_by": "the mean of a member's networks"
+        if run.folds and not refit
+        else "one network a member",
     }
 
 

@@ -53,7 +53,7 @@ class Selection:
 
     @property
     def single(self) -> Score:
-        """The first member alone, chosen by validation and not by these images."""
+        """The first member alone, chosen by validation: by other images than these, but for folds."""
         return self.scores["single"]
 
 
@@ -68,7 +68,9 @@ class _Outcome:
     gaps: Floats  # (N, B)
 
 
-def select(logits: Logits, labels: Labels, method: str, rng: np.random.Generator) -> Selection:
+def select(
+    logits: Logits, labels: Labels, method: str, rng: np.random.Generator, *, ranked_here: bool = False
+) -> Selection:
     """Scores every method on the holdout and chooses one.
 
     Each is scored by cross-fitting: 5 stratified folds, 3 shuffles, each image under weights found without it. That
@@ -82,11 +84,15 @@ def select(logits: Logits, labels: Labels, method: str, rng: np.random.Generator
     if its log loss is lower by more than one standard error of the paired difference. So the choice is never worse
     here than any of the three.
 
+    With folds the members were ranked on these very images. That flatters the first, so that "auto" leaves it out and
+    has the pick of the best member instead, which is scored on other folds than it is made on.
+
     Args:
         logits: (M, N, C) of the holdout; the first member is the best single model by validation.
         labels: (N,), each in [0, C).
         method: "auto" or the name of a row of `METHODS`.
         rng: draws folds, bags and resamples.
+        ranked_here: whether the members were ranked on these images.
     Raises: ValueError for fewer than two images or an unknown method, and as `image_losses` does.
     """
     members, images = logits.shape[:2]
@@ -97,7 +103,7 @@ def select(logits: Logits, labels: Labels, method: str, rng: np.random.Generator
     wide = logits.astype(np.float64)
     folds = [stratified_folds(labels, min(FOLDS, images), rng) for _ in range(REPEATS)]
     outcomes = {row.name: _outcome(row, wide, labels, folds, rng) for row in METHODS}
-    name, reason = _choice(outcomes, members) if method == AUTO else (method, "it was asked for.")
+    name, reason = _choice(outcomes, members, ranked_here) if method == AUTO else (method, "it was asked for.")
     return Selection(
         images=images,
         scores={row: _score(outcome, outcomes["single"], rng) for row, outcome in outcomes.items()},
@@ -142,11 +148,11 @@ def _measured(weights: Floats, scored: Floats, labels: Labels) -> _Outcome:
     )
 
 
-def _choice(outcomes: dict[str, _Outcome], members: int) -> tuple[str, str]:
+def _choice(outcomes: dict[str, _Outcome], members: int, ranked_here: bool) -> tuple[str, str]:
     """The chosen method's name, and why, by the rule of `select`."""
     if members == 1:
         return "uniform", "there is one member, so there is nothing to weigh."
-    plain = [row.name for row in METHODS if not row.fitted]
+    plain = [row.name for row in METHODS if not row.fitted and not (ranked_here and row.name == "single")]
     name = min(plain, key=lambda method: float(outcomes[method].losses.mean()))  # the first, the simplest, of equals
     others = [f"{other} {_against(outcomes[other].losses, outcomes[name].losses)}" for other in plain if other != name]
     reason = f"{' and '.join(others)} against {name}"

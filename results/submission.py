@@ -18,7 +18,7 @@ from rich.progress import track
 
 from results.members import Member, Run
 from results.scores import Floats, probabilities
-from trainable.checkpoint import load_best
+from trainable.checkpoint import Best, load_best
 from trainable.dataset import DIGITS, Table, decode, load_test
 from trainable.digits import digits_folder
 from trainable.errors import UserError
@@ -75,17 +75,8 @@ def make_submission(
     Raises:
         UserError: if the test table, the sample or a checkpoint is unusable.
     """
-    used = [
-        (load_best(path), weight / len(member.predicting))
-        for member, weight in zip(members, weights, strict=True)
-        if weight > 0
-        for path in member.predicting
-    ]
-    vocabulary = {name: values for best, _ in used for name, values in best.preprocessing.vocabulary.items()}
-    size = used[0][0].preprocessing.image_size
-    table, warnings = load_test(test, vocabulary, image_size=size, cache=cache, progress=progress)
-    if sample is not None:
-        check_sample(sample, table.images)
+    used = _used(members, weights)
+    table, warnings = read_test(members, weights, test, sample, cache, progress)
     pixels = {
         size: decode(table, size, cache, progress) for size in {best.preprocessing.image_size for best, _ in used}
     }
@@ -111,6 +102,32 @@ def make_submission(
         },
         warnings=warnings,
     )
+
+
+def _used(members: Sequence[Member], weights: Sequence[float]) -> list[tuple[Best, float]]:
+    """The networks that predict, each with its share: a member's weight in equal parts."""
+    return [
+        (load_best(path), weight / len(member.predicting))
+        for member, weight in zip(members, weights, strict=True)
+        if weight > 0
+        for path in member.predicting
+    ]
+
+
+def read_test(
+    members: Sequence[Member], weights: Sequence[float], test: str, sample: Path | None, cache: Path, progress: bool
+) -> tuple[Table, tuple[str, ...]]:
+    """The test table as the members need it, and the warnings, a line each.
+
+    Args and errors: as for `make_submission`.
+    """
+    used = _used(members, weights)
+    vocabulary = {name: values for best, _ in used for name, values in best.preprocessing.vocabulary.items()}
+    size = used[0][0].preprocessing.image_size
+    table, warnings = load_test(test, vocabulary, image_size=size, cache=cache, progress=progress)
+    if sample is not None:
+        check_sample(sample, table.images)
+    return table, warnings
 
 
 def check_sample(path: Path, ids: Sequence[str]) -> None:

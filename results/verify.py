@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from results.fingerprint import code_fingerprint, versions
-from results.manifest import HISTORY, Manifest, is_kept, read_manifest, sha256
+from results.manifest import HISTORY, Manifest, is_kept, read_manifest, rows_seen, sha256
 from results.members import Member, Run, checkpoint_paths, load_member, load_run, trials_compared
 from results.selection import Selection, select
 from results.submission import PROBABILITIES, make_submission, own_test
@@ -67,9 +67,11 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
         return Verdict((*edited, str(error)), remarks, ())
     logits = np.stack([member.logits for member in members])
     rng = np.random.default_rng(manifest["seed"])
-    selection = select(logits, members[0].run.holdout_labels, manifest["asked"], rng)
+    run = members[0].run
+    selection = select(logits, run.holdout_labels, manifest["asked"], rng, ranked_here=bool(run.folds))
     changes = (
         *edited,
+        *_rows(manifest, next(iter(runs.values()))),
         *_validation(manifest, members),
         *_weights(manifest, members, selection),
         *_scores(manifest, selection),
@@ -138,13 +140,26 @@ def _inputs(manifest: Manifest, home: Path, runs: dict[str, Run]) -> tuple[str, 
         if len(checkpoints) != len(expected):
             said = f"the manifest has {len(expected)} checkpoints, the run {len(checkpoints)}"
             changes.append(f"{checkpoints[0].parent}: {said}")
-        for checkpoint, sha256 in zip(checkpoints, expected, strict=False):
-            if file_hash(checkpoint) != sha256:
+        for checkpoint, known in zip(checkpoints, expected, strict=False):
+            if file_hash(checkpoint) != known:
                 changes.append(f"{checkpoint} has changed: trial {entry['trial']} is another network now")
         if entry["refit"] is not None:
             checkpoint = refit_path(home, entry)
             if not checkpoint.is_file() or file_hash(checkpoint) != entry["refit"]["sha256"]:
                 changes.append(f"{checkpoint} is missing or has changed: it is the refit of trial {entry['trial']}")
+    return tuple(changes)
+
+
+def _rows(manifest: Manifest, run: Run) -> tuple[str, ...]:
+    """What differs in what the manifest says of the rows that each stage saw."""
+    changes = []
+    if manifest["folds"] != run.folds:
+        changes.append(f"folds: the manifest says {manifest['folds']}, the runs have {run.folds}")
+    refit = any(entry["refit"] is not None for entry in manifest["members"])
+    for stage, found in rows_seen(run, refit=refit).items():
+        if manifest["rows"].get(stage) != found:
+            said = f"the manifest says '{manifest['rows'].get(stage)}', the runs have '{found}'"
+            changes.append(f"rows, {stage}: {said}")
     return tuple(changes)
 
 

@@ -75,7 +75,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     from results.manifest import check_kept, describe, write_ensemble
     from results.members import check_comparable, distinct_members, find_run, load_run
     from results.selection import select
-    from results.submission import make_submission, own_test
+    from results.submission import make_submission, own_test, read_test
 
     folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
     for name in options.runs or (None,):
@@ -93,7 +93,8 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     if all(member.state != "COMPLETE" for member in members):
         warnings.append("No trial has run its course yet; the members are unfinished ones.")
     logits = np.stack([member.logits for member in members])
-    selection = select(logits, runs[0].holdout_labels, options.method, np.random.default_rng(options.seed))
+    rng = np.random.default_rng(options.seed)
+    selection = select(logits, runs[0].holdout_labels, options.method, rng, ranked_here=bool(runs[0].folds))
 
     cache = options.cache or Path(runs[0].data["cache"])
     own = options.test is None
@@ -103,6 +104,8 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     submission = None
     chosen = selection.scores[selection.method]
     if options.refit:
+        if test is not None:  # a mistake in it is better said before hours of training
+            read_test(members, chosen.weights, test, options.sample_submission, cache, progress)
         members = refitted(members, chosen.weights, cache, progress)
     if test is not None:
         submission = make_submission(
@@ -168,6 +171,10 @@ def show(ensemble: Ensemble, console: "Console") -> None:
         "gain: accuracy above it, paired. best, convex, greedy: scored on images that they were not fitted on. "
         "All with their one temperature."
     )
+    if manifest["folds"]:
+        console.print(
+            f"The trials were ranked on these {n} images too, which flatters single, and makes the gains over it small."
+        )
     console.print()
     chosen = selection.scores[selection.method]
     console.print(f"{selection.method}: {selection.reason}")
@@ -182,7 +189,12 @@ def show(ensemble: Ensemble, console: "Console") -> None:
     if any(member["refit"] for member in manifest["members"]):
         console.print(
             "Predicted by networks trained again on all labelled images; the scores above are those of the trials, "
-            "which learnt from fewer.",
+            "which learnt from fewer."
+        )
+    elif manifest["folds"]:
+        console.print(
+            f"Predicted by the mean of each member's {manifest['folds']} networks; the scores above are those of one "
+            "network an image."
         )
     rows = manifest["test"]["images"]
     wrote = f"Wrote {ensemble.home / 'submission.csv'} ({rows} rows), probabilities.npz and ensemble.json."

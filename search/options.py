@@ -151,6 +151,14 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
     for name, default in DEFAULTS.items():
         if chosen[name] is None:
             chosen[name] = default
+    if chosen["repeats"] > 1:
+        # A mean over the seeds that a scheduler let live would flatter the configuration.
+        if chosen["scheduler"] not in (None, "none"):
+            raise UserError(
+                f"--repeats: {chosen['scheduler']} would stop some seeds of a configuration and leave the lucky ones; "
+                "choose --scheduler none."
+            )
+        chosen["scheduler"] = "none"
     for name in ("epochs", "sampler", "scheduler"):
         if chosen[name] is None:
             chosen[name] = getattr(space, name)

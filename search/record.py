@@ -168,7 +168,8 @@ def _check_split(record: Mapping[str, Any], options: Options, data: LabelledData
     """Raises UserError unless each image is on the side of the run's split where it was."""
     if record["data"]["split_fingerprint"] == data.split_fingerprint:
         return
-    path, then, now = options.run / SPLITS, record["data"]["counts"], data.split.counts()
+    path, counts, now = options.run / SPLITS, record["data"]["counts"], data.split.counts()
+    then = {side: counts[side] for side in dict.fromkeys((*now, *counts)) if side in counts}  # JSON sorted them
     if not path.exists():
         raise UserError(
             f"{path} is missing, and the split that would be made now is not the run's. "

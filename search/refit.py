@@ -19,6 +19,7 @@ from trainable.device import choose
 from trainable.errors import UserError, storage_fault
 from trainable.metrics import line
 from trainable.refit import Refit
+from trainable.table import count
 
 POLL_SECONDS = 0.5
 WORKER_RETRIES = 3
@@ -45,7 +46,8 @@ def _job(member: Member) -> Refit:
         config = TrialConfig.from_dict(json.loads((trial / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{trial / 'config.json'} is missing or damaged ({error}).") from None
-    return Refit(member.run.folder / "refits" / member.trial, config, load_best(member.checkpoints[0]).epoch)
+    folder, precision = member.run.folder / "refits" / member.trial, member.run.record["arguments"]["precision"]
+    return Refit(folder, config, load_best(member.checkpoints[0]).epoch, precision)
 
 
 def _load(members: Sequence[Member], cache: Path) -> dict[int, LabelledData]:
@@ -85,7 +87,7 @@ def _train(jobs: Sequence[Refit], sizes: Mapping[int, LabelledData], said: Mappi
         )
         device = "cuda" if cluster.trial.gpus else "cpu"
         threads = max(1, round(cluster.trial.cpus))
-        waiting = {task.remote(job, handle, device, said["precision"], threads): job for job in jobs}
+        waiting = {task.remote(job, handle, device, threads): job for job in jobs}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
             bars = {job.folder: progress.add_task(f"refit {job.folder.name}", total=job.epochs) for job in jobs}
@@ -96,7 +98,7 @@ def _train(jobs: Sequence[Refit], sizes: Mapping[int, LabelledData], said: Mappi
                 for reference in ended:
                     job = waiting.pop(reference)
                     _check(reference, job)
-                    console.print(f"Trained trial {job.folder.name} on all images for {job.epochs} epochs.")
+                    console.print(f"Trained trial {job.folder.name} on all images for {count(job.epochs, 'epoch')}.")
     finally:
         ray.shutdown()
 
@@ -112,8 +114,8 @@ def _check(reference: Any, job: Refit) -> None:
         raise UserError(f"--refit: trial {job.folder.name} failed: its worker died again and again.") from error
 
 
-def _refit(job: Refit, sizes: Mapping[int, LabelledData], device: str, precision: Any, threads: int) -> None:
+def _refit(job: Refit, sizes: Mapping[int, LabelledData], device: str, threads: int) -> None:
     """Runs in a Ray worker."""
-    chosen = choose(device, precision, threads)
+    chosen = choose(device, job.precision, threads)
     for row in job.train(sizes[job.config.image_size], chosen):
         print(line(job.folder.name, row, job.epochs), flush=True)

@@ -39,13 +39,12 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     console = Console(highlight=False, markup=False)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments["list_spaces"]:
-        others = [
-            name
-            for name, value in arguments.items()
-            if value and name not in ("list_spaces", "space", "inputs", "target", "debug")
-        ]
+        fitting = ("list_spaces", "space", "inputs", "target", "image_size", "debug")
+        others = [name for name, value in arguments.items() if value and name not in fitting]
         if others:
-            raise UserError(f"--list-spaces goes with --space, --inputs and --target, not with {flag(others[0])}.")
+            raise UserError(
+                f"--list-spaces goes with --space, --inputs, --target and --image-size, not with {flag(others[0])}."
+            )
         list_spaces([arguments["space"]] if arguments["space"] else names(), given_of(arguments), console)
         return 0
     given = arguments
@@ -246,8 +245,9 @@ def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: An
         console.print()
         console.print(render_comparison(found))
         console.print(
-            f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds; "
-            "against the best with 95 % intervals, 'noise' where they hold 0.",
+            f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds, "
+            "or over the images where it ran once; against the best with 95 % intervals, 'noise' where they hold 0. It "
+            "says nothing of other images: each is its best epoch on these.",
             soft_wrap=True,
         )
     if space.published is not None and found:

@@ -24,7 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SAMPLERS, check_cmaes_state
-from spaces.space import Space, cells, sample
+from spaces.space import Given, Space, cells, check_decided, sample
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.errors import UserError
 
@@ -192,7 +192,9 @@ class StudyRecord:
         settings = {**dataclasses.asdict(self.settings), "seed": seed}
         for field in self.space.decides:
             del settings[field]
-        config = dataclasses.replace(sample(self.space, trial), **settings)
+        sampled = sample(self.space, trial)
+        check_decided(self.space, sampled, Given(self.settings.inputs, self.settings.target, self.settings.image_size))
+        config = dataclasses.replace(sampled, **settings)
         trial.set_user_attr("config", config.to_dict())
         return config
 

@@ -4,29 +4,34 @@ from typing import Any
 
 import optuna
 
-from spaces import augment, depth, inputs, loss, optimizer, resolution, schedule
+from spaces import architecture, augment, depth, inputs, loss, optimizer, resolution, schedule, target
 from spaces.space import Given, Space
-from trainable.config import TrialConfig
-
-ARCHITECTURES = ("convnet", "residual")  # those that share depth, widths and dropout
+from trainable.config import SHAPED, TrialConfig
 
 
 def space(given: Given) -> Space:
-    subsets = inputs.subsets(given.inputs)
-    sizes = [size for size in resolution.sizes(given) if size <= given.image_size]
-    targets = ["classes"] if given.target is None else ["classes", given.target]
+    subsets, sizes = (
+        inputs.subsets(given.inputs),
+        [size for size in resolution.sizes(given) if size <= given.image_size],
+    )
+    targets = target.choices(given)
 
     def sample(trial: optuna.Trial) -> TrialConfig:
-        target = trial.suggest_categorical("target", targets)
         settings: dict[str, Any] = {
-            "architecture": trial.suggest_categorical("architecture", ARCHITECTURES),
+            "architecture": trial.suggest_categorical("architecture", architecture.NAMES),
             "image_size": trial.suggest_categorical("image_size", sizes),
-            "inputs": subsets[trial.suggest_categorical("inputs", list(subsets))],
-            "target": None if target == "classes" else target,
+            "inputs": given.inputs,
         }
-        for part in (depth, optimizer, schedule, loss, augment):
+        if settings["architecture"] in SHAPED:
+            settings |= depth.settings(trial)
+        learnt = targets[trial.suggest_categorical("target", list(targets))]
+        if "experts" not in learnt:  # an expert is chosen by an input
+            settings["inputs"] = subsets[trial.suggest_categorical("inputs", list(subsets))]
+        if "loss" not in learnt:
+            settings |= loss.settings(trial)
+        for part in (optimizer, schedule, augment):
             settings |= part.settings(trial)
-        return TrialConfig(**settings)
+        return TrialConfig(**settings, **learnt)
 
     def start(dropout: dict[int, float]) -> dict[str, Any]:
         """The report's final recipe around one of its networks."""

@@ -86,7 +86,7 @@ def load(name: str, given: Given = Given()) -> Space:
             raise UserError(f"{name}: space() fails: {_said(error)}") from error
     if not isinstance(space, Space):
         raise UserError(f"{name} defines no SPACE = Space(...), and no function space(given) that gives one.")
-    _check(space, name)
+    _check(space, given, name)
     return space
 
 
@@ -110,11 +110,13 @@ def _module_of(path: Path) -> Any:
     return module
 
 
-def _check(space: Space, source: str) -> None:
+def _check(space: Space, given: Given, source: str) -> None:
     """Raises UserError unless the space yields configurations, can be stored, and has its starts and grid in it."""
     _check_fields(space, source)
     with warnings.catch_warnings(action="ignore"):  # Optuna warns of a choice that cannot be stored; we refuse it
         found, configs = probe(space, source)
+    for config in configs:
+        check_decided(space, config, given, source)
     if not configs:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         try:
@@ -140,7 +142,7 @@ def _check(space: Space, source: str) -> None:
         trial = study.ask()
         try:
             with warnings.catch_warnings(action="ignore"):  # Optuna warns of a value out of range; we refuse it below
-                sample(space, trial, source)
+                check_decided(space, sample(space, trial, source), given, source)
         except ConfigError as error:
             raise UserError(f"{source}, {where}: {error}.") from error
         known = trial.distributions
@@ -176,6 +178,10 @@ def _check_fields(space: Space, source: str) -> None:
         if not _is_list(value) or any(part not in allowed for part in value):
             names = ", ".join(MAY_DECIDE) if field == "decides" else f"{allowed[0]}..{allowed[-1]}"
             refuse(field, f"a list of some of {names}.")
+    if space.image_sizes and "image_size" not in space.decides:
+        refuse("image_sizes", "left out where decides does not name image_size.")
+    if space.published is not None:
+        _check_published(space, source)
     if not _is_list(space.starts) or not all(_is_mapping(start) for start in space.starts):
         refuse("starts", "a list of mappings from parameters to values, as in [{'lr': 0.001}].")
     if space.grid is None:
@@ -190,6 +196,36 @@ def _check_fields(space: Space, source: str) -> None:
         for i, value in enumerate(values):
             if value in values[:i]:
                 raise UserError(f"{source}, grid: {parameter} has the value {value!r} more than once.")
+
+
+def _check_published(space: Space, source: str) -> None:
+    """Raises UserError unless the published figures belong to the values of a grid's one parameter."""
+    assert space.published is not None
+    values = [str(value) for part in (space.grid or {}).values() for value in part]
+    if space.grid is None or len(space.grid) != 1:
+        raise UserError(f"{source}: published needs a grid of one parameter, whose values its figures are for.")
+    if not isinstance(space.published_images, int) or space.published_images < 1:
+        raise UserError(f"{source}: published_images is {space.published_images!r}; it must be how many images.")
+    for name, figure in space.published.items():
+        if name not in values:
+            raise UserError(f"{source}, published: the grid has no value '{name}'{nearest(str(name), values) or '.'}")
+        if not _is_list(figure) or len(figure) != 2 or not 0 <= figure[0] <= figure[1] <= 1:
+            raise UserError(f"{source}, published: {name} is {figure!r}; it must be (from, to), each in 0..1.")
+
+
+def check_decided(space: Space, config: TrialConfig, given: Given, source: str | None = None) -> None:
+    """Raises UserError where a space that decides a setting goes beyond what the run has data for."""
+    name = source or space.name
+    if "image_size" in space.decides and config.image_size not in (space.image_sizes or (given.image_size,)):
+        listed = ", ".join(map(str, space.image_sizes)) or str(given.image_size)
+        raise UserError(f"{name}: sample() sets image_size to {config.image_size}; image_sizes has {listed}.")
+    known = given.inputs if "inputs" in space.decides else config.inputs
+    for column in config.inputs:
+        if column not in known:
+            hint = nearest(column, known) or "."
+            raise UserError(f"{name}: sample() reads the input '{column}', which --inputs does not name{hint}")
+    if "target" in space.decides and config.target not in (None, given.target):
+        raise UserError(f"{name}: sample() learns '{config.target}', which --target does not name.")
 
 
 def _is_list(value: Any) -> bool:
@@ -225,6 +261,12 @@ def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> Tria
         if field not in space.decides and getattr(config, field) != getattr(default, field):
             option = "--" + field.replace("_", "-")
             raise UserError(f"{source or space.name}: sample() sets {field}, which the run decides ({option}).")
+    if "image_size" in space.decides and config.image_size not in space.image_sizes:
+        known = ", ".join(map(str, space.image_sizes)) or "none"
+        raise UserError(
+            f"{source or space.name}: sample() sets image_size to {config.image_size}, which is not among its "
+            f"image_sizes ({known})."
+        )
     return config
 
 

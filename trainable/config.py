@@ -108,6 +108,8 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, allowed in _AUGMENTATION.items():
             allowed.check(name, getattr(self, name))
+        if self.alternating_flip and self.flip != Augmentation.flip:
+            raise ConfigError(f"flip is {self.flip}, which alternating_flip replaces")
         for name in ("mixup", "cutmix"):
             if 0 < getattr(self, name) < MIN_ALPHA:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or at least {MIN_ALPHA}")
@@ -169,6 +171,7 @@ class TrialConfig:
             allowed.check(name, getattr(self, name))
         if self.t_max is not None:
             Integers(1).check("t_max", self.t_max)
+        self._check_types()
         for name in ("widths", "dropout"):
             values = getattr(self, name)
             if values is not None and len(values) != self.depth:
@@ -182,6 +185,22 @@ class TrialConfig:
             if not integers or not 1 <= block <= self.depth or not 1 <= size <= 8:
                 raise ConfigError(f"pool has {block}: {size}; blocks are 1..{self.depth} and sizes 1..8")
         self._check_combinations()
+
+    def _check_types(self) -> None:
+        """Raises ConfigError for a field that is not what its annotation says, as in a file that nothing checks."""
+        if not isinstance(self.augment, Augmentation):
+            raise ConfigError(f"augment is {self.augment!r}; it must be an Augmentation(...)")
+        if not isinstance(self.pool, Mapping):
+            raise ConfigError(f"pool is {self.pool!r}; it must be a mapping from blocks to sizes, as in {{6: 3}}")
+        for name in ("widths", "dropout"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, tuple | list):
+                raise ConfigError(f"{name} is {value!r}; it must have a value for each convolution, or be None")
+        if not isinstance(self.inputs, tuple | list) or len(set(self.inputs)) < len(self.inputs):
+            raise ConfigError(f"inputs is {self.inputs!r}; it must be different column names, as in ('Gender', 'Race')")
+        for name in ("target", "experts"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be a column's name or None")
 
     def _check_combinations(self) -> None:
         """Raises ConfigError where a setting would be ignored, or cannot be had beside another."""

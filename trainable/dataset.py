@@ -130,7 +130,7 @@ def load_labelled(
     if test is not None:
         _prepare(test, image_size, cache, progress, problems)
     groups = _same_pixels(prepared)
-    problems += _class_problems(table.classes, labels, groups, folds or MIN_GROUPS)
+    problems += _class_problems(table.classes, labels, groups, folds)
     problems += _target_problems(table, labels, target)
     refuse(data, problems, "nothing was trained")
 
@@ -248,9 +248,10 @@ def _same_pixels(prepared: Prepared) -> NDArray[np.int64]:
 
 
 def _class_problems(
-    classes: Sequence[str], labels: NDArray[np.int64], groups: NDArray[np.int64], least: int
+    classes: Sequence[str], labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int
 ) -> list[Problem]:
-    """The classes with fewer different images than `least`, labels and groups being (N,)."""
+    """The classes with too few different images, labels and groups being (N,)."""
+    needing, least = (f"--folds {folds}", folds) if folds else ("splitting", MIN_GROUPS)
     if len(classes) == 1:
         return [Problem("there is one class; training needs at least 2")]
     problems = []
@@ -259,7 +260,7 @@ def _class_problems(
         different = int(np.count_nonzero(groups[rows] == rows))
         if different < least:
             found = count(different, "image" if different == len(rows) else "different image")
-            problems.append(Problem(f"class {name} has {found}; splitting needs at least {least}"))
+            problems.append(Problem(f"class {name} has {found}; {needing} needs at least {least}"))
     return problems
 
 

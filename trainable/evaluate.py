@@ -1,6 +1,7 @@
 """From stored pixels to logits: the one path for validation, holdout and test. It never augments."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,10 +27,16 @@ def to_device(pixels: NDArray[np.uint8], device: Device) -> Tensor:
 
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """(B, 3, S, S) in 0..255 to the network's units: mean 0 and deviation 1 over the training part."""
-    std = torch.tensor(preprocessing.std, dtype=torch.float64)
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
-    scale, shift = (constant.float().to(images.device).view(1, 3, 1, 1) for constant in (1 / (255 * std), -mean / std))
+    scale, shift = _constants(preprocessing.mean, preprocessing.std, images.device)
     return torch.addcmul(shift, images, scale)
+
+
+@lru_cache(maxsize=64)
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift of `normalised`, on the device: made once, as each copy to a card would make the step wait."""
+    means, deviations = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    scale, shift = 1 / (255 * deviations), -means / deviations
+    return tuple(constant.float().to(device).view(1, 3, 1, 1) for constant in (scale, shift))  # type: ignore[return-value]
 
 
 def view_list(images: Tensor, views: Views) -> list[Tensor]:

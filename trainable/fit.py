@@ -80,7 +80,7 @@ def fit(
 
     for epoch in range(len(rows) + 1, last + 1):
         started = time.perf_counter()
-        lr = training.optimizer.param_groups[0]["lr"]
+        lr = training.optimizer.param_groups[0]["lr"] * min(1.0, epoch / max(1, config.warmup))  # of its last step
         with _seeded(config.seed, epoch, device):
             train_loss, train_accuracy = training.epoch(epoch)
         if not math.isfinite(train_loss):

@@ -5,6 +5,7 @@ N images, V levels, O outputs, C classes.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -37,11 +38,19 @@ class Head:
         levels = _coral_log_probabilities(outputs) if self.coral else outputs
         if self.groups is None:
             return levels
-        groups = torch.tensor(self.groups, device=outputs.device)
-        members = [levels[:, groups == label] for label in range(self.classes)]
+        members = [levels.index_select(1, columns) for columns in _columns(self.groups, self.classes, outputs.device)]
         # A class without a level in training has no outputs of its own: as improbable as a float can say.
         lowest = levels.new_full((len(levels),), -1e4)
         return torch.stack([part.logsumexp(dim=1) if part.shape[1] else lowest for part in members], dim=1)
+
+
+@cache
+def _columns(groups: tuple[int, ...], classes: int, device: torch.device) -> tuple[Tensor, ...]:
+    """The levels of each class, on the device: made once, as each copy to a card would make the step wait."""
+    return tuple(
+        torch.tensor([level for level, group in enumerate(groups) if group == label], dtype=torch.int64, device=device)
+        for label in range(classes)
+    )
 
 
 def head_of(config: TrialConfig, preprocessing: Preprocessing) -> Head:

@@ -13,7 +13,7 @@ from trainable import files
 from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
-from trainable.device import Device
+from trainable.device import Device, Precision
 from trainable.examples import examples_of
 from trainable.fit import Row, fit
 from trainable.metrics import metrics_csv
@@ -26,6 +26,7 @@ class Refit:
     folder: Path
     config: TrialConfig
     epochs: int  # of the configuration's, whose schedule stays
+    precision: Precision = "auto"  # as in `device.choose`
 
     @property
     def checkpoint(self) -> Path:
@@ -51,6 +52,7 @@ class Refit:
         return {
             "config": self.config.to_dict(),
             "epochs": self.epochs,
+            "precision": self.precision,
             "data": data.fingerprint,
             "checkpoint_sha256": file_hash(self.checkpoint),
         }

@@ -29,7 +29,7 @@ def best() -> Best:
 
 def with_header(**changes: str | None) -> bytes:
     header = {"config": json.dumps(config().to_dict()), "preprocessing": PREPROCESSING.to_json(), "epoch": "1"}
-    header["precision"] = "float32"
+    header |= {"precision": "float32", "format": "2"}
     kept = {name: value for name, value in (header | changes).items() if value is not None}
     content: bytes = safetensors.torch.save({"w": torch.zeros(1)}, kept)
     return content
@@ -43,6 +43,14 @@ class Malicious:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_of_another_format_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(with_header(format="1"))
+    with pytest.raises(UserError) as error:
+        load_best(path)
+    assert str(error.value) == f"{path} has format 1; this program reads format 2."
 
 
 def test_the_best_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

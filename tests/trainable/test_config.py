@@ -20,7 +20,7 @@ NEW = TrialConfig(
     architecture="residual",
     inputs=("Gender",),
     experts="Gender",
-    augment=Augmentation(flip=0.25, alternating_flip=True, randaugment=2, magnitude=5, holes=3, mixup=0.2, cutmix=1.0),
+    augment=Augmentation(alternating_flip=True, randaugment=2, magnitude=5, holes=3, mixup=0.2, cutmix=1.0),
     views="flip_shift",
     target="Age",
     loss="soft_ordinal",

@@ -407,8 +407,8 @@ def test_a_class_with_fewer_images_than_folds_is_refused(tmp_path: Path) -> None
     assert load(tmp_path, lines, folds=4).split.folds == 4
     assert refusal(tmp_path, lines, folds=5) == (
         "data.csv has 2 problems; nothing was trained. Correct or remove them.\n"
-        "  class 0 has 4 images; splitting needs at least 5\n"
-        "  class 1 has 4 images; splitting needs at least 5"
+        "  class 0 has 4 images; --folds 5 needs at least 5\n"
+        "  class 1 has 4 images; --folds 5 needs at least 5"
     )
     # Two images of a class are enough for two folds, where three sides need three.
     assert load(tmp_path, [*lines[:3], *lines[5:]], folds=2).split.folds == 2

@@ -24,6 +24,7 @@ from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
 from trainable.examples import examples_of
 from trainable.folds import fold_config
+from trainable.metrics import METRICS
 from trainable.splits import Parts, Split
 from trainable.tune import ConvNetTrial, Shared, trial_folder
 
@@ -124,7 +125,7 @@ def test_a_result_is_a_row_with_the_trial_and_its_epoch(shared: Shared) -> None:
         ("0000", 2, 2, False),
         ("0000", 3, 3, True),
     ]
-    assert set(results[0]) == {*tune.METRICS, "trial", "training_iteration", "done"}
+    assert set(results[0]) == {*METRICS, "trial", "training_iteration", "done"}
 
 
 def test_the_objectives_own_loss_has_the_last_column(shared: Shared) -> None:
