@@ -214,11 +214,8 @@ def _check_published(space: Space, source: str) -> None:
 
 
 def check_decided(space: Space, config: TrialConfig, given: Given, source: str | None = None) -> None:
-    """Raises UserError where a space that decides a setting goes beyond what the run has data for."""
+    """Raises UserError where a space that decides the inputs or the target sets a column that the run does not name."""
     name = source or space.name
-    if "image_size" in space.decides and config.image_size not in (space.image_sizes or (given.image_size,)):
-        listed = ", ".join(map(str, space.image_sizes)) or str(given.image_size)
-        raise UserError(f"{name}: sample() sets image_size to {config.image_size}; image_sizes has {listed}.")
     known = given.inputs if "inputs" in space.decides else config.inputs
     for column in config.inputs:
         if column not in known:

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from results.leaderboard import COLUMNS, leaderboard, read_metrics, render, write_leaderboard
+from tests.results.tiny_run import SIZE, Data
 from trainable.config import Objective, TrialConfig
+from trainable.dataset import LabelledData
 from trainable.errors import UserError
 
 HEADER = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds"
 CONFIG = TrialConfig(depth=4, widths=(2, 2, 2, 2), head_width=4, image_size=28, inputs=("Gender",))
 
 Epochs = Sequence[tuple[float, float]]  # (valid_loss, valid_accuracy) of each
+TableOf = Callable[..., pd.DataFrame]
 
 
 def trial(
@@ -45,17 +48,28 @@ def trial(
     return frozen
 
 
-def table_of(run: Path, trials: Sequence[FrozenTrial], objective: Objective = "valid_accuracy") -> pd.DataFrame:
-    return leaderboard(run, trials, objective, {"Gender": 2}, classes=3)
+@pytest.fixture
+def sizes(data: Data) -> Mapping[int, LabelledData]:
+    """Three classes and two genders, at 28 pixels."""
+    return {SIZE: data.labelled}
+
+
+@pytest.fixture
+def table_of(tmp_path: Path, sizes: Mapping[int, LabelledData]) -> TableOf:
+    """The leaderboard of trials in tmp_path."""
+
+    def of(trials: Sequence[FrozenTrial], objective: Objective = "valid_accuracy") -> pd.DataFrame:
+        return leaderboard(tmp_path, trials, objective, sizes)
+
+    return of
 
 
 def ranked(table: pd.DataFrame) -> list[str]:
     return list(table["trial"])
 
 
-def test_finished_trials_come_first_then_those_cut_short_then_the_failed(tmp_path: Path) -> None:
+def test_finished_trials_come_first_then_those_cut_short_then_the_failed(tmp_path: Path, table_of: TableOf) -> None:
     table = table_of(
-        tmp_path,
         [
             trial(tmp_path, 0, "FAIL", [(0.1, 0.99)]),
             trial(tmp_path, 1, "PRUNED", [(0.2, 0.8)]),
@@ -69,9 +83,8 @@ def test_finished_trials_come_first_then_those_cut_short_then_the_failed(tmp_pat
     assert list(table["rank"]) == [1, 2, 3, 4, 5, 6]
 
 
-def test_equal_accuracies_are_ranked_by_loss_and_then_by_number(tmp_path: Path) -> None:
+def test_equal_accuracies_are_ranked_by_loss_and_then_by_number(tmp_path: Path, table_of: TableOf) -> None:
     table = table_of(
-        tmp_path,
         [
             trial(tmp_path, 0, "COMPLETE", [(0.5, 0.8)]),
             trial(tmp_path, 1, "COMPLETE", [(0.4, 0.8)]),
@@ -85,23 +98,22 @@ def test_equal_accuracies_are_ranked_by_loss_and_then_by_number(tmp_path: Path) 
     ("objective", "best_epoch", "accuracy", "loss"), [("valid_accuracy", 2, 0.75, 0.5), ("valid_loss", 3, 0.7, 0.25)]
 )
 def test_a_row_is_the_best_epoch_by_the_objective(
-    tmp_path: Path, objective: Objective, best_epoch: int, accuracy: float, loss: float
+    tmp_path: Path, table_of: TableOf, objective: Objective, best_epoch: int, accuracy: float, loss: float
 ) -> None:
     epochs = [(0.6, 0.5), (0.5, 0.75), (0.25, 0.7)]
-    row = table_of(tmp_path, [trial(tmp_path, 0, "COMPLETE", epochs)], objective).iloc[0]
+    row = table_of([trial(tmp_path, 0, "COMPLETE", epochs)], objective).iloc[0]
     assert (row["epochs"], row["best_epoch"], row["seconds"]) == (3, best_epoch, 7.5)
     assert (row["valid_accuracy"], row["valid_loss"]) == (accuracy, loss)
     assert (row["train_accuracy"], row["train_loss"]) == (0.25, 1.5)
 
 
-def test_parameters_are_the_networks(tmp_path: Path) -> None:
+def test_parameters_are_the_networks(tmp_path: Path, table_of: TableOf) -> None:
     # Convolutions (3*9+1)*2 + 3 (2*9+1)*2 = 170, batch norms 4*4 + 8 = 24, hidden (2+2+1)*4 = 20, output (4+1)*3 = 15.
-    assert table_of(tmp_path, [trial(tmp_path, 0, "COMPLETE", [(0.5, 0.5)])])["parameters"].tolist() == [229]
+    assert table_of([trial(tmp_path, 0, "COMPLETE", [(0.5, 0.5)])])["parameters"].tolist() == [229]
 
 
-def test_a_trial_without_a_configuration_or_an_epoch_has_blanks(tmp_path: Path) -> None:
+def test_a_trial_without_a_configuration_or_an_epoch_has_blanks(tmp_path: Path, table_of: TableOf) -> None:
     table = table_of(
-        tmp_path,
         [
             trial(tmp_path, 0, "COMPLETE", [(0.5, 0.5)], lr=0.1),
             trial(tmp_path, 1, "FAIL", config=None, lr=0.2),
@@ -116,16 +128,17 @@ def test_a_trial_without_a_configuration_or_an_epoch_has_blanks(tmp_path: Path) 
     ]
 
 
-def test_a_network_that_does_not_fit_its_images_does_not_take_the_leaderboard_with_it(tmp_path: Path) -> None:
+def test_a_network_that_does_not_fit_its_images_does_not_take_the_leaderboard_with_it(
+    tmp_path: Path, table_of: TableOf
+) -> None:
     too_small = TrialConfig(depth=4, widths=(2, 2, 2, 2), image_size=28, pool={1: 8, 2: 8})  # 26, 3, and then 8x8
-    row = table_of(tmp_path, [trial(tmp_path, 0, "FAIL", config=too_small)]).iloc[0]
+    row = table_of([trial(tmp_path, 0, "FAIL", config=too_small)]).iloc[0]
     assert (row["trial"], row["state"]) == ("0000", "FAIL")
     assert math.isnan(row["parameters"])
 
 
-def test_each_searched_parameter_has_a_column_and_conditional_ones_have_gaps(tmp_path: Path) -> None:
+def test_each_searched_parameter_has_a_column_and_conditional_ones_have_gaps(tmp_path: Path, table_of: TableOf) -> None:
     table = table_of(
-        tmp_path,
         [
             trial(tmp_path, 0, "COMPLETE", [(0.5, 0.6)], optimizer="adam"),
             trial(tmp_path, 1, "COMPLETE", [(0.5, 0.5)], optimizer="sgd", momentum=0.9),
@@ -136,18 +149,18 @@ def test_each_searched_parameter_has_a_column_and_conditional_ones_have_gaps(tmp
     assert math.isnan(table["momentum"][0]) and table["momentum"][1] == 0.9
 
 
-def test_the_loss_that_was_minimised_stands_beside_the_one_that_compares(tmp_path: Path) -> None:
+def test_the_loss_that_was_minimised_stands_beside_the_one_that_compares(tmp_path: Path, table_of: TableOf) -> None:
     trials = [trial(tmp_path, n, "COMPLETE", [(0.5, 0.5)], lr=0.1) for n in (0, 1)]
     for number, (loss, objective) in enumerate([(0.4, 0.3), (0.5, 0.2)]):
         path = tmp_path / "trials" / f"{number:04}" / "metrics.csv"
         path.write_text(f"{HEADER},valid_objective_loss\n1,1.5,0.25,{loss},0.5,0.001,2.5,{objective}\n")
-    table = table_of(tmp_path, trials, "valid_objective_loss")
+    table = table_of(trials, "valid_objective_loss")
     assert list(table.columns) == [*COLUMNS, "valid_objective_loss", "lr"]
     assert ranked(table) == ["0001", "0000"]
 
 
-def test_there_is_a_leaderboard_before_the_first_trial(tmp_path: Path) -> None:
-    assert list(table_of(tmp_path, []).columns) == COLUMNS
+def test_there_is_a_leaderboard_before_the_first_trial(tmp_path: Path, table_of: TableOf) -> None:
+    assert list(table_of([]).columns) == COLUMNS
 
 
 def test_metrics_that_are_not_there_yet_are_no_rows(tmp_path: Path) -> None:
@@ -181,18 +194,18 @@ def shown(table: pd.DataFrame, objective: Objective = "valid_accuracy") -> list[
     return [line.split() for line in text.getvalue().splitlines()]
 
 
-def test_the_shown_accuracy_has_its_standard_error(tmp_path: Path) -> None:
-    table = table_of(tmp_path, [trial(tmp_path, 0, "COMPLETE", [(0.5, 0.8)]), trial(tmp_path, 1, "FAIL")])
+def test_the_shown_accuracy_has_its_standard_error(tmp_path: Path, table_of: TableOf) -> None:
+    table = table_of([trial(tmp_path, 0, "COMPLETE", [(0.5, 0.8)]), trial(tmp_path, 1, "FAIL")])
     rows = shown(table)
     assert rows[1] == ["1", "0000", "complete", "1", "80.0", "±4.0", "0.5000"]  # sqrt(0.8 * 0.2 / 100) = 0.04
     assert rows[2] == ["2", "0001", "failed", "0", "-", "-"]
 
 
-def test_what_all_rows_share_is_not_shown(tmp_path: Path) -> None:
+def test_what_all_rows_share_is_not_shown(tmp_path: Path, table_of: TableOf) -> None:
     trials = [trial(tmp_path, n, "COMPLETE", [(0.5, 0.8)], lr=0.1 * (n + 1), depth=8) for n in (0, 1)]
-    assert [row[-1] for row in shown(table_of(tmp_path, trials))[1:]] == ["lr=0.1", "lr=0.2"]
+    assert [row[-1] for row in shown(table_of(trials))[1:]] == ["lr=0.1", "lr=0.2"]
 
 
-def test_ten_rows_are_shown(tmp_path: Path) -> None:
+def test_ten_rows_are_shown(tmp_path: Path, table_of: TableOf) -> None:
     trials = [trial(tmp_path, n, "COMPLETE", [(0.5, 0.8)]) for n in range(12)]
-    assert len(shown(table_of(tmp_path, trials))) == 1 + 10
+    assert len(shown(table_of(trials))) == 1 + 10

@@ -179,7 +179,8 @@ def test_a_member_is_what_its_trial_left(run: Path, data: Data) -> None:
     loaded = load_run(run)
     member = load_member(loaded, "0004")
     assert (member.trial, member.state, member.value) == ("0004", "COMPLETE", 0.6)
-    assert member.sha256 == file_hash(run / "trials/0004/best.safetensors")
+    path = run / "trials/0004/best.safetensors"
+    assert (member.checkpoints, member.sha256, member.predicting) == ((path,), (file_hash(path),), (path,))
     assert member.logits.shape == (len(loaded.holdout_ids), 3)
     images = data.labelled.table.images
     labels = data.labelled.table.labels
@@ -219,11 +220,13 @@ def test_logits_of_another_epoch_than_the_checkpoint_are_refused(run: Path, data
     assert str(error.value) == f"{run}, trial 0002: its logits are not its checkpoint's; resume the run."
 
 
-def test_logits_that_do_not_name_their_checkpoint_are_taken(run: Path) -> None:
+def test_logits_that_do_not_name_their_checkpoint_are_refused(run: Path) -> None:
     path = run / "trials/0002/logits.npz"
     with np.load(path) as stored:
-        np.savez(path, **{name: array for name, array in stored.items() if name != "checkpoint"})
-    assert load_member(load_run(run), "0002").trial == "0002"
+        np.savez(path, **{name: array for name, array in stored.items() if name != "checkpoints"})
+    with pytest.raises(UserError) as error:
+        load_member(load_run(run), "0002")
+    assert str(error.value) == f"{path} is missing or damaged ('checkpoints is not a file in the archive')."
 
 
 def test_a_cut_off_file_is_refused_by_name(run: Path) -> None:
@@ -237,10 +240,10 @@ def test_a_cut_off_file_is_refused_by_name(run: Path) -> None:
     ("file", "content", "sentence"),
     [
         ("run.json", "{", "{run}/run.json is not the record of a run, or is damaged"),
-        ("run.json", '{"format": 9}', "{run}/run.json has format 9; this program reads format 1."),
+        ("run.json", '{"format": 9}', "{run}/run.json has format 9; this program reads format 2."),
         (
             "run.json",
-            '{"format": 1}',
+            '{"format": 2}',
             "{run}/run.json is not the record of a run, or is damaged (KeyError('objective')).",
         ),
         ("leaderboard.csv", "rank,trial\n", "{run}/leaderboard.csv has no column state."),

@@ -18,8 +18,8 @@ def members(scale: list[float], images: int, seed: int, skill: float = 1.5) -> t
     return skill * np.eye(4)[labels] + noise, labels
 
 
-def chosen(logits: Floats, labels: np.ndarray, method: str = "auto") -> Selection:
-    return select(logits, labels, method, np.random.default_rng(0))
+def chosen(logits: Floats, labels: np.ndarray, method: str = "auto", ranked_here: bool = False) -> Selection:
+    return select(logits, labels, method, np.random.default_rng(0), ranked_here=ranked_here)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -96,12 +96,19 @@ def test_the_single_best_by_validation_is_taken_where_the_pick_wavers(seed: int)
     # Two copies with so little noise that the pick falls on them in some folds, and one that spoils the mean.
     good, labels = members([1.0], 60, seed=1)
     noise = np.random.default_rng(seed).normal(size=(3, 60, 4))
-    selection = chosen(np.concatenate([good, good + np.array([0.2, 0.2, 30.0])[:, None, None] * noise]), labels)
+    logits = np.concatenate([good, good + np.array([0.2, 0.2, 30.0])[:, None, None] * noise])
+    selection = chosen(logits, labels)
     scores = selection.scores
     assert scores["single"].log_loss.value < scores["best"].log_loss.value
     assert selection.method == "single"
     assert scores["single"].weights == (1.0, 0.0, 0.0, 0.0)
     assert re.match(r"uniform loses [\d.]+ ± [\d.]+ and best loses [\d.]+ ± [\d.]+ against single; ", selection.reason)
+    # But not where the members were ranked on these images, as with folds: there it is flattered.
+    folded = chosen(logits, labels, ranked_here=True)
+    assert folded.method != "single"
+    assert re.match(r"uniform loses [\d.]+ ± [\d.]+ against best; ", folded.reason) and "single" not in folded.reason
+    assert folded.scores == scores
+    assert chosen(logits, labels, "single", ranked_here=True).method == "single"  # who asks for it gets it
 
 
 def test_auto_is_never_worse_than_a_member_that_is_best_beyond_doubt() -> None:

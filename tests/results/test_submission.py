@@ -21,7 +21,7 @@ from results.submission import (
     submission_bytes,
 )
 from tests.results.tiny_run import CONFIG, TESTS, Data, write_csv
-from trainable.dataset import HOLDOUT
+from trainable.config import Augmentation
 from trainable.errors import UserError
 
 IDS = [f"{index}.png" for index in range(66, 59, -1)]
@@ -59,7 +59,7 @@ def test_the_test_path_computes_what_the_holdout_path_computed(
 ) -> None:
     # The holdout images as a test table: the pooled logits must be those that the weights were fitted on.
     table = data.labelled.table
-    rows = np.flatnonzero(data.labelled.split == HOLDOUT)
+    rows = data.labelled.split.weighed
     test = data.folder / "holdout.csv"
     write_csv(test, [{"Image": table.images[row], "Gender": table.columns["Gender"][row]} for row in rows])
     submission = submit(members, [0.5, 0.25, 0.25], data, str(test), temperature=2.0)
@@ -69,8 +69,9 @@ def test_the_test_path_computes_what_the_holdout_path_computed(
 
 def test_no_training_transform_meets_a_test_image(run: Path, data: Data) -> None:
     # Two checkpoints that differ in every setting of training alone, flips always and never among them.
-    never = replace(CONFIG, flip=0.0)
-    always = replace(CONFIG, flip=1.0, loss="focal", lr=0.5, batch_size=2, seed=9, head_dropout=0.9)
+    never = replace(CONFIG, augment=Augmentation(flip=0.0))
+    augment = Augmentation(flip=1.0, rotation=90.0, shift=0.5, brightness=0.9, randaugment=3, holes=8, mixup=1.0)
+    always = replace(CONFIG, augment=augment, loss="focal", lr=0.5, batch_size=2, seed=9, head_dropout=0.9, ema=0.9)
     for trial, config in (("0002", never), ("0004", always)):
         data.write_trial(run / "trials" / trial, replace(data.best(7), config=config))
     plain, flipped = (load_member(load_run(run), trial) for trial in ("0002", "0004"))
@@ -93,7 +94,7 @@ def test_preprocessing_is_read_from_the_checkpoint(run: Path, data: Data) -> Non
 
 
 def test_a_member_without_weight_is_not_needed(members: list[Member], data: Data) -> None:
-    members[1].checkpoint.unlink()
+    members[1].checkpoints[0].unlink()
     assert submit(members, [0.5, 0.0, 0.5], data, str(data.folder / "testdata.csv")).test["images"] == TESTS
 
 

@@ -1,5 +1,6 @@
 """Manifests: what they hold, that nothing they stand for is lost, and that a verification sees every change."""
 
+import dataclasses
 import json
 import math
 import re
@@ -17,15 +18,23 @@ from results.selection import select
 from results.submission import make_submission
 from results.verify import Verdict, verify
 from tests.results.tiny_run import Data, write_csv
+from trainable.checkpoint import file_hash, save_best
 from trainable.errors import UserError
 
 
-def make(run: Path, data: Data, home: Path | None = None, asked: str = "auto", test: str | None = None) -> Path:
-    """Makes an ensemble of the run's three complete trials; returns its own folder."""
+def make(
+    run: Path, data: Data, home: Path | None = None, asked: str = "auto", test: str | None = None, refit: str = ""
+) -> Path:
+    """Makes an ensemble of the run's complete trials, one of them perhaps refitted; returns its own folder."""
     loaded = load_run(run)
-    members = [load_member(loaded, trial) for trial in ("0002", "0004", "0006")]
+    members = [load_member(loaded, row["trial"]) for row in loaded.leaderboard if row["state"] == "COMPLETE"]
+    members = [
+        dataclasses.replace(member, refit=refit_of(run, member.trial) if member.trial == refit else None)
+        for member in members
+    ]
     logits = np.stack([member.logits for member in members])
-    selection = select(logits, loaded.holdout_labels, asked, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    selection = select(logits, loaded.holdout_labels, asked, rng, ranked_here=bool(loaded.folds))
     chosen = selection.scores[selection.method]
     submission = make_submission(
         members,
@@ -40,6 +49,10 @@ def make(run: Path, data: Data, home: Path | None = None, asked: str = "auto", t
     home.mkdir(exist_ok=True)
     manifest = describe(home, [loaded], members, selection, submission, asked=asked, seed=0)
     return write_ensemble(home, manifest, submission)
+
+
+def refit_of(run: Path, trial: str) -> Path:
+    return run / "refits" / trial / "best.safetensors"
 
 
 def checked(path: Path, test: str | None = None) -> Verdict:
@@ -71,7 +84,8 @@ def test_a_manifest_names_members_data_and_code(run: Path, data: Data) -> None:
         (".", "0006", "COMPLETE"),
     ]
     assert [member["weight"] for member in manifest["members"]] == [1 / 3] * 3
-    assert all(len(member["checkpoint_sha256"]) == 64 for member in manifest["members"])
+    assert all([len(sha256) for sha256 in member["checkpoint_sha256"]] == [64] for member in manifest["members"])
+    assert [member["refit"] for member in manifest["members"]] == [None] * 3
     assert (manifest["method"], manifest["asked"], manifest["seed"]) == ("uniform", "uniform", 0)
     assert manifest["holdout_images"] == 24
     assert manifest["trials_compared"] == 5
@@ -251,6 +265,124 @@ def test_a_forged_score_that_is_no_number_is_seen(run: Path, data: Data, value: 
     assert change.startswith(f"accuracy of uniform: the manifest says {value}, the holdout gives 0.")
 
 
+# Refits and folds
+
+ROWS = {
+    "trials_learnt_from": "24 train",
+    "trials_ranked_on": "12 valid",
+    "weights_and_temperature_fitted_on": "24 holdout, by the trials' own networks",
+    "methods_scored_on": "24 holdout, cross-fitted",
+    "predicting_networks_learnt_from": "24 train",
+    "an_image_is_predicted_by": "one network a member",
+}
+SEEN = "60 out of fold, the same that the trials are ranked on"
+FOLDED = {
+    "trials_learnt_from": "3 networks, each on all of 60 but its fold",
+    "trials_ranked_on": "60 out of fold",
+    "weights_and_temperature_fitted_on": f"{SEEN}, by the trials' own networks",
+    "methods_scored_on": f"{SEEN}, cross-fitted",
+    "predicting_networks_learnt_from": "3 networks, each on all of 60 but its fold",
+    "an_image_is_predicted_by": "the mean of a member's networks",
+}
+REFITTED = {
+    "predicting_networks_learnt_from": "all 60, for as many epochs as were best before",
+    "an_image_is_predicted_by": "one network a member",
+}
+
+
+@pytest.fixture
+def refitted(run: Path, data: Data) -> Path:
+    """The run, with an ensemble of which trial 0004 was trained again."""
+    checkpoint = refit_of(run, "0004")
+    checkpoint.parent.mkdir(parents=True)
+    save_best(checkpoint, data.best(77))
+    make(run, data, asked="uniform", refit="0004")
+    return run
+
+
+def test_the_manifest_says_which_rows_each_stage_saw(run: Path, folds_run: Path, data: Data) -> None:
+    for folder, folds, rows in ((run, 0, ROWS), (folds_run, 3, FOLDED)):
+        trial = "0004"
+        refit_of(folder, trial).parent.mkdir(parents=True)
+        save_best(refit_of(folder, trial), data.best(77))
+        for refit, changed in (("", {}), (trial, REFITTED)):
+            make(folder, data, refit=refit)
+            manifest, _ = read_manifest(folder / MANIFEST)
+            assert (manifest["folds"], manifest["rows"]) == (folds, {**rows, **changed})
+            assert checked(folder / MANIFEST) == Verdict((), (), ("submission.csv", "probabilities.npz"))
+
+
+def test_a_refit_predicts_instead_of_its_trial(refitted: Path, data: Data) -> None:
+    manifest, _ = read_manifest(refitted / MANIFEST)
+    assert [member["refit"] for member in manifest["members"]] == [
+        None,
+        {"path": "refits/0004/best.safetensors", "sha256": file_hash(refit_of(refitted, "0004"))},
+        None,
+    ]
+    with np.load(refitted / "probabilities.npz") as stored:
+        with_refit = stored["probabilities"]
+    shutil.copy(refit_of(refitted, "0004"), refitted / "trials/0004/best.safetensors")
+    data.write_trial(refitted / "trials/0004", data.best(77))
+    make(refitted, data, asked="uniform")
+    with np.load(refitted / "probabilities.npz") as stored:
+        temperatures = [manifest["temperature"], read_manifest(refitted / MANIFEST)[0]["temperature"]]
+        one, other = (
+            np.log(shares) * temperature
+            for shares, temperature in zip((with_refit, stored["probabilities"]), temperatures, strict=True)
+        )
+    centred = [logits - logits.mean(axis=1, keepdims=True) for logits in (one, other)]
+    assert centred[0] == pytest.approx(centred[1], abs=1e-4)  # the same three networks predicted
+
+
+def test_a_changed_or_missing_refit_is_seen(refitted: Path, data: Data) -> None:
+    path = refit_of(refitted, "0004")
+    sentence = f"{path} is missing or has changed: it is the refit of trial 0004"
+    save_best(path, data.best(78))
+    assert checked(refitted / MANIFEST).changes == (sentence,)
+    path.unlink()
+    assert checked(refitted / MANIFEST).changes == (sentence,)
+
+
+@pytest.mark.parametrize("place", ["../other/best.safetensors", "refits/../../other/best.safetensors", "/etc/passwd"])
+def test_a_refit_outside_its_run_is_not_followed(refitted: Path, data: Data, place: str) -> None:
+    other = refitted.parent / "other"
+    other.mkdir()
+    shutil.copy(refit_of(refitted, "0004"), other)
+    forge(refitted, lambda manifest: manifest["members"][1]["refit"].update(path=place))
+    (change,) = checked(refitted / MANIFEST).changes
+    assert change == f"the refit of trial 0004 is said to be at {refitted / place}, outside its run."
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda m: m.update(folds=5), "folds: the manifest says 5, the runs have 0"),
+        (
+            lambda m: m["rows"].update(trials_ranked_on="12 holdout"),
+            "rows, trials_ranked_on: the manifest says '12 holdout', the runs have '12 valid'",
+        ),
+        (
+            lambda m: m["rows"].pop("methods_scored_on"),
+            "rows, methods_scored_on: the manifest says 'None', the runs have '24 holdout, cross-fitted'",
+        ),
+    ],
+)
+def test_forged_words_on_rows_are_seen(
+    run: Path, data: Data, change: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
+    make(run, data)
+    forge(run, change)
+    assert checked(run / MANIFEST).changes == (sentence,)
+
+
+def test_another_number_of_folds_networks_is_seen(folds_run: Path, data: Data) -> None:
+    make(folds_run, data)
+    forge(folds_run, lambda manifest: manifest["members"][0]["checkpoint_sha256"].pop())
+    assert checked(folds_run / MANIFEST).changes == (
+        f"{folds_run / 'trials' / '0002'}: the manifest has 2 checkpoints, the run 3",
+    )
+
+
 @pytest.mark.parametrize("kept", [False, True], ids=["above", "kept"])
 def test_a_manifest_that_is_not_the_one_written_is_seen(run: Path, data: Data, kept: bool) -> None:
     folder = make(run, data)
@@ -349,8 +481,8 @@ def test_other_code_libraries_and_devices_are_remarks(run: Path, data: Data) -> 
     [
         ("{", "{path} is not an ensemble's manifest, or is damaged"),
         ("[]", "{path} is not an ensemble's manifest, or is damaged"),
-        ('{"format": 1}', "{path} is not an ensemble's manifest, or is damaged (KeyError('method'))."),
-        ('{"format": 7}', "{path} has format 7; this program reads format 1."),
+        ('{"format": 2}', "{path} is not an ensemble's manifest, or is damaged (KeyError('folds'))."),
+        ('{"format": 7}', "{path} has format 7; this program reads format 2."),
     ],
 )
 def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str, sentence: str) -> None:
@@ -365,6 +497,11 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str, sentence:
     ("change", "fault"),
     [
         (lambda m: m.pop("runs"), "KeyError('runs')"),
+        (lambda m: m.pop("rows"), "KeyError('rows')"),
+        (lambda m: m.update(folds=None), "TypeError('folds is None')"),
+        (lambda m: m["members"][0].pop("refit"), "KeyError('refit')"),
+        (lambda m: m["members"][0].update(refit={"path": 1}), "TypeError('path is 1')"),
+        (lambda m: m["members"][0].update(checkpoint_sha256="0"), "TypeError(\"checkpoint_sha256 is '0'\")"),
         (lambda m: m["members"][0].pop("weight"), "KeyError('weight')"),
         (lambda m: m["members"][0].update(weight="1"), "TypeError(\"weight is '1'\")"),
         (lambda m: m["members"][0].update(run="../other"), "ValueError('no run has the path ../other')"),

@@ -32,6 +32,9 @@ def options(*arguments: str) -> Options:
         ("--name ..", "argument --name: '..' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
         ("--sampler gird", "argument --sampler: invalid choice: 'gird'"),
         ("--precision int8", "argument --precision: invalid choice: 'int8'"),
+        ("--folds 1", "argument --folds: '1' is not an integer in 2..20"),
+        ("--folds 21", "argument --folds: '21' is not an integer in 2..20"),
+        ("--repeats 0", "argument --repeats: '0' is not an integer of at least 1"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_option(
@@ -55,6 +58,31 @@ def test_a_bad_value_is_refused_with_its_option(
             "leave the option out",
         ),
         ("--resume a --name b", "--resume and --name name two runs; give one of them."),
+        ("--folds 3 --split 70/15/15", "--split and --folds divide the images in two ways; give one of them."),
+        (
+            "--space gridsearch --repeats 2 --trials 55",
+            "--trials: the grid of 'gridsearch' has 54 points of 2 repeats, fewer than 55.",
+        ),
+        (
+            "--space gridsearch --sampler tpe --repeats 2",
+            "--repeats: the space 'gridsearch' has no known starts, and tpe no grid.",
+        ),
+        (
+            "--repeats 2 --scheduler asha",
+            "--repeats: asha would stop some seeds of a configuration and leave the lucky ones; "
+            "choose --scheduler none.",
+        ),
+        (
+            "--target Age --inputs Gender,Age",
+            "--target: the network cannot learn Age and read it by --inputs too.",
+        ),
+        ("--target Age", "--target: digits has no metadata column 'Age'"),
+        ("--folds 3 --inputs Race", "--inputs: digits has no metadata column 'Race'"),
+        ("--space inputs", "--space inputs: name the columns to choose from, as in --inputs Gender,Race."),
+        (
+            "--list-spaces --trials 3",
+            "--list-spaces goes with --space, --inputs, --target and --image-size, not with --trials.",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(
@@ -107,6 +135,12 @@ def test_a_csv_beside_us_names_the_run_after_our_folder(tmp_path: Path, monkeypa
         ("--space gridsearch", {"trials": 27, "epochs": 10, "sampler": "grid", "scheduler": "none"}),
         ("--space gridsearch --sampler tpe", {"trials": 24, "sampler": "tpe"}),
         ("--space gridsearch --trials 4", {"trials": 4}),
+        ("--space gridsearch --repeats 2", {"trials": 54, "repeats": 2, "scheduler": "none"}),
+        ("--space dropout --repeats 3", {"trials": 27, "scheduler": "none"}),  # nine known starts
+        ("--space dropout --repeats 2", {"trials": 24}),  # the space's, of which 18 are starts
+        ("--space dropout --repeats 3 --trials 5", {"trials": 5}),
+        ("", {"repeats": 1, "folds": 0, "split": "70/15/15", "target": None}),
+        ("--folds 5 --target Age", {"folds": 5, "target": "Age"}),
         ("--inputs Gender,Race", {"inputs": ("Gender", "Race")}),
         ("--inputs Gender,,Gender", {"inputs": ("Gender",)}),
         ("--test faces/test.csv", {"ensemble": True, "test": "faces/test.csv"}),

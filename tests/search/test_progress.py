@@ -28,7 +28,7 @@ class Search:
     def __init__(
         self, folder: Path, terminal: bool = False, deadline: float | None = None, objective: Objective = "valid_loss"
     ) -> None:
-        settings = Settings(2, 28, (), objective, 0)
+        settings = Settings(2, 28, (), None, objective, 0)
         space = Space("mine", "", sample, starts=[{"lr": 0.01}])
         self.record = StudyRecord(folder, space, "random", settings, 4)
         self.text = io.StringIO()

@@ -43,7 +43,7 @@ def written(data: Data, tmp_path: Path) -> Options:
 
 def ask(made: Options) -> str:
     """Asks the run's study for a trial, as a search does before it trains one. Its name."""
-    settings = Settings(made.epochs, made.image_size, made.inputs, "valid_accuracy", made.seed)
+    settings = Settings(made.epochs, made.image_size, made.inputs, made.target, "valid_accuracy", made.seed)
     asked = StudyRecord(made.run, load("dropout"), "tpe", settings, trials=3).ask()
     assert asked is not None
     return asked.trial
@@ -79,7 +79,7 @@ def edit_split(run: Path, *swapped: str) -> None:
 
 def sides(data: Data) -> tuple[str, str]:
     """An image of the training part and one of the holdout."""
-    split, images = data.labelled.split.tolist(), data.labelled.table.images
+    split, images = data.labelled.split.sides.tolist(), data.labelled.table.images
     return images[split.index(0)], images[split.index(2)]
 
 
@@ -95,14 +95,16 @@ def check(made: Options, now: Options, space: Space | None = None, labelled: Any
 
 def test_it_says_what_the_run_is(written: Options, data: Data) -> None:
     found = stored(written)
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert found["arguments"]["inputs"] == ["Gender"]
     assert found["arguments"]["trials"] == 24
     assert found["data"]["fingerprint"] == data.labelled.fingerprint
     assert found["data"]["images"] == sum(found["data"]["counts"].values()) == 60
     assert found["data"]["vocabulary"] == {"Gender": ["0", "1"]}
     assert found["space"]["starts"] == [dict(start) for start in load("dropout").starts]
-    assert load_split(written.run / "splits.csv", data.labelled.table).tolist() == data.labelled.split.tolist()
+    assert found["data"]["counts"] == {"train": 24, "valid": 12, "holdout": 24}
+    split = load_split(written.run / "splits.csv", data.labelled.table)
+    assert (split.sides.tolist(), split.folds) == (data.labelled.split.sides.tolist(), 0)
 
 
 def test_writing_again_changes_only_what_may_change(written: Options, data: Data) -> None:
@@ -357,7 +359,7 @@ def test_the_record_says_whether_the_data_brought_a_test_part(tmp_path: Path) ->
         )
         made.run.mkdir()
         record.write(made, load("dropout"), labelled, None)
-        run = Run(made.run, stored(made), [], (), labelled.split.astype("int64"))
+        run = Run(made.run, stored(made), [], (), labelled.split.sides.astype("int64"))
         return own_test(run, tmp_path / "cache")
 
     assert own_test_of("split", "train/a", "train/b", "test") == str(tmp_path / "split" / "test")
@@ -389,9 +391,9 @@ def test_a_damaged_record_is_refused(written: Options, text: str, capsys: pytest
 
 def test_another_format_is_refused(written: Options, capsys: pytest.CaptureFixture[str]) -> None:
     path = written.run / "run.json"
-    path.write_text(json.dumps({**stored(written), "format": 2}))
+    path.write_text(json.dumps({**stored(written), "format": 1}))
     assert main(["--out", str(written.out), "--resume", "faces"]) == 2
-    assert capsys.readouterr().err == f"Error: {path} has format 2; this version reads format 1.\n"
+    assert capsys.readouterr().err == f"Error: {path} has format 1; this version reads format 2.\n"
 
 
 def test_a_run_that_is_worked_on_is_refused_with_the_process(

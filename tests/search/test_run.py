@@ -33,7 +33,7 @@ from trainable.dataset import load_labelled, load_split, parse_fractions
 from trainable.device import choose
 from trainable.examples import examples_of
 from trainable.fit import fit
-from trainable.tune import METRICS
+from trainable.metrics import METRICS
 
 TRIALS, EPOCHS, SEED = 5, 6, 1
 SPACE = """
@@ -273,7 +273,7 @@ def test_a_trials_files_agree(unbroken: tuple[Path, Done]) -> None:
         "holdout": ((225, 10), "f"),
         "valid_ids": ((225,), "U"),
         "holdout_ids": ((225,), "U"),
-        "checkpoint": ((), "U"),
+        "checkpoints": ((1,), "U"),
     }
     config = TrialConfig.from_dict(json.loads((run / "trials" / "0000" / "config.json").read_text()))
     assert (config.lr, config.epochs, config.image_size) == (1e-3, EPOCHS, 28)
@@ -351,12 +351,12 @@ def test_a_trial_alone_gives_the_numbers_that_it_gave_in_the_search(
         cache=commands.cache,
         progress=False,
     )
-    assert data.split.tolist() == load_split(run / "splits.csv", data.table).tolist()
+    assert data.split.sides.tolist() == load_split(run / "splits.csv", data.table).sides.tolist()
     expected = metrics_of(run)[f"{number:04}"]
     threads = torch.get_num_threads()
     device = choose("cpu", "auto", threads=1)
     alone = []
-    for epoch, _ in zip(fit(config, examples_of(data, config), device), expected, strict=False):
+    for epoch, _ in zip(fit(config, examples_of(data, config, data.split.parts[0]), device), expected, strict=False):
         alone.append({name: value for name, value in epoch.row.items() if name != "seconds"})
     torch.set_num_threads(threads)
     assert alone == expected

@@ -34,7 +34,7 @@ SPACE = Space("mine", "", sample, grid=GRID)
 
 def open_record(folder: Path, sampler: str, seed: int = 0) -> StudyRecord:
     folder.mkdir(exist_ok=True)
-    return StudyRecord(folder, SPACE, sampler, Settings(2, 28, (), "valid_accuracy", seed), TRIALS)
+    return StudyRecord(folder, SPACE, sampler, Settings(2, 28, (), None, "valid_accuracy", seed), TRIALS)
 
 
 def play(record: StudyRecord, asked: Ask) -> None:
@@ -76,7 +76,7 @@ def test_a_search_reopened_after_any_trial_proposes_what_the_unbroken_one_does(
         copy = tmp_path / str(before)
         copy.mkdir()
         (copy / JOURNAL).write_bytes(b"".join(lines[: tells[before - 1] if before else 1]))
-        record = StudyRecord(copy, SPACE, sampler, Settings(2, 28, (), "valid_accuracy", 0), TRIALS)
+        record = StudyRecord(copy, SPACE, sampler, Settings(2, 28, (), None, "valid_accuracy", 0), TRIALS)
         assert len(record.frozen()) == before
         assert play_all(record) == params
 

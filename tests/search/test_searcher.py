@@ -30,7 +30,7 @@ class Driver:
 
     def __init__(self, run: Path, trials: int = 3) -> None:
         self.run = run
-        settings = Settings(EPOCHS, 28, (), "valid_accuracy", 0)
+        settings = Settings(EPOCHS, 28, (), None, "valid_accuracy", 0)
         self.record = StudyRecord(run, Space("mine", "", sample), "random", settings, trials)
         self.scheduler = Scheduler("asha", EPOCHS, "valid_accuracy")
         self.searcher = StudySearcher(self.record, self.scheduler, run)

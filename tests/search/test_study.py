@@ -36,11 +36,11 @@ SPACE = Space("mine", "", sample, starts=STARTS, grid=GRID)
 
 
 def open_record(
-    folder: Path, trials: int, sampler: str = "random", objective: Objective = "valid_accuracy"
+    folder: Path, trials: int, sampler: str = "random", objective: Objective = "valid_accuracy", repeats: int = 1
 ) -> StudyRecord:
     folder.mkdir(exist_ok=True)
-    settings = Settings(epochs=EPOCHS, image_size=28, inputs=("Gender",), objective=objective, seed=3)
-    return StudyRecord(folder, SPACE, sampler, settings, trials)
+    settings = Settings(epochs=EPOCHS, image_size=28, inputs=("Gender",), target=None, objective=objective, seed=3)
+    return StudyRecord(folder, SPACE, sampler, settings, trials, repeats)
 
 
 def value_of(asked: Ask, epoch: int) -> float:
@@ -156,11 +156,23 @@ def test_a_sample_function_that_raises_fails_its_trial_alone(tmp_path: Path) -> 
             raise ZeroDivisionError("division by zero")
         return TrialConfig()
 
-    settings = Settings(epochs=EPOCHS, image_size=28, inputs=(), objective="valid_loss", seed=0)
+    settings = Settings(epochs=EPOCHS, image_size=28, inputs=(), target=None, objective="valid_loss", seed=0)
     record = StudyRecord(tmp_path, Space("mine", "", raising), "random", settings, 2)
     assert ask(record).trial == "0001"
     reason = record.frozen()[0].user_attrs["end"]["reason"]
     assert reason == "mine: sample() fails: ZeroDivisionError: division by zero."
+
+
+def test_a_sample_beyond_the_runs_data_fails_its_trial_alone(tmp_path: Path) -> None:
+    def sample(trial: optuna.Trial) -> TrialConfig:
+        return TrialConfig(inputs=("Hair",) if trial.number == 0 else ("Race",))
+
+    settings = Settings(EPOCHS, 28, ("Gender", "Race"), None, "valid_loss", seed=0)
+    record = StudyRecord(tmp_path, Space("mine", "", sample, decides=["inputs"]), "random", settings, 2)
+    assert ask(record).trial == "0001"
+    assert record.frozen()[0].user_attrs["end"]["reason"] == (
+        "mine: sample() reads the input 'Hair', which --inputs does not name."
+    )
 
 
 def test_grid_points_run_once_each_in_order(tmp_path: Path) -> None:
@@ -168,6 +180,60 @@ def test_grid_points_run_once_each_in_order(tmp_path: Path) -> None:
         record = open_record(tmp_path, trials, sampler="grid")
         play_all(record)
     assert [trial.params for trial in record.frozen()] == cells(SPACE)
+
+
+def test_grid_points_are_repeated_all_once_and_then_again_with_other_seeds(tmp_path: Path) -> None:
+    for trials in (4, 7, 12):  # of which the later go on with what the earlier left
+        record = open_record(tmp_path, trials, sampler="grid", repeats=2)
+        play_all(record)
+        assert len(record.frozen()) == trials
+    assert [trial.params for trial in record.frozen()] == cells(SPACE) * 2
+    seeds = [trial.user_attrs["config"]["seed"] for trial in record.frozen() if "config" in trial.user_attrs]
+    assert len(set(seeds)) == len(seeds) == 8  # head_dropout 1 makes no configuration
+
+
+def test_repeated_starts_come_before_what_is_sampled(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 8, repeats=2)
+    play_all(record)
+    params = [trial.params for trial in record.frozen()]
+    assert [p.items() >= start.items() for p, start in zip(params, STARTS * 2, strict=False)] == [True] * 6
+    assert len({p["lr"] for p in params}) == 3 + 2
+    seeds = [trial.user_attrs["config"]["seed"] for trial in record.frozen() if "config" in trial.user_attrs]
+    assert len(set(seeds)) == len(seeds)
+    at_once = open_record(tmp_path / "again", 8, repeats=2)
+    play_all(at_once)
+    assert told(at_once) == told(record)
+
+
+def test_the_run_decides_what_the_space_leaves_to_it(tmp_path: Path) -> None:
+    def sample(trial: optuna.Trial) -> TrialConfig:
+        return TrialConfig(image_size=32, inputs=("Race",), target=None)
+
+    settings = Settings(EPOCHS, 28, ("Gender", "Race"), "Age", "valid_loss", seed=0)
+    fields = ("image_size", "inputs", "target")
+    own = (32, ("Race",), None)
+    for field, given, kept in zip(fields, (28, ("Gender", "Race"), "Age"), own, strict=True):
+        left = dict(zip(fields, own, strict=True)) | {field: getattr(TrialConfig(), field)}
+
+        def sample_others(trial: optuna.Trial, left: dict[str, Any] = left) -> TrialConfig:
+            return TrialConfig(**left)
+
+        decides = [name for name in fields if name != field]
+        sizes = [32] if "image_size" in decides else []
+        folder = tmp_path / field
+        folder.mkdir()
+        config = ask(
+            StudyRecord(
+                folder, Space("mine", "", sample_others, decides=decides, image_sizes=sizes), "random", settings, 1
+            )
+        ).config
+        assert getattr(config, field) == given != kept
+        assert all(getattr(config, name) == value for name, value in zip(fields, own, strict=True) if name != field)
+        assert (config.epochs, config.objective) == (EPOCHS, "valid_loss")
+    (tmp_path / "all").mkdir()
+    space = Space("mine", "", sample, decides=fields, image_sizes=[32])
+    config = ask(StudyRecord(tmp_path / "all", space, "random", settings, 1)).config
+    assert (config.image_size, config.inputs, config.target) == own
 
 
 def test_trials_left_running_are_handed_out_first_with_the_same_configuration(tmp_path: Path) -> None:

@@ -1,27 +1,45 @@
-"""What holds for every space that the package brings: a new file in spaces/ is tested here the day it is added."""
+"""What holds for every space that the package brings: a new file in spaces/ is tested here the day it is added.
 
+Each is loaded as for --inputs Gender,Race --target Age --image-size 28; its configurations get what the run decides.
+"""
+
+import contextlib
 import dataclasses
 import importlib
+import io
+import math
 from collections.abc import Iterator
+from typing import get_args
 
+import numpy as np
 import optuna
 import pytest
 import torch
-from torch import Tensor
 
 from search.run import main
-from spaces.space import DECIDED_BY_RUN, Space, cells, load, names, parameters, probe, sample
-from trainable.config import TrialConfig
-from trainable.loss import LOSSES
-from trainable.model import ConvNet
-from trainable.optim import OPTIMIZERS
+from spaces.space import DECIDED_BY_RUN, Given, Space, cells, load, names, parameters, probe, sample
+from trainable.config import Architecture, TrialConfig
+from trainable.device import Device
+from trainable.examples import Examples
+from trainable.fit import fit
+from trainable.network import build_network
+from trainable.preprocess import Preprocessing
 
-CLASSES, METADATA, SIZE = 5, 3, 28
+GIVEN = Given(inputs=("Gender", "Race"), target="Age", image_size=28)
+CLASSES = ("0", "1", "2", "3", "4")
+LEVELS = {"12": 0, "25": 1, "27": 1, "33": 2, "46": 3, "58": 4}  # of Age: each in its class
+VOCABULARY = {"Gender": ("0", "1"), "Race": ("0", "1")}
+# Train 4 images so that each value of each column has two, as an expert needs; then validate 2.
+GENDER, RACE = [0, 0, 1, 1, 0, 1], [0, 1, 0, 1, 1, 0]
+AGES = [1, 0, 3, 5, 2, 4]  # positions in LEVELS
+DEVICE = Device(torch.device("cpu"), torch.float32, torch.channels_last, "a test")
+# Networks whose step takes seconds; they are built without weights.
+LARGE = {"alexnet", "resnet34", "resnet50", "wide_resnet50_2", "resnext50_32x4d", "efficientnet_b0"}
 
 
 @pytest.fixture(params=names())
 def space(request: pytest.FixtureRequest) -> Space:
-    return load(request.param)
+    return load(request.param, GIVEN)
 
 
 @pytest.fixture
@@ -37,21 +55,51 @@ def points(space: Space) -> list[dict[str, object]]:
     return [dict(start) for start in space.starts] + (cells(space) if space.grid else [])
 
 
-def train_one_step(config: TrialConfig, images: Tensor, metadata: Tensor, labels: Tensor) -> float:
-    model = ConvNet(config, METADATA, CLASSES)
-    optimizer = OPTIMIZERS[config.optimizer].build(model.parameters(), config)
-    loss = LOSSES[config.loss].build(config)(model(images, metadata), labels).mean()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.item()
+def in_a_run(space: Space, config: TrialConfig) -> TrialConfig:
+    """The configuration as a run makes it, which decides what the space does not."""
+    decided = {"image_size": GIVEN.image_size, "inputs": GIVEN.inputs, "epochs": 1}
+    left = {name: value for name, value in decided.items() if name not in space.decides}
+    return dataclasses.replace(config, **left)
+
+
+def examples_for(config: TrialConfig) -> Examples:
+    """Six random images as a trial of this configuration sees them."""
+    labels = np.array([list(LEVELS.values())[age] for age in AGES], np.int64)
+    preprocessing = Preprocessing(
+        image_size=config.image_size,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        classes=CLASSES,
+        vocabulary={name: VOCABULARY[name] for name in config.inputs},
+        levels=LEVELS if config.target is not None else {},
+    )
+    shape = (len(AGES), config.image_size, config.image_size, 3)
+    columns = {"Gender": [str(value) for value in GENDER], "Race": [str(value) for value in RACE]}
+    return Examples(
+        pixels=np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8),
+        metadata=preprocessing.metadata(columns, len(AGES)),
+        labels=labels,
+        levels=labels if config.target is None else np.array(AGES, np.int64),
+        train=np.arange(4),
+        valid=np.arange(4, 6),
+        holdout=np.zeros(0, np.int64),
+        preprocessing=preprocessing,
+    )
 
 
 def test_its_name_is_its_files(space: Space) -> None:
-    assert importlib.import_module(f"spaces.{space.name}").SPACE is space
+    module = importlib.import_module(f"spaces.{space.name}")
+    assert hasattr(module, "SPACE") != hasattr(module, "space")
+    if hasattr(module, "SPACE"):
+        assert module.SPACE is space
 
 
 def test_its_summary_is_one_line(space: Space) -> None:
     assert space.summary and "\n" not in space.summary
+
+
+def test_it_has_something_to_try_first(space: Space) -> None:
+    assert points(space)
 
 
 def test_starts_and_grid_say_every_parameter_and_are_taken_as_said(space: Space) -> None:
@@ -67,33 +115,60 @@ def test_starts_are_not_more_than_its_trials(space: Space) -> None:
     assert len(space.starts) <= space.trials
 
 
-def test_sampled_configurations_and_starts_train_a_step_at_28_pixels(space: Space, one_thread: None) -> None:
-    fixed = [sample(space, optuna.trial.FixedTrial(point)) for point in points(space)[:9]]  # type: ignore[arg-type]
-    sampled = probe(space)[1]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        images, metadata = torch.randn(4, 3, SIZE, SIZE), torch.zeros(4, METADATA)
-        labels = torch.tensor([0, 1, 2, 4])
-        for config in [*fixed, *sampled[:6]]:
-            config = dataclasses.replace(config, image_size=SIZE)
-            assert 0 < train_one_step(config, images, metadata, labels) < 10
-        for config in sampled[6:]:  # the rest only has to fit the images
+def test_every_configuration_trains_a_step_at_its_image_size(space: Space, one_thread: None) -> None:
+    fixed = [sample(space, optuna.trial.FixedTrial(point)) for point in points(space)]  # type: ignore[arg-type]
+    for config in {repr(config): config for config in [*fixed, *probe(space)[1]]}.values():
+        config = in_a_run(space, config)
+        examples = examples_for(config)
+        if config.architecture in LARGE:
             with torch.device("meta"):
-                ConvNet(dataclasses.replace(config, image_size=SIZE), METADATA, CLASSES)
+                build_network(config, examples.preprocessing)
+            continue
+        (epoch,) = fit(config, examples, DEVICE)
+        assert epoch.row["train_loss"] > 0
+        assert all(math.isfinite(value) for value in epoch.row.values())
+        assert epoch.valid_logits.shape == (2, len(CLASSES))
 
 
-def test_what_the_run_decides_is_left_alone(space: Space) -> None:
-    for config in probe(space)[1]:
-        for field in DECIDED_BY_RUN:
-            assert getattr(config, field) == getattr(TrialConfig(), field)
+def test_large_networks_are_architectures() -> None:
+    assert set(get_args(Architecture)) > LARGE
 
 
-def test_list_spaces_says_its_parameters(
-    space: Space, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    assert main(["--list-spaces"]) == 0
-    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    first = lines.index(f"{space.name}: {space.summary}")
-    end = lines.index("", first)
-    assert lines[first + 2 : end] == [f"{name} {words}" for name, words in parameters(space).items()]
+def test_what_the_run_decides_is_left_alone_unless_the_space_says_otherwise(space: Space) -> None:
+    configs = probe(space)[1]
+    for field in DECIDED_BY_RUN:
+        values = {getattr(config, field) for config in configs}
+        assert field in space.decides or values == {getattr(TrialConfig(), field)}
+    if "image_size" in space.decides:
+        assert {config.image_size for config in configs} == set(space.image_sizes)
+    else:
+        assert not space.image_sizes
+
+
+def listing(*arguments: str) -> list[str]:
+    """What --list-spaces prints, with single blanks."""
+    text = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        patch.setenv("COLUMNS", "200")
+        assert main(["--list-spaces", *arguments]) == 0
+    return [" ".join(line.split()) for line in text.getvalue().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def all_listed() -> list[str]:
+    return listing()
+
+
+def test_list_spaces_says_its_parameters(space: Space, all_listed: list[str]) -> None:
+    for lines in (all_listed, listing("--space", space.name, "--inputs", "Gender,Race", "--target", "Age")):
+        assert lines[0] == "With --inputs Gender,Race and --target Age:"
+        first = lines.index(f"{space.name}: {space.summary}")
+        end = lines.index("", first)
+        assert lines[first + 2 : end] == [f"{name} {words}" for name, words in parameters(space).items()]
+        grid = "no grid"
+        if space.grid:
+            grid = f"grid of {' x '.join(str(len(values)) for values in space.grid.values())}"
+        assert lines[first + 1] == (
+            f"{space.epochs} epochs, by {space.objective}, {space.sampler}, {space.scheduler}; "
+            f"{len(space.starts)} known starts; {grid}"
+        )

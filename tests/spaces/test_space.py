@@ -8,13 +8,13 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from spaces.space import Space, cells, describe, fingerprint, load, names, parameters, sample
+from spaces.space import Given, Space, cells, describe, fingerprint, load, names, parameters, sample
 from trainable.config import ConfigError, TrialConfig
 from trainable.errors import UserError
 
 HEAD = """
 from spaces.space import Space
-from trainable.config import TrialConfig
+from trainable.config import Augmentation, TrialConfig
 
 def sample(trial):
     lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
@@ -61,8 +61,8 @@ def test_an_unknown_space_is_named(name: str, message: str, tmp_path: Path, monk
     ("text", "message"),
     [
         ("def sample(trial:\n    pass", "{} line 1: '(' was never closed."),
-        ("x = 1", "{} defines no SPACE = Space(...)."),
-        ("SPACE = {'name': 'mine'}", "{} defines no SPACE = Space(...)."),
+        ("x = 1", "{} defines no SPACE = Space(...), and no function space(given) that gives one."),
+        ("SPACE = {'name': 'mine'}", "{} defines no SPACE = Space(...), and no function space(given) that gives one."),
         ("1 / 0", "{} cannot be loaded: ZeroDivisionError: division by zero."),
         ("import nomodule", "{} cannot be loaded: ModuleNotFoundError: No module named 'nomodule'."),
         ("raise SystemExit", "{} cannot be loaded: SystemExit."),
@@ -126,6 +126,36 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
         ),
         ("    return TrialConfig(zzz=1)", "", "{}: sample() fails: TrialConfig has no field 'zzz'."),
         (
+            "    return TrialConfig(augment=Augmentation(rotaton=5.0))",
+            "",
+            "{}: sample() fails: Augmentation has no field 'rotaton'; did you mean 'rotation'?",
+        ),
+        (
+            "    return TrialConfig(augment=Augmentation(rotation=500.0 + lr))",
+            "",
+            "{}: none of 32 samples can be trained: rotation is 500.0",
+        ),
+        (
+            "    return TrialConfig(lr=lr, architecture='resnet34', depth=4)",
+            "",
+            "{}: none of 32 samples can be trained: depth is 4, which resnet34 does not read.",
+        ),
+        (
+            "    return TrialConfig(lr=lr, experts='Gender')",
+            "",
+            "{}: none of 32 samples can be trained: experts is 'Gender', which is not among the inputs ().",
+        ),
+        (
+            "    return TrialConfig(lr=lr, inputs=('Race',))",
+            ", decides=['image_size']",
+            "{}: sample() sets inputs, which the run decides (--inputs).",
+        ),
+        (
+            "    return TrialConfig(lr=lr, target='Age')",
+            "",
+            "{}: sample() sets target, which the run decides (--target).",
+        ),
+        (
             "    return TrialConfig(depth=4, widths=trial.suggest_categorical('widths', [(8,) * 4, (4,) * 4]))",
             "",
             "{}: widths has the choice (8, 8, 8, 8), which a study cannot store; "
@@ -157,7 +187,8 @@ def test_a_space_that_cannot_be_searched_is_told_why(
     path = write(tmp_path, body or "    return TrialConfig(lr=lr)", settings)
     with pytest.raises(UserError) as error:
         load(str(path))
-    assert str(error.value) == message.format(path)
+    said, wanted = str(error.value), message.format(path)
+    assert said == wanted if message.endswith((".", "?")) else said.startswith(wanted)
 
 
 SAMPLERS = "sampler is {!r}; it must be one of tpe, random, grid, gp, cmaes, qmc"
@@ -189,6 +220,15 @@ GRID = "grid is {}; it must be a mapping from parameters to lists of values, as 
         ("starts", ["lr"], ": " + STARTS.format("['lr']")),
         ("starts", [{1: 0.1}], ": " + STARTS.format("[{1: 0.1}]")),
         ("starts", None, ": " + STARTS.format("None")),
+        (
+            "decides",
+            "image_size",
+            ": decides is 'image_size'; it must be a list of some of image_size, inputs, target.",
+        ),
+        ("decides", ["epochs"], ": decides is ['epochs']; it must be a list of some of image_size, inputs, target."),
+        ("image_sizes", [28, 512], ": image_sizes is [28, 512]; it must be a list of some of 28..256."),
+        ("image_sizes", [28], ": image_sizes is [28]; it must be left out where decides does not name image_size."),
+        ("image_sizes", 64, ": image_sizes is 64; it must be a list of some of 28..256."),
         ("grid", ["lr"], ": " + GRID.format("['lr']")),
         ("grid", {}, ": " + GRID.format("{}")),
         ("grid", {"lr": 0.001}, ", grid: lr is 0.001; it must be a list of values."),
@@ -250,3 +290,145 @@ def test_the_fingerprint_is_of_what_a_space_does_not_of_its_text(tmp_path: Path)
     other_starts = fingerprint(load(str(write(tmp_path, settings=", starts=[{'lr': 0.01}]"))))
     assert space == reworded
     assert len({space, other_settings, other_starts}) == 3
+
+
+# A space that depends on what is given
+
+GIVEN_HEAD = """
+from spaces.space import Space
+from trainable.config import TrialConfig
+from trainable.errors import UserError
+
+def space(given):
+    def sample(trial):
+        return TrialConfig(lr=trial.suggest_categorical("lr", [1e-3, 1e-2]))
+"""
+
+
+def write_given(folder: Path, body: str) -> Path:
+    path = folder / "mine.py"
+    path.write_text(f"{GIVEN_HEAD}{body}\n")
+    return path
+
+
+def test_a_space_may_follow_from_what_is_given(tmp_path: Path) -> None:
+    summary = "'/'.join(given.inputs) + f' {given.target} {given.image_size}'"
+    path = write_given(tmp_path, f"    return Space('mine', {summary}, sample)")
+    assert load(str(path), Given(("Gender", "Race"), "Age", 48)).summary == "Gender/Race Age 48"
+    assert load(str(path)).summary == " None 64"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("    1 / 0", "{}: space() fails: ZeroDivisionError: division by zero."),
+        ("    raise SystemExit", "{}: space() fails: SystemExit."),
+        ("    return given.colums", "{}: space() fails: AttributeError: 'Given' object has no attribute 'colums'."),
+        (
+            "    return Space(name='mine', tirals=3)",
+            "{}: space() fails: Space has no field 'tirals'; did you mean 'trials'?",
+        ),
+        ("    raise UserError('--space mine: name a column.')", "--space mine: name a column."),
+        ("    pass", "{} defines no SPACE = Space(...), and no function space(given) that gives one."),
+        ("    return Space('mine', '', sample, epochs=0)", "{}: epochs is 0; it must be an integer of at least 1."),
+        (
+            "    return Space('mine', '', sample, starts=[{'lr': 1.0}])",
+            "{}: sample() fails: ValueError: '1.0' not in (0.001, 0.01).",
+        ),
+    ],
+)
+def test_a_space_function_at_fault_is_told_why(tmp_path: Path, body: str, message: str) -> None:
+    path = write_given(tmp_path, body)
+    with pytest.raises(UserError) as error:
+        load(str(path))
+    assert str(error.value).startswith(message.format(path))
+    if message.endswith((".", "?")):
+        assert str(error.value) == message.format(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "settings", "message"),
+    [
+        (
+            "    return TrialConfig(lr=lr, image_size=trial.suggest_categorical('image_size', [28, 32, 64]))",
+            ", decides=['image_size'], image_sizes=[28, 32]",
+            "{}: sample() sets image_size to 64, which is not among its image_sizes (28, 32).",
+        ),
+        (
+            "    return TrialConfig(lr=lr, image_size=64)",
+            ", decides=['image_size']",
+            "{}: sample() sets image_size to 64, which is not among its image_sizes (none).",
+        ),
+        (
+            "    return TrialConfig(lr=lr, inputs=('Gendre',))",
+            ", decides=['inputs']",
+            "{}: sample() reads the input 'Gendre', which --inputs does not name; did you mean 'Gender'?",
+        ),
+        (
+            "    return TrialConfig(lr=lr, inputs=('Race', 'Hair'))",
+            ", decides=['inputs']",
+            "{}: sample() reads the input 'Hair', which --inputs does not name.",
+        ),
+        (
+            "    return TrialConfig(lr=lr, target='Years')",
+            ", decides=['target']",
+            "{}: sample() learns 'Years', which --target does not name.",
+        ),
+        (  # in a start alone
+            "    return TrialConfig(lr=lr, target='Years' if lr == 0.05 else None)",
+            ", decides=['target'], starts=[{'lr': 0.05}]",
+            "{}: sample() learns 'Years', which --target does not name.",
+        ),
+    ],
+)
+def test_a_space_that_decides_more_than_the_run_has_data_for_is_refused(
+    tmp_path: Path, body: str, settings: str, message: str
+) -> None:
+    path = write(tmp_path, body, settings)
+    with pytest.raises(UserError) as error:
+        load(str(path), Given(("Gender", "Race"), "Age", 48))
+    assert str(error.value) == message.format(path)
+
+
+FIGURES = ", grid={'lr': [0.01, 0.02]}, published={'0.01': (0.5, 0.6)}, published_images=100"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ", published={'0.01': (0.5, 0.6)}, published_images=100",
+            "{}: published needs a grid of one parameter, whose values its figures are for.",
+        ),
+        (FIGURES.replace("100", "0"), "{}: published_images is 0; it must be how many images."),
+        (
+            FIGURES.replace("'0.01'", "'0.011'"),
+            "{}, published: the grid has no value '0.011'; did you mean '0.01'?",
+        ),
+        (
+            FIGURES.replace("(0.5, 0.6)", "0.5"),
+            "{}, published: 0.01 is 0.5; it must be (from, to), each in 0..1.",
+        ),
+        (
+            FIGURES.replace("(0.5, 0.6)", "(0.6, 0.5)"),
+            "{}, published: 0.01 is (0.6, 0.5); it must be (from, to), each in 0..1.",
+        ),
+        (
+            FIGURES.replace("(0.5, 0.6)", "(50, 60)"),
+            "{}, published: 0.01 is (50, 60); it must be (from, to), each in 0..1.",
+        ),
+    ],
+)
+def test_published_figures_must_belong_to_the_grid(tmp_path: Path, settings: str, message: str) -> None:
+    path = write(tmp_path, settings=settings)
+    with pytest.raises(UserError) as error:
+        load(str(path))
+    assert str(error.value) == message.format(path)
+    assert load(str(write(tmp_path, settings=FIGURES))).published == {"0.01": (0.5, 0.6)}
+
+
+def test_what_a_space_decides_is_part_of_its_fingerprint(tmp_path: Path) -> None:
+    body = "    return TrialConfig(lr=lr, image_size=28)"
+    one = fingerprint(load(str(write(tmp_path, body, ", decides=['image_size'], image_sizes=[28]"))))
+    other = fingerprint(load(str(write(tmp_path, body, ", decides=['image_size'], image_sizes=[28, 32]"))))
+    assert one != other

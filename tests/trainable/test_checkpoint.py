@@ -89,7 +89,7 @@ def test_the_header_says_what_the_network_is_and_what_it_wants(tmp_path: Path) -
         (b"", "Error while deserializing header: header too small"),
         (b"PK\x03\x04 not a checkpoint", "Error while deserializing header: header too large"),
         (with_header()[:-1], "Error while deserializing header: incomplete metadata, file not fully covered"),
-        (safetensors.torch.save({"w": torch.zeros(1)}), "'config'"),
+        (safetensors.torch.save({"w": torch.zeros(1)}), "'format'"),
         (with_header(preprocessing=None), "'preprocessing'"),
         (with_header(epoch=None), "'epoch'"),
         (with_header(precision=None), "'precision'"),

@@ -1,0 +1,94 @@
+"""What tests of the search share: a Ray that many commands join, and images with metadata."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ray._private.authentication.authentication_token_setup import _enable_token_auth
+
+SIZE, PEOPLE = 28, 60
+AGES = (3, 8, 14, 19, 25, 28, 33, 37, 46, 58)  # two a class: below 10, 20, 30, 40, 61
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The address of a Ray of two CPUs: to join it costs a command a second, and to start its own some five."""
+    options = "--head --block --port=0 --num-cpus=2 --num-gpus=0 --include-dashboard=false --disable-usage-stats"
+    head = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *options.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+    )
+    assert head.stdout is not None
+    try:
+        said = ""
+        while "--block" not in said:  # the last paragraph, once all is up
+            line = head.stdout.readline()
+            assert line, said
+            said += line
+        found = re.search(r"ray start --address=.([0-9.:]+)", said)
+        assert found, said
+        _enable_token_auth()  # as RAY_AUTH_MODE=token does for a command that joins a cluster with a token
+        yield found[1]
+    finally:
+        head.terminate()  # with --block it ends what it started
+        head.communicate()
+
+
+def write_csv(path: Path, rows: list[Mapping[str, object]]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with people.csv: 60 random images of five classes, whose Age tells the class; and test.csv, 5 more."""
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(5)
+    rows: list[Mapping[str, object]] = []
+    for number in range(PEOPLE + 5):
+        name, age = f"{number}.png", AGES[number % len(AGES)]
+        Image.fromarray(rng.integers(256, size=(SIZE, SIZE, 3), dtype=np.uint8)).save(folder / name)
+        gender, race = number // 10 % 2, number // 20
+        rows.append({"Image": name, "Label": AGES.index(age) // 2, "Age": age, "Gender": gender, "Race": race % 3})
+    write_csv(folder / "people.csv", rows[:PEOPLE])
+    tests = [{name: cell for name, cell in row.items() if name in ("Image", "Gender", "Race")} for row in rows[PEOPLE:]]
+    write_csv(folder / "test.csv", tests)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of decoded images."""
+    return tmp_path_factory.mktemp("cache")
+
+
+TINY = """
+from spaces.space import Space
+from trainable.config import TrialConfig
+
+def sample(trial):
+    lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+    return TrialConfig(depth=4, widths=(4, 8, 8, 8), dropout=(0.0, 0.0, 0.0, 0.1), lr=lr, batch_size=32)
+
+SPACE = Space("tiny", "a network of four narrow convolutions", sample, starts=[{"lr": 1e-3}, {"lr": 1e-2}])
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a space whose networks train in no time."""
+    path = tmp_path_factory.mktemp("space") / "tiny.py"
+    path.write_text(TINY)
+    return str(path)

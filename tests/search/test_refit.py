@@ -1,0 +1,285 @@
+"""--refit from end to end: what it trains, keeps and says, and that a kill half way costs no more than an epoch.
+
+One run has members of two image sizes; the other is of digits, whose epochs are long enough to be killed in.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search import ensemble
+from search.run import main
+from trainable.checkpoint import file_hash, load_best
+
+SHORT = "--trials 2 --scheduler none --max-concurrent 1 --gpus-per-trial 0".split()
+ROOT = Path(__file__).parents[2]
+PATIENCE = 240.0  # seconds for anything that should take few
+
+
+def manifest_of(run: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((run / "ensemble.json").read_text())
+    return manifest
+
+
+def times_of(run: Path) -> dict[str, int]:
+    """When each file of a run's refits was written."""
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.glob("refits/*/*")}
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain for {PATIENCE:g} s"
+        time.sleep(0.01)
+
+
+# Members of two image sizes
+
+
+@pytest.fixture(scope="module")
+def people(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the images that a test may change."""
+    return shutil.copytree(faces, tmp_path_factory.mktemp("people") / "data")
+
+
+@pytest.fixture(scope="module")
+def two_sizes(people: Path, cache: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the space resolution at 28 and 42 pixels, with an ensemble of both and of their refits."""
+    out = tmp_path_factory.mktemp("runs")
+    data = ["--data", str(people / "people.csv"), "--inputs", "Gender", "--image-size", "28", "--epochs", "1"]
+    where = ["--out", str(out), "--cache", str(cache), "--name", "sizes", "--address", cluster]
+    assert main(["--space", "resolution", *SHORT, *data, *where]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", cluster)
+        test = ["--test", str(people / "test.csv"), "--method", "uniform"]
+        assert ensemble.main([str(out / "sizes"), *test]) == 0
+        assert ensemble.main([str(out / "sizes"), *test, "--refit"]) == 0
+    return out / "sizes"
+
+
+@pytest.fixture
+def refitted(two_sizes: Path, tmp_path: Path) -> Path:
+    """A copy of `two_sizes` that a test may damage."""
+    return shutil.copytree(two_sizes, tmp_path / "sizes")
+
+
+def test_members_of_two_image_sizes_make_one_ensemble(two_sizes: Path) -> None:
+    (without,) = [path for path in two_sizes.glob("ensembles/*") if manifest_of(path)["members"][0]["refit"] is None]
+    sizes = {
+        load_best(two_sizes / "trials" / member["trial"] / "best.safetensors").preprocessing.image_size
+        for member in manifest_of(without)["members"]
+    }
+    assert sizes == {28, 42}
+    assert [member["weight"] for member in manifest_of(without)["members"]] == [0.5, 0.5]
+    assert len((without / "submission.csv").read_text().splitlines()) == 1 + 5
+
+
+def test_each_member_is_trained_on_everything_for_its_best_number_of_epochs(two_sizes: Path) -> None:
+    for member in manifest_of(two_sizes)["members"]:
+        trial = load_best(two_sizes / "trials" / member["trial"] / "best.safetensors")
+        folder = two_sizes / "refits" / member["trial"]
+        assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "metrics.csv", "refit.json"]
+        again = load_best(folder / "best.safetensors")
+        assert (again.config, again.epoch) == (trial.config, trial.epoch)
+        assert again.preprocessing.image_size == trial.preprocessing.image_size
+        assert again.preprocessing.mean != trial.preprocessing.mean  # of 60 images, not of 42
+        assert member["refit"] == {
+            "path": f"refits/{member['trial']}/best.safetensors",
+            "sha256": file_hash(folder / "best.safetensors"),
+        }
+        assert member["checkpoint_sha256"] == [file_hash(two_sizes / "trials" / member["trial"] / "best.safetensors")]
+        assert (folder / "metrics.csv").read_text().splitlines()[0] == "epoch,train_loss,train_accuracy,lr,seconds"
+
+
+def test_the_manifest_says_which_rows_each_stage_saw(two_sizes: Path) -> None:
+    by_trials = {
+        "trials_learnt_from": "42 train",
+        "trials_ranked_on": "9 valid",
+        "weights_and_temperature_fitted_on": "9 holdout, by the trials' own networks",
+        "methods_scored_on": "9 holdout, cross-fitted",
+        "predicting_networks_learnt_from": "42 train",
+        "an_image_is_predicted_by": "one network a member",
+    }
+    everything = "all 60, for as many epochs as were best before"
+    rows = [manifest_of(path)["rows"] for path in two_sizes.glob("ensembles/*")]
+    assert by_trials in rows
+    assert {**by_trials, "predicting_networks_learnt_from": everything} in rows
+    assert len(rows) == 2
+
+
+def test_a_refit_changes_the_prediction_and_not_the_weights(two_sizes: Path) -> None:
+    one, other = (manifest_of(path) for path in two_sizes.glob("ensembles/*"))
+    assert one["scores"] == other["scores"]
+    assert one["temperature"] == other["temperature"]
+    assert one["sha256"]["probabilities.npz"] != other["sha256"]["probabilities.npz"]
+
+
+def test_verify_makes_it_again_byte_for_byte(refitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = refitted / "ensemble.json"
+    assert ensemble.main(["--verify", str(path)]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"{path} holds: checkpoints, split, weights and scores are the same; submission.csv and probabilities.npz made "
+        "again, the same byte for byte.\n"
+    )
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")])
+def test_verify_notices_a_changed_or_missing_refit(
+    refitted: Path, change: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = refitted / "refits" / "0001" / "best.safetensors"
+    change(path)
+    assert ensemble.main(["--verify", str(refitted / "ensemble.json")]) == 1
+    said = f"Changed: {path} is missing or has changed: it is the refit of trial 0001\n"
+    assert said in capsys.readouterr().out
+
+
+def refit(run: Path, people: Path, *arguments: str) -> int:
+    test = ["--test", str(people / "test.csv"), "--method", "uniform"]
+    return ensemble.main([str(run), *test, "--refit", *arguments])
+
+
+def test_a_second_refit_trains_nothing(
+    refitted: Path, people: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where no Ray is: it must not need one
+    before, manifest = times_of(refitted), (refitted / "ensemble.json").read_bytes()
+    assert len(before) == 6
+    assert refit(refitted, people) == 0
+    assert "Trained" not in capsys.readouterr().out
+    assert times_of(refitted) == before
+    assert (refitted / "ensemble.json").read_bytes() == manifest
+
+
+@pytest.mark.parametrize("damage", ["best.safetensors", "refit.json"])
+def test_a_damaged_refit_is_trained_again_and_no_other(
+    refitted: Path,
+    people: Path,
+    cluster: str,
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    before, manifest = times_of(refitted), manifest_of(refitted)
+    stored = load_best(refitted / "refits" / "0001" / "best.safetensors").state
+    network = {name: tensor.clone() for name, tensor in stored.items()}  # what was loaded lies in the file
+    del stored
+    (refitted / "refits" / "0001" / damage).write_bytes(b"{}")
+    assert refit(refitted, people) == 0
+    out = capsys.readouterr().out
+    assert "Trained trial 0001 on all images for 1 epoch.\n" in out
+    assert "Trained trial 0000" not in out
+    after = times_of(refitted)
+    assert {name for name in before if before[name] != after[name]} == {
+        f"refits/0001/{name}" for name in ("best.safetensors", "metrics.csv", "refit.json")
+    }
+    again = load_best(refitted / "refits" / "0001" / "best.safetensors")
+    assert all(torch.equal(tensor, again.state[name]) for name, tensor in network.items())
+    assert manifest_of(refitted)["sha256"] == manifest["sha256"]  # of what it predicts
+    assert ensemble.main(["--verify", str(refitted / "ensemble.json")]) == 0
+
+
+def test_other_data_are_refused(refitted: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = people / "people.csv"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace(",0,0\n", ",1,0\n", 1))  # somebody's Gender
+        assert path.read_text() != before
+        assert refit(refitted, people) == 2
+    finally:
+        path.write_text(before)
+    message = f"Error: --refit: the data at {path} are not those that {refitted} was made with.\n"
+    assert capsys.readouterr().err == message
+
+
+# A kill half way
+
+
+@pytest.fixture(scope="module")
+def digits(cache: Path, tiny: str, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    where = ["--out", str(out), "--cache", str(cache), "--name", "digits", "--address", cluster]
+    assert main(["--space", tiny, *SHORT, "--trials", "1", "--epochs", "6", *where]) == 0
+    return out / "digits"
+
+
+def test_a_refit_that_was_killed_goes_on_and_gives_the_same_network(
+    digits: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    epochs = load_best(digits / "trials" / "0000" / "best.safetensors").epoch
+    assert epochs > 2  # or there is nothing to be half way through
+    whole, broken = (shutil.copytree(digits, tmp_path / name) for name in ("whole", "broken"))
+    assert ensemble.main([str(whole), "--refit"]) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.ensemble", str(broken), "--refit"],
+        cwd=ROOT,
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+        stdout=subprocess.DEVNULL,
+    )
+    folder = broken / "refits" / "0000"
+    wait_for(lambda: (folder / "latest.pt").exists() or process.poll() is not None)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    time.sleep(2)  # until its worker has heard of it
+    left = read_metrics_of_refit(folder)
+    assert 0 < len(left) < epochs
+    assert (folder / "latest.pt").exists() and not (folder / "refit.json").exists()
+    assert not (broken / "ensemble.json").exists()
+
+    capsys.readouterr()
+    assert ensemble.main([str(broken), "--refit"]) == 0
+    out = capsys.readouterr().out
+    assert f"Trained trial 0000 on all images for {epochs} epochs.\n" in out
+    assert "Predicted by networks trained again on all labelled images;" in out
+    rows = read_metrics_of_refit(folder)
+    assert len(rows) == epochs
+    assert rows[: len(left) - 1] == left[:-1]  # with their seconds, which tell an epoch from its repetition
+    assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "metrics.csv", "refit.json"]
+    one, other = (load_best(run / "refits" / "0000" / "best.safetensors") for run in (whole, broken))
+    assert all(torch.equal(tensor, other.state[name]) for name, tensor in one.state.items())
+    assert (one.config, one.preprocessing, one.epoch) == (other.config, other.preprocessing, other.epoch)
+    assert manifest_of(whole)["sha256"] == manifest_of(broken)["sha256"]  # of what they predict
+
+
+def read_metrics_of_refit(folder: Path) -> list[str]:
+    """The rows of a refit's metrics.csv, which has no validation."""
+    return (folder / "metrics.csv").read_text().splitlines()[1:]
+
+
+def test_a_refit_needs_room_on_the_cluster(
+    digits: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    run = shutil.copytree(digits, tmp_path / "digits")
+    record = json.loads((run / "run.json").read_text())
+    record["arguments"]["cpus_per_trial"] = 3
+    (run / "run.json").write_text(json.dumps(record))
+    assert ensemble.main([str(run), "--refit"]) == 2
+    assert capsys.readouterr().err == (
+        "Error: A trial asks for 3 CPU and 0 GPU, but the cluster has 2 CPU and 0 GPU on 1 node: not one trial fits. "
+        "Lower --cpus-per-trial or --gpus-per-trial.\n"
+    )
+    assert not (run / "ensemble.json").exists()
+
+
+def test_a_missing_configuration_is_named(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(digits, tmp_path / "digits")
+    path = run / "trials" / "0000" / "config.json"
+    path.unlink()
+    assert ensemble.main([str(run), "--refit"]) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {path} is missing or damaged ([Errno 2] No such file or directory: '{path}').\n"
+    )
