@@ -330,3 +330,17 @@ def test_settings_that_do_go_together() -> None:
     TrialConfig(architecture="resnet18", head_dropout=0.1, image_size=64)
     TrialConfig(experts="Gender", inputs=("Gender",), target="Age", loss="coral", warmup=5, schedule="exponential")
     TrialConfig(class_weights=True, loss="focal")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"alternating_flip": True, "flip": 0.25}, "flip is 0.25, which alternating_flip replaces"),
+        ({"mixup": 0.005}, "mixup is 0.005; it must be 0 or at least 0.01"),
+        ({"cutmix": 0.005}, "cutmix is 0.005; it must be 0 or at least 0.01"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_had_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Augmentation(**values)
+    assert str(error.value) == message
