@@ -75,8 +75,8 @@ def make_submission(
     Raises:
         UserError: if the test table, the sample or a checkpoint is unusable.
     """
-    used = _used(members, weights)
-    table, warnings = read_test(members, weights, test, sample, cache, progress)
+    used = predicting(members, weights)
+    table, warnings = read_test(used, test, sample, cache, progress)
     pixels = {
         size: decode(table, size, cache, progress) for size in {best.preprocessing.image_size for best, _ in used}
     }
@@ -104,7 +104,7 @@ def make_submission(
     )
 
 
-def _used(members: Sequence[Member], weights: Sequence[float]) -> list[tuple[Best, float]]:
+def predicting(members: Sequence[Member], weights: Sequence[float]) -> list[tuple[Best, float]]:
     """The networks that predict, each with its share: a member's weight in equal parts."""
     return [
         (load_best(path), weight / len(member.predicting))
@@ -115,13 +115,12 @@ def _used(members: Sequence[Member], weights: Sequence[float]) -> list[tuple[Bes
 
 
 def read_test(
-    members: Sequence[Member], weights: Sequence[float], test: str, sample: Path | None, cache: Path, progress: bool
+    used: Sequence[tuple[Best, float]], test: str, sample: Path | None, cache: Path, progress: bool
 ) -> tuple[Table, tuple[str, ...]]:
-    """The test table as the members need it, and the warnings, a line each.
+    """The test table as the networks of `predicting` need it, and the warnings, a line each.
 
     Args and errors: as for `make_submission`.
     """
-    used = _used(members, weights)
     vocabulary = {name: values for best, _ in used for name, values in best.preprocessing.vocabulary.items()}
     size = used[0][0].preprocessing.image_size
     table, warnings = load_test(test, vocabulary, image_size=size, cache=cache, progress=progress)

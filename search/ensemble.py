@@ -75,7 +75,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     from results.manifest import check_kept, describe, write_ensemble
     from results.members import check_comparable, distinct_members, find_run, load_run
     from results.selection import select
-    from results.submission import make_submission, own_test, read_test
+    from results.submission import make_submission, own_test, predicting, read_test
 
     folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
     for name in options.runs or (None,):
@@ -105,7 +105,8 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     chosen = selection.scores[selection.method]
     if options.refit:
         if test is not None:  # a mistake in it is better said before hours of training
-            read_test(members, chosen.weights, test, options.sample_submission, cache, progress)
+            used = predicting(members, chosen.weights)
+            read_test(used, test, options.sample_submission, cache, progress)
         members = refitted(members, chosen.weights, cache, progress)
     if test is not None:
         submission = make_submission(

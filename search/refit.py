@@ -1,7 +1,7 @@
 """An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def refit_members(members: Sequence[Member], cache: Path, console: Console) -> l
         UserError: where the data are not what the run was made with, the cluster has no room, or a refit fails.
     """
     jobs = [_job(member) for member in members]
-    sizes = _load(members, cache)
+    sizes = _load(members, {job.config.image_size for job in jobs}, cache)
     left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
     if left:
         _train(left, sizes, members[0].run.record["arguments"], console)
@@ -50,28 +50,27 @@ def _job(member: Member) -> Refit:
     return Refit(folder, config, load_best(member.checkpoints[0]).epoch, precision)
 
 
-def _load(members: Sequence[Member], cache: Path) -> dict[int, LabelledData]:
-    """All labelled rows at each member's image size. The members' runs share their data."""
+def _load(members: Sequence[Member], sizes: Set[int], cache: Path) -> dict[int, LabelledData]:
+    """All labelled rows at each of the image sizes. The members' runs share their data."""
     run = members[0].run
     said = run.record["arguments"]
-    found: dict[int, LabelledData] = {}
-    for member in members:
-        size = load_best(member.checkpoints[0]).preprocessing.image_size
-        columns = {name for other in members for name in other.run.record["arguments"]["inputs"]}
-        if size not in found:
-            found[size] = load_labelled(
-                said["data"],
-                inputs=sorted(columns),
-                target=said["target"],
-                age_groups=parse_age_groups(said["age_groups"]),
-                image_size=size,
-                fractions=parse_fractions(said["split"]),
-                folds=said["folds"],
-                seed=said["seed"],
-                cache=cache,
-                progress=True,
-                split_file=run.folder / "splits.csv",
-            )
+    columns = {name for member in members for name in member.run.record["arguments"]["inputs"]}
+    found = {
+        size: load_labelled(
+            said["data"],
+            inputs=sorted(columns),
+            target=said["target"],
+            age_groups=parse_age_groups(said["age_groups"]),
+            image_size=size,
+            fractions=parse_fractions(said["split"]),
+            folds=said["folds"],
+            seed=said["seed"],
+            cache=cache,
+            progress=True,
+            split_file=run.folder / "splits.csv",
+        )
+        for size in sizes
+    }
     changed = [data for data in found.values() if data.fingerprint != run.data["fingerprint"]]
     if changed:
         raise UserError(f"--refit: the data at {said['data']} are not those that {run.folder} was made with.")

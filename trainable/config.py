@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from trainable.errors import nearest
 from trainable.ranges import Choices, ConfigError, Flag, Integers, Numbers, Range
 
-__all__ = ["Augmentation", "ConfigError", "TrialConfig", "better", "maximised"]
+__all__ = ["Augmentation", "ConfigError", "TrialConfig", "maximised"]
 
 Architecture = Literal[
     "convnet",
@@ -252,11 +252,6 @@ def _check_names(cls: type, values: Mapping[str, Any]) -> None:
     for name in values:
         if name not in names:
             raise ConfigError(f"no setting is called '{name}'{nearest(name, names)}")
-
-
-def better(objective: Objective, new: float, old: float) -> bool:
-    """Whether `new` is the better value of `objective`: accuracies are maximised, losses minimised."""
-    return new > old if maximised(objective) else new < old
 
 
 def maximised(objective: Objective) -> bool:

@@ -111,7 +111,7 @@ def test_durations(text: str, seconds: float) -> None:
     [
         ("dropout", "digits", "dropout-digits"),
         ("dropout", "faces/data.csv", "dropout-faces"),
-        ("gridsearch", "/home/me/photos/", "gridsearch-photos"),
+        ("gridsearch", "/photos/", "gridsearch-photos"),
         ("spaces/of mine.py", "faces/data.csv", "of-mine-faces"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from trainable.config import Augmentation, ConfigError, Objective, TrialConfig, better, maximised
+from trainable.config import Augmentation, ConfigError, Objective, TrialConfig, maximised
 
 DO2_1 = TrialConfig(
     depth=8,
@@ -218,9 +218,6 @@ def test_the_ends_of_the_ranges_are_inside(values: dict[str, Any]) -> None:
 def test_accuracy_is_maximised_and_losses_minimised(objective: Objective) -> None:
     accuracy = objective == "valid_accuracy"
     assert maximised(objective) is accuracy
-    assert better(objective, 0.6, 0.5) is accuracy
-    assert better(objective, 0.5, 0.6) is not accuracy
-    assert not better(objective, 0.5, 0.5)
 
 
 # Augmentation
