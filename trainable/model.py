@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainable.block_tail import block_tail
 from trainable.config import ConfigError, TrialConfig
 
 STAGE_WIDTHS = (32, 64, 128, 256)
@@ -98,16 +99,20 @@ class Block(nn.Module):
         self.dropout = block.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activate(self.convolve(x))
+        return self._tail(x, relu=True, dropout=self.dropout)
 
     def convolve(self, x: Tensor) -> Tensor:
         """The block up to its ReLU: where a skip is added."""
-        x = self.norm(self.conv(x))
-        return F.max_pool2d(x, self.pool) if self.pool > 1 else x
+        return self._tail(x, relu=False, dropout=0.0)
 
     def activate(self, x: Tensor) -> Tensor:
         """The block from its ReLU on."""
         return F.dropout(F.relu(x), self.dropout, self.training)
+
+    def _tail(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
+        assert self.conv.bias is not None
+        x = F.conv2d(x, self.conv.weight, padding=self.conv.padding)
+        return block_tail(x, self.norm, self.conv.bias, self.pool, relu, dropout)
 
 
 class HeadedNet(nn.Module):

@@ -1,0 +1,69 @@
+"""C++ of our own, compiled once for a kind of CPU and kept; without a compiler there is none, and a reason."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SWITCH = "CONVSEARCH_COMPILED"  # "0" in the environment: do without
+FLAGS = ("-std=gnu++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
+
+
+class NotCompiledError(Exception):
+    """Why there is no compiled code here, in words for a log."""
+
+
+@cache
+def library(source: Path) -> ctypes.CDLL:
+    """The shared library of a C++ file, from the cache or compiled into it (some seconds).
+
+    Raises:
+        NotCompiledError: where there is no compiler, it fails, the cache cannot be written, or SWITCH says no.
+    """
+    if os.environ.get(SWITCH) == "0":
+        raise NotCompiledError(f"{SWITCH} is 0")
+    folder = Path.home() / ".cache" / "convsearch" / "compiled"
+    try:
+        code = source.read_bytes()
+        path = folder / f"{source.stem}-{_key(code)}.so"
+        if not path.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _compile(source, path)
+        if path.stat().st_uid != os.getuid():
+            raise NotCompiledError(f"{path} belongs to somebody else")
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NotCompiledError(f"{type(error).__name__}: {error}") from error
+
+
+def _key(code: bytes) -> str:
+    """One for each source, flags and kind of CPU: a home folder may be shared by machines that differ."""
+    try:
+        described = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        cpu = "\n".join(line for line in described.splitlines() if line.startswith(("model", "flags", "Features")))
+    except OSError:
+        cpu = platform.processor()
+    return hashlib.sha256(
+        b"\0".join([code, *map(str.encode, FLAGS), platform.machine().encode(), cpu.encode()])
+    ).hexdigest()[:16]
+
+
+def _compile(source: Path, path: Path) -> None:
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise NotCompiledError("there is no C++ compiler (c++, g++, clang++)")
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as part:
+        pass
+    try:
+        done = subprocess.run([compiler, *FLAGS, "-o", part.name, str(source)], capture_output=True, text=True)
+        if done.returncode:
+            first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit code {done.returncode}")
+            raise NotCompiledError(f"{compiler} failed: {first}")
+        os.replace(part.name, path)
+    finally:
+        Path(part.name).unlink(missing_ok=True)
