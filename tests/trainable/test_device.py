@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainable import block_tail
 from trainable.device import choose
 from trainable.errors import UserError
 
@@ -63,7 +64,7 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     assert chosen.device == torch.device("cpu")
     assert (chosen.compute, chosen.precision) == (compute, reason.split()[0])
     assert chosen.memory_format == torch.channels_last
-    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last"
+    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason()}"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 
 from tests.results.tiny_run import Data, data
 from tests.trainable.tiny import config
-from trainable import files, tune
+from trainable import block_tail, files, tune
 from trainable.checkpoint import file_hash, load_best
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
@@ -456,7 +456,7 @@ def test_pixels_that_are_gone_halt_the_search(shared: Shared, monkeypatch: pytes
 def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureFixture[str]) -> None:
     trained(actor(shared, "0000", config(epochs=1)))
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last"
+    assert first == f"convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last; {block_tail.reason()}"
     assert " trial 0000 epoch  1/1  train loss " in second
 
 
