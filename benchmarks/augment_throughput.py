@@ -113,7 +113,7 @@ def main() -> None:
         return 1000 * (time.perf_counter() - start)
 
     def ours(settings: Augmentation) -> Transform:
-        augmenter = Augmenter(settings, count, 0, (128.0, 128.0, 128.0), device.device)
+        augmenter = Augmenter(settings, count, 0, (128.0, 128.0, 128.0), device)
         return lambda batch: augmenter(batch, rows, 1)
 
     console = Console()

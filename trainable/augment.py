@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainable.config import Augmentation
+from trainable.device import Device
 
 CELLS = 5  # each way, of the grid that distortion bends; the report's
 MAX_MAGNITUDE = 30  # of RandAugment
@@ -52,12 +53,10 @@ class Augmenter:
         device: where the batches are.
     """
 
-    def __init__(
-        self, settings: Augmentation, images: int, seed: int, fill: Sequence[float], device: torch.device
-    ) -> None:
+    def __init__(self, settings: Augmentation, images: int, seed: int, fill: Sequence[float], device: Device) -> None:
         self.settings = settings
-        self.device = device
-        self.fill = torch.tensor(fill, dtype=torch.float32).to(device).view(1, 3, 1, 1)
+        self._sent = device.send
+        self.fill = device.send(torch.tensor(fill, dtype=torch.float32)).view(1, 3, 1, 1)
         # Three numbers: an epoch's own draws are seeded with two.
         self.coins = torch.from_numpy(np.random.default_rng((seed, 0, 1)).random(images) < 0.5)
 
@@ -87,7 +86,7 @@ class Augmenter:
                 None if nodes is None else self._sent(nodes),
                 self.fill,
             )
-            operate(images, which, strength)
+            operate(images, which, strength, self._sent)
         elif flipped is not None:
             images = torch.where(self._sent(flipped)[:, None, None, None], images.flip(3), images)
         if settings.brightness or settings.contrast:
@@ -105,7 +104,8 @@ class Augmenter:
     def mix(self, images: Tensor) -> Mixed | None:
         """Mixup or cutmix, a fair coin a batch deciding where both are on; None where neither is.
 
-        The share is one draw a batch from Beta(alpha, alpha), as in the code of both papers.
+        The share is one draw a batch from Beta(alpha, alpha), as in the code of both papers. Metadata are not mixed:
+        the network reads the own image's.
 
         Args:
             images: (B, 3, S, S) on the device, normalised or not. They stay as they are.
@@ -132,9 +132,6 @@ class Augmenter:
         if self.settings.alternating_flip:
             return self.coins[rows] ^ (epoch % 2 == 0)
         return happens(self.settings.flip, len(rows))
-
-    def _sent(self, values: Tensor) -> Tensor:
-        return values.to(self.device, non_blocking=True)
 
 
 # Draws, on the CPU
@@ -360,15 +357,16 @@ def operations_matrix(which: Tensor, strength: Tensor) -> Tensor:
     return product
 
 
-def operate(images: Tensor, which: Tensor, strength: Tensor) -> None:
+def operate(images: Tensor, which: Tensor, strength: Tensor, sent: Callable[[Tensor], Tensor]) -> None:
     """Changes the colours of the images (B, 3, S, S) as the drawn operations say, in place, each image by its own.
 
-    The groups of images are made on the CPU, where the draws are, so that their sizes need not be read from a card.
+    The groups of images are made on the CPU, where the draws are, so that their sizes need not be read from a card, to
+    which they are `sent`.
     """
     order = which.argsort(dim=1)
     by = strength.gather(1, order)
     sizes = F.one_hot(which, len(OPERATIONS)).sum(1).tolist()
-    orders, bys = (values.to(images.device, non_blocking=True) for values in (order, by))
+    orders, bys = sent(order), sent(by)
     for number, counts in enumerate(sizes):
         groups = zip(OPERATIONS, orders[number].split(counts), bys[number].split(counts), strict=True)
         for row, group, amount in groups:

@@ -34,6 +34,13 @@ class Device:
         """The context in which a network's forward pass belongs."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16)
 
+    def send(self, values: torch.Tensor) -> torch.Tensor:
+        """Small or batched values from the CPU, on the device. Neither side waits: a card copies from pinned memory,
+        in the order of its work."""
+        if self.device.type != "cuda":
+            return values.to(self.device)
+        return values.pin_memory().to(self.device, non_blocking=True)
+
     def place(self, model: ModelT) -> ModelT:
         """The model, moved to the device in its memory format."""
         return model.to(self.device).to(memory_format=self.memory_format)

@@ -23,9 +23,10 @@ from trainable.checkpoint import Best
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.device import Device
 from trainable.ema import MovingAverage
-from trainable.evaluate import normalised, outputs_of, to_device
+from trainable.evaluate import normalised, outputs_of
 from trainable.examples import UNKNOWN, Examples
 from trainable.head import head_of
+from trainable.images import Images
 from trainable.loss import Criterion, criterion, cross_entropy
 from trainable.network import Experts, build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
@@ -131,14 +132,15 @@ class _Training:
         self.steps = sum(len(_cuts(len(rows), config.batch_size)) + 1 for rows in self.groups)
         self.schedule: LRScheduler = SCHEDULES[config.schedule].build(self.optimizer, config, self.steps)
         fill = [255 * mean for mean in preprocessing.mean]
-        self.augmenter = Augmenter(config.augment, len(examples.labels), config.seed, fill, device.device)
+        self.augmenter = Augmenter(config.augment, len(examples.labels), config.seed, fill, device)
+        self.images = Images(examples.pixels, device)
         self.metadata = torch.from_numpy(examples.metadata).to(device.device)
         # Copies: what comes from Ray's store is read-only.
         self.labels = torch.tensor(examples.labels, device=device.device)
         self.levels = torch.tensor(examples.levels, device=device.device)
-        counts = torch.bincount(torch.tensor(examples.levels[train]), minlength=self.head.levels)
-        self.criterion: Criterion = criterion(config, counts.to(device.device))
-        self.criterion_on_cpu: Criterion = criterion(config, counts)
+        # What each of the networks learns by, weighed by its own rows; and what all are judged by, on the CPU.
+        self.criteria = [criterion(config, self._counts(rows).to(device.device)) for rows in self.groups]
+        self.judged: Criterion = criterion(config, self._counts(train))
 
     def _evaluated(self) -> nn.Module:
         """The network whose outputs count: the moving averages where there are any."""
@@ -147,6 +149,10 @@ class _Training:
         if isinstance(self.model, Experts):
             return Experts([average.model for average in self.averages], self.model.group)
         return self.averages[0].model
+
+    def _counts(self, rows: Rows) -> Tensor:
+        """(V,) how many of the rows are of each level."""
+        return torch.bincount(torch.tensor(self.examples.levels[rows]), minlength=self.head.levels)
 
     def epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way."""
@@ -160,17 +166,16 @@ class _Training:
             if epoch <= self.config.warmup:
                 risen = (epoch - 1 + step / self.steps) / self.config.warmup
                 self.optimizer.param_groups[0]["lr"] = lr * risen
-            on_device = torch.from_numpy(rows).to(self.device.device)
-            images = to_device(self.examples.pixels[rows], self.device)
-            images = self.augmenter(images, torch.from_numpy(rows), epoch)
+            on_device = self.device.send(torch.from_numpy(rows))
+            images = self.augmenter(self.images(rows), torch.from_numpy(rows), epoch)
             images = normalised(images, self.examples.preprocessing)
             mixed = self.augmenter.mix(images)
             with self.device.autocast():
                 outputs = network(images if mixed is None else mixed.images, self.metadata[on_device])
             outputs, levels = outputs.float(), self.levels[on_device]
-            losses = self.criterion(outputs, levels)
+            losses = self.criteria[learner](outputs, levels)
             if mixed is not None:
-                others = self.criterion(outputs, levels[mixed.partner])
+                others = self.criteria[learner](outputs, levels[mixed.partner])
                 losses = mixed.share * losses + (1 - mixed.share) * others
             self.optimizer.zero_grad()
             losses.mean().backward()
@@ -216,7 +221,7 @@ class _Training:
             levels = torch.tensor(self.examples.levels[valid])
             known = levels != UNKNOWN
             if known.any():  # else it has no value, and `objective_value` takes the validation loss
-                row["valid_objective_loss"] = _mean(self.criterion_on_cpu(outputs[known], levels[known]))
+                row["valid_objective_loss"] = _mean(self.judged(outputs[known], levels[known]))
         return logits, row
 
     def logits(self, rows: Rows) -> Tensor:
@@ -226,16 +231,8 @@ class _Training:
         return self.head.logits(self._outputs(rows))
 
     def _outputs(self, rows: Rows) -> Tensor:
-        examples = self.examples
-        return outputs_of(
-            self.evaluated,
-            examples.pixels,
-            self.metadata,
-            rows,
-            examples.preprocessing,
-            self.device,
-            self.config.views,
-        )
+        preprocessing, views = self.examples.preprocessing, self.config.views
+        return outputs_of(self.evaluated, self.images, self.metadata, rows, preprocessing, views)
 
     def network(self, epoch: int) -> Best:
         """What was trained, to keep."""

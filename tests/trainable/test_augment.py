@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from tests.trainable.tiny import FLOAT32
 from trainable.augment import (
     OPERATIONS,
     Augmenter,
@@ -30,9 +31,9 @@ from trainable.augment import (
     warp,
 )
 from trainable.config import Augmentation
+from trainable.device import Device
 
 SIZE = 16
-CPU = torch.device("cpu")
 COLOUR = (200.0, 100.0, 50.0)
 FILL = torch.tensor(COLOUR).view(1, 3, 1, 1)
 OFF = {"flip": 0.0}
@@ -67,7 +68,7 @@ def smooth_images(count: int, size: int) -> Tensor:
     return wave.expand(count, 3, size, size).contiguous()
 
 
-def augmenter(seed: int = 0, images: int = 1000, device: torch.device = CPU, **settings: Any) -> Augmenter:
+def augmenter(seed: int = 0, images: int = 1000, device: Device = FLOAT32, **settings: Any) -> Augmenter:
     return Augmenter(Augmentation(**settings), images, seed, COLOUR, device)
 
 
@@ -118,7 +119,7 @@ def test_an_images_result_does_not_depend_on_the_memory_format(settings: dict[st
 def test_a_step_reads_nothing_back_from_the_device(settings: dict[str, Any]) -> None:
     # Tensors of the meta device have no values: whatever would wait for a card's fails on them.
     meta = torch.device("meta")
-    augment = augmenter(device=meta, **settings, mixup=1.0, cutmix=1.0)
+    augment = augmenter(device=replace(FLOAT32, device=meta), **settings, mixup=1.0, cutmix=1.0)
     images = random_images().to(meta)
     result = augment(images, torch.arange(8), 1)
     assert (result.device, result.shape, result.stride()) == (meta, images.shape, images.stride())
@@ -367,7 +368,7 @@ def operated(images: Tensor, name: str, strength: float) -> Tensor:
     """The images after one operation's colours."""
     result = images.clone()
     count = len(images)
-    operate(result, torch.full((1, count), row_of(name)), torch.full((1, count), strength))
+    operate(result, torch.full((1, count), row_of(name)), torch.full((1, count), strength), FLOAT32.send)
     return result
 
 
@@ -456,7 +457,12 @@ def test_operations_act_in_the_order_drawn() -> None:
     assert torch.equal(product, rotate @ shear)
     images = faces(2)
     result = images.clone()
-    operate(result, torch.tensor([[row_of("solarize")] * 2, [row_of("posterize")] * 2]), torch.full((2, 2), 0.5))
+    operate(
+        result,
+        torch.tensor([[row_of("solarize")] * 2, [row_of("posterize")] * 2]),
+        torch.full((2, 2), 0.5),
+        FLOAT32.send,
+    )
     assert torch.equal(result, operated(operated(images, "solarize", 0.5), "posterize", 0.5))
     assert not torch.equal(result, operated(operated(images, "posterize", 0.5), "solarize", 0.5))
 
@@ -467,10 +473,10 @@ def test_each_image_gets_its_own_operation_at_its_own_strength() -> None:
     which = torch.arange(count).flip(0)[None]
     strength = torch.linspace(0.1, 1, count)[None]
     result = images.clone()
-    operate(result, which, strength)
+    operate(result, which, strength, FLOAT32.send)
     for index in range(count):
         alone = images[index : index + 1].clone()
-        operate(alone, which[:, index : index + 1], strength[:, index : index + 1])
+        operate(alone, which[:, index : index + 1], strength[:, index : index + 1], FLOAT32.send)
         assert torch.equal(result[index], alone[0])
         assert torch.equal(alone[0], images[index]) == (OPERATIONS[which[0, index]].colours is None)
 
@@ -482,7 +488,7 @@ def test_an_image_is_moved_and_then_its_colours_change() -> None:
     which, strength = draw_operations(rounds=2, magnitude=15, count=32)
     expected = warp(images, operations_matrix(which, strength), None, FILL)
     moved = expected.clone()
-    operate(expected, which, strength)
+    operate(expected, which, strength, FLOAT32.send)
     assert torch.equal(result, expected) and not torch.equal(expected, moved)
 
 
@@ -626,7 +632,7 @@ def test_card_and_cpu_agree(settings: dict[str, Any], monkeypatch: pytest.Monkey
     torch.manual_seed(0)
     expected = augmenter(**settings)(images, rows, 1)
     torch.manual_seed(0)
-    found = augmenter(device=card, **settings)(images.to(card), rows, 1).cpu()
+    found = augmenter(device=replace(FLOAT32, device=card), **settings)(images.to(card), rows, 1).cpu()
     difference = (found - expected).abs()
     # Rounding may carry a pixel over the edge of a level, of solarize, posterize or equalize; of the rest none.
     assert difference.quantile(0.99) < 0.05 if settings.get("randaugment") else difference.max() < 0.05

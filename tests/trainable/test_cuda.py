@@ -1,5 +1,6 @@
 """What needs a card. `make test-cuda` runs these alone."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from tests.trainable.tiny import FLOAT32, columns, config, examples, outcome
+from trainable import images
 from trainable.checkpoint import load_latest, save_latest
-from trainable.config import TrialConfig
+from trainable.config import Augmentation, TrialConfig
 from trainable.device import Precision, choose
 from trainable.evaluate import predict
 from trainable.fit import Epoch, fit
+from trainable.images import Images
 
 pytestmark = [
     pytest.mark.cuda,
@@ -85,3 +88,43 @@ def test_card_and_cpu_agree_on_the_logits_of_a_checkpoint(precision: Precision, 
 def test_a_checkpoint_of_the_card_is_on_the_cpu() -> None:
     (best,) = trained(config(epochs=1))[0].networks()
     assert all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in best.state.values())
+
+
+def test_pixels_stay_on_the_card_where_they_fit() -> None:
+    device = choose("cuda")
+    one, other = Images(DATA.pixels, device), Images(DATA.pixels, device)
+    assert one.resident is not None and one.resident.dtype == torch.uint8
+    assert one.resident is other.resident
+    assert Images(DATA.pixels, device, once=True).resident is None
+
+
+def test_pixels_give_the_same_numbers_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = outcome(trained(config()))
+    monkeypatch.setattr(images, "SHARE", 2**60)
+    assert Images(DATA.pixels, choose("cuda")).resident is None
+    assert outcome(trained(config())) == expected
+
+
+@pytest.mark.parametrize("share", [images.SHARE, 2**60], ids=["resident", "streamed"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"augment": Augmentation(rotation=5.0, randaugment=2, holes=2, brightness=0.2, mixup=0.5)}],
+    ids=["flip", "augmented"],
+)
+def test_no_step_waits_for_the_card(share: int, changes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "SHARE", share)
+
+    def waits(batch_size: int) -> int:
+        """How often an epoch after the first waits."""
+        run = fit(config(batch_size=batch_size, epochs=2, **changes), DATA, choose("cuda"))
+        next(run)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                next(run)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(warning.message) for warning in caught)
+
+    assert waits(4) == waits(10)  # five steps and two

@@ -11,7 +11,8 @@ from trainable import evaluate
 from trainable.checkpoint import Best
 from trainable.config import Augmentation
 from trainable.device import Device
-from trainable.evaluate import build, normalised, outputs_of, predict, to_device, view_list
+from trainable.evaluate import build, normalised, outputs_of, predict, view_list
+from trainable.images import Images
 from trainable.model import ConvNet
 
 DATA = examples()
@@ -19,7 +20,7 @@ ROWS = np.arange(len(DATA.labels))
 
 
 def to_network(pixels: np.ndarray) -> torch.Tensor:
-    return normalised(to_device(pixels, FLOAT32), PREPROCESSING)
+    return normalised(Images(pixels, FLOAT32)(np.arange(len(pixels))), PREPROCESSING)
 
 
 def best(**changes: Any) -> Best:
@@ -50,7 +51,7 @@ def test_logits_are_those_of_evaluation_mode_and_training_mode_comes_back() -> N
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for training in (False, True):
         model.train(training)
-        logits = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+        logits = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING)
         assert torch.equal(logits, expected)
         assert model.training is training
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
@@ -58,24 +59,24 @@ def test_logits_are_those_of_evaluation_mode_and_training_mode_comes_back() -> N
 
 def test_each_row_has_its_own_image_and_metadata() -> None:
     model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
-    everything = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    everything = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING)
     rows = np.array([30, 2, 2, 17])
-    some = outputs_of(model, DATA.pixels, metadata, rows, PREPROCESSING, FLOAT32)
+    some = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, rows, PREPROCESSING)
     assert some.numpy() == pytest.approx(everything[torch.from_numpy(rows)].numpy(), abs=1e-5)
 
 
 def test_logits_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
-    expected = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    expected = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING)
     monkeypatch.setattr(evaluate, "BATCH", 5)  # 38 images: the last batch has 3
-    logits = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32)
+    logits = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING)
     assert logits.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("device", [FLOAT32, BFLOAT16])
 def test_logits_are_float32_in_either_format_of_products(device: Device) -> None:
     logits = outputs_of(
-        build(best(), device), DATA.pixels, torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING, device
+        build(best(), device), Images(DATA.pixels, device), torch.from_numpy(DATA.metadata), ROWS, PREPROCESSING
     )
     assert (logits.dtype, logits.shape) == (torch.float32, (len(ROWS), CLASSES))
     exact = predict(best(), DATA.pixels, columns(DATA, ROWS), "cpu")
@@ -188,7 +189,7 @@ def test_outputs_are_the_mean_over_the_views() -> None:
     with torch.no_grad():
         each = [model(view, metadata) for view in view_list(to_network(DATA.pixels), "flip_shift")]
     for views, count in (("one", 1), ("flip", 2), ("flip_shift", 6)):
-        outputs = outputs_of(model, DATA.pixels, metadata, ROWS, PREPROCESSING, FLOAT32, views)  # type: ignore[arg-type]
+        outputs = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING, views)  # type: ignore[arg-type]
         assert outputs.numpy() == pytest.approx(sum(each[:count]).div(count).numpy(), abs=1e-6)  # type: ignore[union-attr]
 
 
@@ -196,7 +197,8 @@ def test_flipped_views_do_not_tell_an_image_from_its_mirror_image() -> None:
     model, metadata = build(best(), FLOAT32), torch.from_numpy(DATA.metadata)
     mirrored = np.ascontiguousarray(DATA.pixels[:, :, ::-1])
     plain, flipped = (
-        outputs_of(model, pixels, metadata, ROWS, PREPROCESSING, FLOAT32, "flip") for pixels in (DATA.pixels, mirrored)
+        outputs_of(model, Images(pixels, FLOAT32), metadata, ROWS, PREPROCESSING, "flip")
+        for pixels in (DATA.pixels, mirrored)
     )
     assert torch.equal(plain, flipped)
 

@@ -18,9 +18,10 @@ from trainable.augment import Augmenter, Mixed
 from trainable.checkpoint import Best, load_best, load_latest, save_best, save_latest
 from trainable.config import Augmentation, ConfigError, TrialConfig
 from trainable.ema import MovingAverage
-from trainable.evaluate import build, normalised, outputs_of, predict, to_device
+from trainable.evaluate import build, normalised, outputs_of, predict
 from trainable.examples import UNKNOWN, Examples
 from trainable.fit import Epoch, fit, merit, objective_value
+from trainable.images import Images
 from trainable.loss import LOSSES, criterion
 from trainable.network import build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
@@ -240,7 +241,11 @@ def test_a_target_is_learnt_and_its_levels_summed_into_classes(loss: Any) -> Non
     data, settings = aged(), config(target="Age", loss=loss, epochs=2)
     epoch, best = last(settings, data)
     outputs = outputs_of(
-        build(best, FLOAT32), data.pixels, torch.from_numpy(data.metadata), data.valid, data.preprocessing, FLOAT32
+        build(best, FLOAT32),
+        Images(data.pixels, FLOAT32),
+        torch.from_numpy(data.metadata),
+        data.valid,
+        data.preprocessing,
     )
     assert outputs.shape == (12, 5 if loss == "coral" else 6)
     assert epoch.valid_logits.shape == (12, CLASSES)
@@ -354,7 +359,7 @@ def test_a_batch_trains_one_expert_alone(optimizer: Any, monkeypatch: pytest.Mon
     assert len({str(epoch) for epoch in epochs}) > 1  # in random order
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"optimizer": "sgd"}, {"loss": "coral"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"class_weights": True}, {"loss": "coral"}], ids=str)
 def test_no_row_of_another_group_reaches_an_expert(changes: dict[str, Any]) -> None:
     settings = replace(EXPERTS, **changes)
     pixels, labels = DATA.pixels.copy(), DATA.labels.copy()
@@ -381,7 +386,7 @@ def test_an_expert_learns_as_a_network_of_its_own_does(monkeypatch: pytest.Monke
     together = last(settings)[1].state
     for expert, network in enumerate(begun[0].get_submodule("networks").train().children()):
         rows = DATA.train[GENDER[DATA.train] == expert]
-        images = normalised(to_device(DATA.pixels[rows], FLOAT32), DATA.preprocessing)
+        images = normalised(Images(DATA.pixels, FLOAT32)(rows), DATA.preprocessing)
         optimizer = OPTIMIZERS["sgd"].build(network.parameters(), settings)
         for _ in range(3):
             optimizer.zero_grad()

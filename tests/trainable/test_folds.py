@@ -18,6 +18,7 @@ from trainable.evaluate import build, outputs_of, predict
 from trainable.examples import UNKNOWN, Examples
 from trainable.fit import Epoch, fit, merit
 from trainable.folds import fit_parts, fold_config
+from trainable.images import Images
 from trainable.loss import criterion
 from trainable.splits import Split
 
@@ -182,7 +183,8 @@ def test_the_loss_trained_on_is_the_mean_over_all_rows_with_a_level() -> None:
     for network, part in zip(epoch.networks(), parts, strict=True):
         rows = part.valid[part.levels[part.valid] != UNKNOWN]
         metadata = torch.from_numpy(DATA.metadata)
-        outputs = outputs_of(build(network, FLOAT32), DATA.pixels, metadata, rows, part.preprocessing, FLOAT32)
+        images = Images(DATA.pixels, FLOAT32)
+        outputs = outputs_of(build(network, FLOAT32), images, metadata, rows, part.preprocessing)
         losses.append(criterion(settings, torch.ones(3))(outputs, torch.from_numpy(part.levels[rows])))
     expected = torch.cat(losses)
     assert len(expected) == ROWS - 9
