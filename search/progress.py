@@ -14,6 +14,7 @@ from rich.text import Text
 
 from results.settings import settings_text
 from search.study import StudyRecord, trial_name
+from search.usage import Usage
 from trainable.config import maximised
 from trainable.fit import objective_value
 
@@ -33,11 +34,14 @@ class _Running:
 class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
     """Follows the trials through Ray's callbacks; the counts come from the study."""
 
-    def __init__(self, record: StudyRecord, console: Console, began: float, deadline: float | None) -> None:
+    def __init__(
+        self, record: StudyRecord, console: Console, began: float, deadline: float | None, usage: Usage
+    ) -> None:
         self._record = record
         self._console = console
         self._began = began  # time.monotonic(), of the command
         self._deadline = deadline
+        self._usage = usage
         self._started = time.monotonic()
         self._epochs = 0  # heard of in this session
         self._running: dict[str, _Running] = {}
@@ -71,6 +75,8 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
             self._running[name] = _Running(epoch, value)
             self._epochs += 1
             self._improve(value, name, epoch)
+            if "kept_seconds" in result:  # else it was trained in an earlier session
+                self._usage.add(name, result, time.monotonic())
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["trial"])

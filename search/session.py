@@ -17,6 +17,7 @@ from search.scheduler import Scheduler
 from search.searcher import StudySearcher
 from search.study import StudyRecord, trial_name
 from search.tuning import Stop, tune_trials
+from search.usage import Usage
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
 from trainable.table import count
@@ -69,7 +70,8 @@ def train(
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             for warning in record.add_session(options.run):  # only now: a session that is refused trains nothing
                 console.print(f"Warning: {warning}", soft_wrap=True)
-            _announce(options, study, cluster, console)
+            at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
+            _announce(options, study, at_once, cluster.dashboard, console)
             shared = Shared(
                 run=options.run,
                 data=sizes,
@@ -77,15 +79,17 @@ def train(
                 precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
                 threads=max(1, round(options.cpus_per_trial)),
             )
-            with Progress(study, console, began, deadline) as progress:
-                tune_trials(cluster, shared, searcher, scheduler, stop, progress, options.max_concurrent)
+            usage = Usage(at_once, began)
+            with Progress(study, console, began, deadline, usage) as progress:
+                tune_trials(cluster, shared, searcher, scheduler, stop, progress, at_once)
+            if said := usage.line(time.monotonic()):
+                console.print(said, soft_wrap=True)
         finally:
             ray.shutdown()
     return _ending(options, stop, console)
 
 
-def _announce(options: Options, study: StudyRecord, cluster: clusters.Cluster, console: Console) -> None:
-    at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
+def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str | None, console: Console) -> None:
     console.print(
         f"Run: {options.run}, {count(options.trials, 'trial')} of at most {count(options.epochs, 'epoch')}, "
         f"{at_once} at once, "
@@ -94,9 +98,9 @@ def _announce(options: Options, study: StudyRecord, cluster: clusters.Cluster, c
     )
     if study.unfinished():
         console.print(f"Going on with {count(study.unfinished(), 'unfinished trial')}.")
-    if cluster.dashboard:
+    if dashboard:
         console.print(
-            f"Ray dashboard: {cluster.dashboard} (asks for the token that 'ray get-auth-token' prints)",
+            f"Ray dashboard: {dashboard} (asks for the token that 'ray get-auth-token' prints)",
             soft_wrap=True,
         )
 

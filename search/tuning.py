@@ -90,7 +90,7 @@ def tune_trials(
     scheduler: Scheduler,
     stop: Stop,
     progress: Progress,
-    max_concurrent: int | None,
+    at_once: int,
 ) -> None:
     """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
     # Ray's own signal handling would end fit() without a word; ours is in `stop`.
@@ -110,7 +110,7 @@ def tune_trials(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=min(cluster.slots, max_concurrent or cluster.slots),
+            max_concurrent_trials=at_once,
             # A new actor costs 2 to 3 s, a reused one 8 ms.
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['trial']}",

@@ -4,6 +4,7 @@ A trial's own folder is its record: metrics, the best epoch with its logits, and
 trial goes on wherever its actor or the whole search died, and Ray's own checkpoints are not needed.
 """
 
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ def trial_folder(run: Path, trial: str) -> Path:
     return run / "trials" / trial
 
 
+@dataclass(frozen=True)
+class Trained:
+    """An epoch whose files are written."""
+
+    row: Row
+    epochs: int  # of a trial that runs its course
+    kept_seconds: float | None = None  # what its files took; None: they were there already
+
+
 class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
     """One training run in a Ray actor, which is reused for the next. Its Tune configuration:
 
@@ -52,29 +62,35 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     config: the TrialConfig as a dict.
 
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
-    trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason.
+    trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
+    that was trained just now has its `kept_seconds`, of files, and the `waited_seconds` since the actor's last step.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
         self.shared = shared
         self.device = choose(shared.device, shared.precision, shared.threads)
         print(f"{self!r} on {self.device.reason}", flush=True)
+        self.stepped = time.perf_counter()  # when the last step ended
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial. What can go wrong with it goes wrong in `step`, which can say so."""
         self.trial: str = new_config["trial"]
         self.trial_config: dict[str, Any] = new_config["config"]
-        self.rows: Iterator[tuple[Row, int]] | None = None
+        self.rows: Iterator[Trained] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
         try:
             if self.rows is None:
                 self.rows = self._train()
-            row, epochs = next(self.rows)
-            epoch = int(row["epoch"])
-            return {**row, "trial": self.trial, "training_iteration": epoch, "done": epoch >= epochs}
+            waited = time.perf_counter() - self.stepped
+            trained = next(self.rows)
+            epoch = int(trained.row["epoch"])
+            result = {**trained.row, "trial": self.trial, "training_iteration": epoch, "done": epoch >= trained.epochs}
+            if trained.kept_seconds is not None:
+                result |= {"kept_seconds": trained.kept_seconds, "waited_seconds": waited}
+            return result
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = f"{type(error).__name__}: {error}"
             print(f"trial {self.trial} {reason}", flush=True)
@@ -86,13 +102,15 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             except OSError as fault:  # nothing can be kept here
                 return self._halt(storage_fault(fault) or str(fault))
             return {"trial": self.trial, "failed": reason, "done": True}
+        finally:
+            self.stepped = time.perf_counter()
 
     def _halt(self, reason: str) -> dict[str, Any]:
         self.rows = None  # the next step, if there is one, tries again
         return {"trial": self.trial, "halt": reason, "done": False}
 
-    def _train(self) -> Iterator[tuple[Row, int]]:
-        """The rows of this trial, each after its files are written, and how many there will be."""
+    def _train(self) -> Iterator[Trained]:
+        """The epochs of this trial, each after its files are written."""
         folder = trial_folder(self.shared.run, self.trial)
         folder.mkdir(parents=True, exist_ok=True)
         config = TrialConfig.from_dict(self.trial_config)
@@ -108,13 +126,14 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             latest = None
         if latest is not None:
             # The driver may have died before it heard of the last epoch; it ignores what it knows already.
-            yield latest["rows"][-1], config.epochs
+            yield Trained(latest["rows"][-1], config.epochs)
         rows: list[Row] = list(latest["rows"]) if latest else []
         for epoch in fit_parts(config, parts, self.device, latest):
             rows.append(epoch.row)
+            started = time.perf_counter()
             keep(folder, rows, epoch, data)
             print(line(self.trial, epoch.row, config.epochs), flush=True)
-            yield epoch.row, config.epochs
+            yield Trained(epoch.row, config.epochs, time.perf_counter() - started)
 
     def __repr__(self) -> str:
         return f"convsearch {self.shared.run.name}"

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search.progress import Progress
 from search.study import Settings, StudyRecord
+from search.usage import Usage
 from spaces.space import Space
 from trainable.config import Objective, TrialConfig
 
@@ -33,7 +34,8 @@ class Search:
         self.record = StudyRecord(folder, space, "random", settings, 4)
         self.text = io.StringIO()
         console = Console(file=self.text, force_terminal=terminal, width=100, color_system=None)
-        self.progress = Progress(self.record, console, time.monotonic(), deadline)
+        self.usage = Usage(2, time.monotonic())
+        self.progress = Progress(self.record, console, time.monotonic(), deadline, self.usage)
         self.console = console
 
     def start(self) -> SimpleNamespace:

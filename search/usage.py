@@ -1,0 +1,51 @@
+"""Where a session's time went: what the slots did, as shares, and how long the first step was in coming."""
+
+from typing import Any
+
+
+class Usage:
+    """Adds up what the workers say of each epoch.
+
+    Args:
+        slots: trials at once.
+        began: seconds of a clock at the command's start; `now` below is of the same clock.
+    """
+
+    def __init__(self, slots: int, began: float) -> None:
+        self.slots, self.began = slots, began
+        self.first_step = 0.0  # when it began, on the clock
+        self.trained = self.kept = self.between_epochs = self.between_trials = 0.0  # seconds, over all slots
+        self._trials: set[str] = set()
+
+    def add(self, trial: str, result: dict[str, Any], now: float) -> None:
+        """Takes in an epoch, reported `now`: its `seconds` of training and validation, its `kept_seconds` of files, and
+        the `waited_seconds` before it, since its worker's last epoch."""
+        seconds, kept, waited = result["seconds"], result["kept_seconds"], result["waited_seconds"]
+        if not self._trials:
+            self.first_step = now - seconds - kept
+        if trial in self._trials:
+            self.between_epochs += waited
+        else:
+            self.between_trials += waited
+        self._trials.add(trial)
+        self.trained += seconds
+        self.kept += kept
+
+    def line(self, now: float) -> str:
+        """The shares in a sentence, at the session's end; nothing where nothing was trained.
+
+        They are of the time of all slots from the first step on; what is left over is idle: workers that start, and
+        slots for which no trial is left.
+        """
+        if not self._trials:
+            return ""
+        whole = self.slots * (now - self.first_step)
+        parts = {
+            "training and validation": self.trained,
+            "checkpoints and logits": self.kept,
+            "between epochs": self.between_epochs,
+            "between trials": self.between_trials,
+        }
+        parts["idle"] = max(0.0, whole - sum(parts.values()))
+        shares = ", ".join(f"{name} {100 * seconds / whole:.1f} %" for name, seconds in parts.items())
+        return f"First step after {self.first_step - self.began:.1f} s. Time of the slots since: {shares}."
