@@ -1,16 +1,22 @@
-"""Configurations compared: trials with the same settings are one configuration, whose mean has an error over seeds."""
+"""Configurations compared: trials with the same settings are one configuration, whose mean has an error over seeds.
+
+Nothing here knows of trials that were stopped: of several seeds those that a scheduler let live would flatter theirs.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 from scipy import stats
 
-from results.scores import NORMAL_95
+from results.leaderboard import SEARCHED
 from results.settings import settings_text
+from trainable.table import count
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,41 @@ class Compared:
 
         Runs that agree by chance do not make it 0: they differ by an image at least.
         """
-        count = len(self.accuracies)
-        if count == 1:
+        seeds = len(self.accuracies)
+        if seeds == 1:
             return math.sqrt(self.mean * (1 - self.mean) / self.images)
-        variance = sum((value - self.mean) ** 2 for value in self.accuracies) / (count - 1)
-        return math.sqrt(max(variance, 1 / self.images**2) / count)
+        variance = sum((value - self.mean) ** 2 for value in self.accuracies) / (seeds - 1)
+        return math.sqrt(max(variance, 1 / self.images**2) / seeds)
+
+    @property
+    def freedom(self) -> float:
+        """The error's degrees of freedom: infinitely many where it is over images."""
+        return len(self.accuracies) - 1 or math.inf
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An accuracy that somebody else gave, of one run; a range, where its ends differ."""
+
+    low: float
+    high: float
+    words: str  # as it was said, where that was no number
+    images: int  # that it was measured on
+
+    @property
+    def mean(self) -> float:
+        """The middle of the range."""
+        return (self.low + self.high) / 2
+
+    @property
+    def error(self) -> float:
+        """One standard error over the images; the ends of a range are taken to be two more away from its middle."""
+        return math.sqrt(self.mean * (1 - self.mean) / self.images + ((self.high - self.low) / 4) ** 2)
+
+    @property
+    def freedom(self) -> float:
+        """The error's degrees of freedom."""
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -63,74 +99,107 @@ def compared(table: pd.DataFrame, searched: Sequence[str], images: int) -> list[
     """
     groups: dict[str, tuple[dict[str, Any], list[float]]] = {}
     for _, row in table[table["state"] == "COMPLETE"].iterrows():
-        settings = {name: row[name] for name in searched if row[name] == row[name]}
+        settings = {name.removesuffix(SEARCHED): row[name] for name in searched if row[name] == row[name]}
         groups.setdefault(repr(settings), (settings, []))[1].append(row["valid_accuracy"])
     found = [Compared(settings, tuple(values), images) for settings, values in groups.values()]
     return sorted(found, key=lambda one: -one.mean)
 
 
-def difference(one: Compared, other: Compared) -> Difference:
-    """`one` minus `other`: Welch's interval where both ran with several seeds, else a normal one."""
+def margin(one: Compared | Figure) -> float:
+    """Half the width of its own 95 % interval."""
+    return float(stats.t.ppf(0.975, one.freedom)) * one.error
+
+
+def difference(one: Compared | Figure, other: Compared | Figure, configurations: int) -> Difference:
+    """`one` minus `other`, with an interval that holds together with those of all pairs of so many configurations.
+
+    So it holds, too, where the pair was chosen for what it gave, as the best of them.
+
+    Source: Games and Howell 1976, Pairwise Multiple Comparison Procedures with Unequal N's and/or Variances. Whole
+    degrees of freedom, rounded down: of three seeds each their interval is a little too narrow where there are many.
+    """
     error = math.hypot(one.error, other.error)
-    counts = [len(one.accuracies), len(other.accuracies)]
-    quantile = NORMAL_95
-    if min(counts) > 1 and error > 0:
-        shares = [part.error**4 / (count - 1) for part, count in zip((one, other), counts, strict=True)]
-        quantile = float(stats.t.ppf(0.975, error**4 / sum(shares)))
-    return Difference(one.mean - other.mean, error, quantile * error)
+    freedom = math.inf
+    shares = sum(part.error**4 / part.freedom for part in (one, other))
+    if shares > 0:
+        freedom = math.floor(error**4 / shares + 1e-9)  # 3.999999999999 is 4
+    return Difference(one.mean - other.mean, error, _quantile(configurations, freedom) * error)
+
+
+@cache  # a tenth of a second each
+def _quantile(configurations: int, freedom: float) -> float:
+    """How many standard errors all differences of so many means lie within, at 95 %."""
+    return float(stats.studentized_range.ppf(0.95, configurations, freedom)) / math.sqrt(2)
 
 
 def render_comparison(found: Sequence[Compared]) -> Table:
     """The configurations for a terminal: mean, error, seeds, and the difference from the best with its interval."""
     view = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("accuracy, %", "seeds", "against the best, points"):
+    for name in ("accuracy, %", "seeds", f"against the best of {len(found)}, points"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("configuration", overflow="fold")
     for place, one in enumerate(found):
-        gap = difference(one, found[0])
-        said = "" if place == 0 else f"{100 * gap.value:+.1f} ±{100 * gap.margin:.1f}{'' if gap.clear else ', noise'}"
-        count = len(one.accuracies)
-        view.add_row(f"{100 * one.mean:.1f} ±{100 * one.error:.1f}", str(count), said, settings_text(one.settings))
+        said = ""
+        if place > 0:
+            gap = difference(one, found[0], len(found))
+            said = f"{100 * gap.value:+.1f} ±{100 * gap.margin:.1f}{'' if gap.clear else ', noise'}"
+        seeds = str(len(one.accuracies))
+        view.add_row(f"{100 * one.mean:.1f} ±{100 * one.error:.1f}", seeds, said, settings_text(one.settings))
     return view
 
 
-@dataclass(frozen=True)
-class Published:
-    """Accuracies that somebody else gave for the configurations, from and to, each on as many images."""
+def render_published(found: Sequence[Compared], parameter: str, published: Mapping[str, Figure]) -> tuple[Table, str]:
+    """Our figures beside the published ones with their 95 % intervals, and where the orders agree beyond the noise.
 
-    accuracies: Mapping[str, tuple[float, float]]  # by the one setting's value
-    images: int
-
-    def difference(self, one: str, other: str) -> Difference:
-        """Of single runs, by the middles of the ranges, whose ends are taken to be two standard errors away."""
-        middles, variances = [], []
-        for low, high in (self.accuracies[one], self.accuracies[other]):
-            middle = (low + high) / 2
-            middles.append(middle)
-            variances.append(middle * (1 - middle) / self.images + ((high - low) / 4) ** 2)
-        error = math.sqrt(sum(variances))
-        return Difference(middles[0] - middles[1], error, NORMAL_95 * error)
-
-
-def render_published(found: Sequence[Compared], published: Published) -> tuple[Table, str]:
-    """Our figures beside the published ones, and in a sentence where the orders agree beyond the noise."""
+    Args:
+        found: our configurations.
+        parameter: the one that tells them apart.
+        published: by its values, as text.
+    """
     view = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     view.add_column("configuration")
     for name in ("ours, %", "seeds", "published, %"):
         view.add_column(name, justify="right", no_wrap=True)
-    ours = {str(next(iter(one.settings.values()))): one for one in found}
+    ours = {str(one.settings[parameter]): one for one in found}
     for name, one in ours.items():
-        low, high = published.accuracies.get(name, (math.nan, math.nan))
-        theirs = "-" if low != low else f"{100 * low:.1f}" if low == high else f"{100 * low:.0f} to {100 * high:.0f}"
-        view.add_row(name, f"{100 * one.mean:.1f} ±{100 * one.error:.1f}", str(len(one.accuracies)), theirs)
-    both = [name for name in ours if name in published.accuracies]
-    pairs = [(one, other) for index, one in enumerate(both) for other in both[index + 1 :]]
-    gaps = [(difference(ours[one], ours[other]), published.difference(one, other)) for one, other in pairs]
-    clear = [(mine, theirs) for mine, theirs in gaps if mine.clear and theirs.clear]
-    agreeing = sum(mine.value * theirs.value > 0 for mine, theirs in clear)
-    sentence = (
-        f"Of {len(pairs)} pairs with a figure on both sides, {sum(mine.clear for mine, _ in gaps)} differ beyond the "
-        f"noise (95 %) here and {sum(theirs.clear for _, theirs in gaps)} there, about {0.05 * len(pairs):.0f} of each "
-        f"by chance alone; of the {len(clear)} that do in both, {agreeing} have the same order."
+        theirs = _text(published[name]) if name in published else "-"
+        view.add_row(name, f"{100 * one.mean:.1f} ±{100 * margin(one):.1f}", str(len(one.accuracies)), theirs)
+
+    both = [name for name in ours if name in published]
+    pairs = list(combinations(both, 2))
+    clear_here, clear_there = 0, 0
+    same: list[tuple[str, str]] = []  # the better one here, the worse one
+    opposite: list[tuple[str, str]] = []
+    for one_name, other_name in pairs:
+        here = difference(ours[one_name], ours[other_name], len(both))
+        there = difference(published[one_name], published[other_name], len(both))
+        clear_here += here.clear
+        clear_there += there.clear
+        if here.clear and there.clear:
+            agree = here.value * there.value > 0
+            (same if agree else opposite).append((one_name, other_name) if here.value > 0 else (other_name, one_name))
+    return view, (
+        f"Of {count(len(pairs), 'pair')} with a figure on both sides, {clear_here} differ beyond the noise here and "
+        f"{clear_there} there, by intervals that hold together at 95 % on each side.\n"
+        f"On both sides, in the same order: {_orders(same)}.\n"
+        f"On both sides, here the other way round: {_orders(opposite)}."
     )
-    return view, sentence
+
+
+def _text(figure: Figure) -> str:
+    if figure.words:
+        return figure.words
+    if figure.low < figure.high:
+        return f"{100 * figure.low:.0f} to {100 * figure.high:.0f}"
+    return f"{100 * figure.mean:.1f} ±{100 * margin(figure):.1f}"
+
+
+def _orders(pairs: Sequence[tuple[str, str]]) -> str:
+    """'A, B over C, D; C over D' of pairs of a better and a worse one; 'none' of none."""
+    worse: dict[str, list[str]] = {}
+    for better, other in pairs:
+        worse.setdefault(better, []).append(other)
+    better_ones: dict[tuple[str, ...], list[str]] = {}  # by what they are better than
+    for better, others in worse.items():
+        better_ones.setdefault(tuple(others), []).append(better)
+    return "; ".join(f"{', '.join(names)} over {', '.join(others)}" for others, names in better_ones.items()) or "none"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-LIBRARIES = ("numpy", "scipy", "torch", "pillow", "safetensors")
+LIBRARIES = ("numpy", "scipy", "torch", "torchvision", "pillow", "safetensors")
 
 
 def code_fingerprint(packages: Sequence[str] = ("results", "trainable")) -> str:

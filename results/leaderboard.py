@@ -26,6 +26,7 @@ COLUMNS = (
     "rank trial state epochs best_epoch valid_accuracy valid_loss train_accuracy train_loss seconds parameters".split()
 )
 SHOWN = 10  # rows in the terminal
+SEARCHED = " (searched)"  # after a searched parameter that is called like a column of ours
 STATES = {"PRUNED": "stopped", "RUNNING": "unfinished", "FAIL": "failed"}  # in words
 
 
@@ -75,7 +76,7 @@ def leaderboard(
 def _columns_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """Searched parameters as columns; one that is called like a column of ours says so."""
     taken = (*COLUMNS, "valid_objective_loss")
-    return {f"{name} (searched)" if name in taken else name: value for name, value in params.items()}
+    return {name + SEARCHED if name in taken else name: value for name, value in params.items()}
 
 
 def write_leaderboard(run: Path, table: pd.DataFrame) -> None:

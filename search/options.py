@@ -230,10 +230,10 @@ def flag(field: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as one would write it on the command line."""
+    """A value as one would write it on the command line; 'none' of nothing."""
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value)
+        value = ",".join(map(str, value)) or None
+    return "none" if value is None else str(value)
 
 
 def _names(text: str) -> tuple[str, ...]:

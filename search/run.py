@@ -52,8 +52,9 @@ def _command(arguments: dict[str, Any], began: float) -> int:
         if arguments["name"] not in (None, arguments["resume"]):
             raise UserError("--resume and --name name two runs; give one of them.")
         given = resumed(arguments, arguments["out"] or Path("runs"), arguments["resume"])
-    if arguments["split"] is not None and arguments["folds"] is not None:
-        raise UserError("--split and --folds divide the images in two ways; give one of them.")
+    if arguments["split"] is not None and given["folds"]:
+        why = "give one of them" if arguments["folds"] else f"the run '{given['name']}' has --folds {given['folds']}"
+        raise UserError(f"--split and --folds divide the images in two ways; {why}.")
     space = load(given["space"] or "dropout", given_of(given))
     options = resolve(given, space)
     check_sampler(options, space, console)
@@ -90,6 +91,9 @@ def list_spaces(spaces: Sequence[str], given: "Given", console: "Console") -> No
     """Prints each space with its parameters; where it depends on columns that are not given, with the report's."""
     from dataclasses import replace
 
+    from rich.padding import Padding
+    from rich.table import Table
+
     from spaces.space import load, parameters
 
     given = replace(given, inputs=given.inputs or ("Gender", "Race"), target=given.target or "Age")
@@ -103,8 +107,12 @@ def list_spaces(spaces: Sequence[str], given: "Given", console: "Console") -> No
             f"{len(space.starts)} known starts; {kind}",
             soft_wrap=True,
         )
+        rows = Table.grid(padding=(0, 1))
+        rows.add_column(min_width=16, no_wrap=True)
+        rows.add_column(overflow="fold")
         for parameter, values in parameters(space).items():
-            console.print(f"  {parameter:<16} {values}")
+            rows.add_row(parameter, values)
+        console.print(Padding.indent(rows, 2))
         console.print()
 
 
@@ -130,9 +138,6 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         code = _train(options, space, sizes, test_images, console, began)
     if options.ensemble and code in (0, FAILED_TRIALS):
         return build_ensemble(options, console) or code
-    if code in (0, FAILED_TRIALS):
-        test = " --test CSV|FOLDER" if data.test is None else ""
-        console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
     return code
 
 
@@ -145,6 +150,7 @@ def prepare(
         earlier: the record of the run that goes on, with the split that it has; None for a new one.
     """
     from search import record
+    from spaces.space import orders_classes
     from trainable.dataset import load_labelled, parse_age_groups, parse_fractions
 
     load = partial(
@@ -172,6 +178,13 @@ def prepare(
     data = sizes[wanted[0]]
     for warning in data.warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
+    classes = data.table.classes
+    if orders_classes(space) and not all(name[:1].isdigit() for name in classes):
+        console.print(
+            f"Warning: the space '{space.name}' may choose coral or soft_ordinal, which learn the classes as steps of "
+            f"one scale, here in the order {', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}",
+            soft_wrap=True,
+        )
     console.print(
         f"Data: {options.data}, {len(data.table.images)} images of {len(data.table.classes)} classes: "
         f"{record.sides_text(data.split.counts())}",
@@ -194,7 +207,7 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
 
 
 def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float) -> int:
-    """Trains the trials that are left, writes and prints the leaderboard, and returns the exit code."""
+    """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
     from optuna.trial import TrialState
 
     from search.session import train
@@ -220,12 +233,16 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
             f"{first.user_attrs['end']['reason']}",
             soft_wrap=True,
         )
-    return FAILED_TRIALS if failed and code == 0 else code
+    code = FAILED_TRIALS if failed and code == 0 else code
+    if code in (0, FAILED_TRIALS) and len(failed) < len(study.frozen()) and not options.ensemble:
+        test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
+        console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
+    return code
 
 
 def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: Any, console: "Console") -> None:
     """Writes leaderboard.csv, prints its head, and compares configurations where there is something to compare."""
-    from results.comparison import Published, compared, render_comparison, render_published
+    from results.comparison import Figure, compared, render_comparison, render_published
     from results.leaderboard import leaderboard, render, searched_columns, write_leaderboard
 
     objective = study.settings.objective
@@ -234,27 +251,42 @@ def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: An
     valid = len(next(iter(sizes.values())).split.judged)
     console.print()
     console.print(render(table, objective, valid))
-    console.print(
-        f"By {objective} on {valid} validation images, ± one standard error; "
-        f"the first is the best of {len(table)}, which flatters it.",
-        soft_wrap=True,
-    )
+    ranked = int((table["state"] != "FAIL").sum())
+    if ranked:
+        console.print(
+            f"By {objective} on {valid} validation images, ± one standard error; "
+            f"the first is the best of {ranked}, which flatters it.",
+            soft_wrap=True,
+        )
     console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
+    if options.scheduler != "none":
+        return  # of equal settings those that the scheduler let live would flatter the configuration
     found = compared(table, searched_columns(table), valid)
     if any(len(one.accuracies) > 1 for one in found):
         console.print()
         console.print(render_comparison(found))
         console.print(
             f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds, "
-            "or over the images where it ran once; against the best with 95 % intervals, 'noise' where they hold 0. It "
-            "says nothing of other images: each is its best epoch on these.",
+            f"or over the images where it ran once; against the best of {len(found)} with intervals that hold together "
+            "at 95 % (Games and Howell 1976), 'noise' where they hold 0. It says nothing of other images: each is its "
+            "best epoch on these.",
             soft_wrap=True,
         )
-    if space.published is not None and found:
-        view, sentence = render_published(found, Published(space.published, space.published_images))
+    if space.published is not None and space.grid is not None and found:
+        figures = {
+            name: Figure(low, high, "".join(words), space.published_images)
+            for name, (low, high, *words) in space.published.items()
+        }
+        (parameter,) = space.grid
+        view, sentences = render_published(found, parameter, figures)
         console.print()
         console.print(view)
-        console.print(sentence, soft_wrap=True)
+        console.print(
+            f"Each with its own 95 % interval: ours over its seeds, or over the {valid} validation images where it ran "
+            f"once; the published one over its {space.published_images}.",
+            soft_wrap=True,
+        )
+        console.print(sentences, soft_wrap=True)
 
 
 def build_ensemble(options: Options, console: "Console") -> int:

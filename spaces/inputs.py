@@ -4,7 +4,7 @@ from itertools import combinations
 
 import optuna
 
-from spaces.space import Given, Space
+from spaces.space import Given, Space, by_name
 from trainable.config import TrialConfig
 from trainable.errors import UserError
 
@@ -12,9 +12,9 @@ ALONE = "none"
 
 
 def subsets(inputs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Each subset by its name: none, Gender, Race, Gender+Race."""
+    """Each subset by its name: none, Gender, Race, Gender+Race. Raises UserError where two have the same."""
     chosen = [part for size in range(len(inputs) + 1) for part in combinations(inputs, size)]
-    return {"+".join(part) or ALONE: part for part in chosen}
+    return by_name((("+".join(part) or ALONE, part) for part in chosen), "--inputs")
 
 
 def space(given: Given) -> Space:

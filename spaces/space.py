@@ -8,11 +8,12 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -27,6 +28,8 @@ PROBES = 32  # samples that describe a space: enough to meet each branch of a co
 # What the command line decides for all trials of a run; a space leaves it alone.
 DECIDED_BY_RUN = ("image_size", "inputs", "target", "epochs", "objective", "seed")
 MAY_DECIDE = ("image_size", "inputs", "target")  # and what a space may take over by saying so
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,19 @@ class Space:
     scheduler: Scheduler = "asha"
     decides: Sequence[str] = ()  # of MAY_DECIDE: what sample() sets, and not the run
     image_sizes: Sequence[int] = ()  # those that sample() may set
-    published: Mapping[str, tuple[float, float]] | None = None  # others' accuracies by the grid's one value: from, to
+    # Others' accuracies by the value, as text, of the one parameter: from, to, and what they said if it was no number.
+    published: Mapping[str, tuple[float, float] | tuple[float, float, str]] | None = None
     published_images: int = 0  # on how many images, for their error
+
+
+def by_name(choices: Iterable[tuple[str, T]], option: str) -> dict[str, T]:
+    """Choices that are named after columns, by their names. Raises UserError, naming the option, if two share one."""
+    found: dict[str, T] = {}
+    for name, choice in choices:
+        if name in found:
+            raise UserError(f"{option}: two choices would be called '{name}'; rename a column.")
+        found[name] = choice
+    return found
 
 
 def names() -> list[str]:
@@ -117,12 +131,15 @@ def _check(space: Space, given: Given, source: str) -> None:
         found, configs = probe(space, source)
     for config in configs:
         check_decided(space, config, given, source)
+    drawn = sorted(set(found) - set(space.grid or {}))
+    if space.published is not None and drawn:
+        raise UserError(f"{source}: published needs a sample() of the grid's one parameter; it draws {drawn[0]} too.")
     if not configs:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         try:
             sample(space, study.ask(), source)
         except ConfigError as error:
-            raise UserError(f"{source}: none of {PROBES} samples can be trained: {str(error).rstrip('.')}.") from error
+            raise UserError(f"{source}: none of {PROBES} samples can be trained: {_ended(error)}") from error
     for parameter, distribution in found.items():
         for choice in vars(distribution).get("choices", ()):
             if not _storable(choice):
@@ -137,29 +154,45 @@ def _check(space: Space, given: Given, source: str) -> None:
         for parameter, value in point.items():
             if not _storable(value):
                 raise UserError(f"{source}, {where}: {parameter} is {value!r}; write it as a plain number or text.")
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        study.enqueue_trial(dict(point))
-        trial = study.ask()
-        try:
-            with warnings.catch_warnings(action="ignore"):  # Optuna warns of a value out of range; we refuse it below
-                check_decided(space, sample(space, trial, source), given, source)
-        except ConfigError as error:
-            raise UserError(f"{source}, {where}: {error}.") from error
-        known = trial.distributions
+        _check_point(space, point, found, given, f"{source}, {where}")
+
+
+def _check_point(
+    space: Space, point: Mapping[str, Any], found: Mapping[str, BaseDistribution], given: Given, source: str
+) -> None:
+    """Raises UserError unless a start or a point of the grid is one of the space's.
+
+    Args:
+        found: the parameters of its samples.
+        source: the file and the point.
+    """
+
+    def check_values(known: Mapping[str, BaseDistribution]) -> None:
         for parameter, value in point.items():
-            if parameter not in known:
-                hint = nearest(parameter, known) or "."
-                raise UserError(f"{source}, {where}: no parameter is called '{parameter}'{hint}")
-            if not _contains(known[parameter], value):
-                raise UserError(f"{source}, {where}: {parameter} is {value!r}, outside {describe(known[parameter])}.")
+            if parameter in known and not _contains(known[parameter], value):
+                raise UserError(f"{source}: {parameter} is {value!r}, outside {describe(known[parameter])}.")
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(dict(point))
+    trial = study.ask()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Optuna warns of a value out of range; we refuse it below
+            check_decided(space, sample(space, trial, source), given, source)
+    except ConfigError as error:
+        raise UserError(f"{source}: {_ended(error)}") from error
+    except UserError:
+        check_values({**found, **trial.distributions})  # Optuna raises at a value of another kind
+        raise
+    for parameter in point:
+        if parameter not in trial.distributions:
+            hint = nearest(parameter, trial.distributions) or "."
+            raise UserError(f"{source}: no parameter is called '{parameter}'{hint}")
+    check_values(trial.distributions)
 
 
 def _check_fields(space: Space, source: str) -> None:
     """Raises UserError unless the fields are what their annotations say, which nothing checks in a user's file."""
-
-    def refuse(field: str, wanted: str) -> NoReturn:
-        raise UserError(f"{source}: {field} is {getattr(space, field)!r}; it must be {wanted}")
-
+    refuse = partial(_refuse, space, source)
     for field in ("name", "summary"):
         if not isinstance(getattr(space, field), str):
             refuse(field, "text.")
@@ -170,8 +203,7 @@ def _check_fields(space: Space, source: str) -> None:
         if value not in choices:
             refuse(field, f"one of {', '.join(choices)}{nearest(str(value), choices) or '.'}")
     for field in ("epochs", "trials"):
-        value = getattr(space, field)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not _is_count(getattr(space, field)):
             refuse(field, "an integer of at least 1.")
     for field, allowed in (("decides", MAY_DECIDE), ("image_sizes", range(MIN_IMAGE_SIZE, MAX_IMAGE_SIZE + 1))):
         value = getattr(space, field)
@@ -180,14 +212,22 @@ def _check_fields(space: Space, source: str) -> None:
             refuse(field, f"a list of some of {names}.")
     if space.image_sizes and "image_size" not in space.decides:
         refuse("image_sizes", "left out where decides does not name image_size.")
-    if space.published is not None:
-        _check_published(space, source)
     if not _is_list(space.starts) or not all(_is_mapping(start) for start in space.starts):
         refuse("starts", "a list of mappings from parameters to values, as in [{'lr': 0.001}].")
-    if space.grid is None:
-        return
+    if space.grid is not None:
+        _check_grid(space, source)
+    if space.published is not None:
+        _check_published(space, source)
+
+
+def _refuse(space: Space, source: str, field: str, wanted: str) -> NoReturn:
+    raise UserError(f"{source}: {field} is {getattr(space, field)!r}; it must be {wanted}")
+
+
+def _check_grid(space: Space, source: str) -> None:
+    """Raises UserError unless the grid has different values of each parameter."""
     if not _is_mapping(space.grid) or not space.grid:
-        refuse("grid", "a mapping from parameters to lists of values, as in {'lr': [0.001, 0.01]}.")
+        _refuse(space, source, "grid", "a mapping from parameters to lists of values, as in {'lr': [0.001, 0.01]}.")
     for parameter, values in space.grid.items():
         if not _is_list(values):
             raise UserError(f"{source}, grid: {parameter} is {values!r}; it must be a list of values.")
@@ -201,16 +241,22 @@ def _check_fields(space: Space, source: str) -> None:
 def _check_published(space: Space, source: str) -> None:
     """Raises UserError unless the published figures belong to the values of a grid's one parameter."""
     assert space.published is not None
-    values = [str(value) for part in (space.grid or {}).values() for value in part]
+    if not _is_mapping(space.published):
+        wanted = "a mapping from the grid's values, as text, to accuracies, as in {'do7': (0.68, 0.69)}."
+        _refuse(space, source, "published", wanted)
     if space.grid is None or len(space.grid) != 1:
         raise UserError(f"{source}: published needs a grid of one parameter, whose values its figures are for.")
-    if not isinstance(space.published_images, int) or space.published_images < 1:
-        raise UserError(f"{source}: published_images is {space.published_images!r}; it must be how many images.")
+    values = [str(value) for part in space.grid.values() for value in part]
+    if not _is_count(space.published_images):
+        _refuse(space, source, "published_images", "how many images.")
     for name, figure in space.published.items():
         if name not in values:
-            raise UserError(f"{source}, published: the grid has no value '{name}'{nearest(str(name), values) or '.'}")
-        if not _is_list(figure) or len(figure) != 2 or not 0 <= figure[0] <= figure[1] <= 1:
-            raise UserError(f"{source}, published: {name} is {figure!r}; it must be (from, to), each in 0..1.")
+            raise UserError(f"{source}, published: the grid has no value '{name}'{nearest(name, values) or '.'}")
+        if not _is_figure(figure):
+            raise UserError(
+                f"{source}, published: {name} is {figure!r}; it must be (from, to), each in 0..1, and may have a text "
+                "after them."
+            )
 
 
 def check_decided(space: Space, config: TrialConfig, given: Given, source: str | None = None) -> None:
@@ -222,7 +268,8 @@ def check_decided(space: Space, config: TrialConfig, given: Given, source: str |
             hint = nearest(column, known) or "."
             raise UserError(f"{name}: sample() reads the input '{column}', which --inputs does not name{hint}")
     if "target" in space.decides and config.target not in (None, given.target):
-        raise UserError(f"{name}: sample() learns '{config.target}', which --target does not name.")
+        hint = nearest(config.target, [given.target] if given.target else []) or "."
+        raise UserError(f"{name}: sample() learns '{config.target}', which --target does not name{hint}")
 
 
 def _is_list(value: Any) -> bool:
@@ -231,6 +278,17 @@ def _is_list(value: Any) -> bool:
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether it is the two ends of a range of accuracies, and perhaps its words."""
+    if not _is_list(value) or len(value) not in (2, 3) or not all(isinstance(end, int | float) for end in value[:2]):
+        return False
+    return bool(0 <= value[0] <= value[1] <= 1) and all(isinstance(words, str) for words in value[2:])
 
 
 def _storable(value: Any) -> bool:
@@ -257,7 +315,8 @@ def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> Tria
     for field in DECIDED_BY_RUN:
         if field not in space.decides and getattr(config, field) != getattr(default, field):
             option = "--" + field.replace("_", "-")
-            raise UserError(f"{source or space.name}: sample() sets {field}, which the run decides ({option}).")
+            unless = " unless decides names it" if field in MAY_DECIDE else ""
+            raise UserError(f"{source or space.name}: sample() sets {field}, which the run decides ({option}){unless}.")
     if "image_size" in space.decides and config.image_size not in space.image_sizes:
         known = ", ".join(map(str, space.image_sizes)) or "none"
         raise UserError(
@@ -291,6 +350,11 @@ def probe(
             pass  # a point that cannot be trained fails on its own in a search
         found.update(trial.distributions)
     return found, configs
+
+
+def orders_classes(space: Space) -> bool:
+    """Whether samples of the space learn the classes, and not the values behind them, as levels in an order."""
+    return any(config.loss in ("coral", "soft_ordinal") and config.target is None for config in probe(space)[1])
 
 
 def modelled_by_all(space: Space) -> tuple[set[str], set[str]]:
@@ -349,6 +413,12 @@ def _said(error: BaseException) -> str:
         known = [field.name for field in fields(kinds[owner])]
         return f"{owner} has no field '{name}'{nearest(name, known) or '.'}"
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
+def _ended(error: ConfigError) -> str:
+    """What is wrong with a configuration, with its full stop."""
+    text = str(error)
+    return text if text.endswith("?") else f"{text}."
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -4,22 +4,28 @@ from typing import Any
 
 import optuna
 
-from spaces.space import Given, Space
+from spaces.space import Given, Space, by_name
 from trainable.config import TrialConfig
 
 
 def choices(given: Given) -> dict[str, dict[str, Any]]:
-    """The settings of each target by its name; experts and values where the columns for them are given."""
-    found: dict[str, dict[str, Any]] = {
-        "classes": {},
-        "coral": {"loss": "coral"},
-        "soft_ordinal": {"loss": "soft_ordinal", "ordinal_scale": 0.5},
-    }
+    """The settings of each target by its name; experts and values where the columns for them are given.
+
+    Raises UserError where the target's column is called like another choice.
+    """
+    found: list[tuple[str, dict[str, Any]]] = [
+        ("classes", {}),
+        ("coral", {"loss": "coral"}),
+        ("soft_ordinal", {"loss": "soft_ordinal", "ordinal_scale": 0.5}),
+    ]
     if given.target is not None:
-        found[given.target] = {"target": given.target}
-        found[f"{given.target} coral"] = {"target": given.target, "loss": "coral"}
-        found[f"{given.target} soft_ordinal"] = {"target": given.target, "loss": "soft_ordinal", "ordinal_scale": 2.0}
-    return found | {f"experts by {name}": {"experts": name} for name in given.inputs}
+        values = {"target": given.target}
+        found += [
+            (given.target, values),
+            (f"{given.target} coral", {**values, "loss": "coral"}),
+            (f"{given.target} soft_ordinal", {**values, "loss": "soft_ordinal", "ordinal_scale": 2.0}),
+        ]
+    return by_name([*found, *((f"experts by {name}", {"experts": name}) for name in given.inputs)], "--target")
 
 
 def space(given: Given) -> Space:

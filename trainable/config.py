@@ -149,7 +149,9 @@ class TrialConfig:
     loss: Loss = "cross_entropy"
     label_smoothing: float = 0.1  # read by the loss label_smoothing
     focal_gamma: float = 2.0  # read by the loss focal
-    ordinal_scale: float = 1.0  # read by the loss soft_ordinal: levels at this distance get 1/e of the true one's share
+    # Read by the loss soft_ordinal: a level so many places away, in the order of those that training has, gets 1/e of
+    # the true one's share. Values of the target that no training image has are no places.
+    ordinal_scale: float = 1.0
     class_weights: bool = False  # each class (or value of the target) counts the same, however many images it has
     optimizer: Optimizer = "adam"
     lr: float = 1e-3
@@ -196,7 +198,8 @@ class TrialConfig:
             value = getattr(self, name)
             if value is not None and not isinstance(value, tuple | list):
                 raise ConfigError(f"{name} is {value!r}; it must have a value for each convolution, or be None")
-        if not isinstance(self.inputs, tuple | list) or len(set(self.inputs)) < len(self.inputs):
+        columns = isinstance(self.inputs, tuple | list) and all(isinstance(name, str) for name in self.inputs)
+        if not columns or len(set(self.inputs)) < len(self.inputs):
             raise ConfigError(f"inputs is {self.inputs!r}; it must be different column names, as in ('Gender', 'Race')")
         for name in ("target", "experts"):
             if not isinstance(getattr(self, name), str | None):
@@ -219,7 +222,11 @@ class TrialConfig:
         if self.widths is not None and self.width_factor != 1:
             raise ConfigError(f"width_factor is {self.width_factor}, but widths says them all: {self.widths}")
         if self.experts is not None and self.experts not in self.inputs:
-            raise ConfigError(f"experts is {self.experts!r}, which is not among the inputs ({', '.join(self.inputs)})")
+            found = ", ".join(self.inputs)
+            raise ConfigError(
+                f"experts is {self.experts!r}, which is not among the inputs ({found}); set it in inputs too, which a "
+                "space may with decides=('inputs',)"
+            )
         if self.target is not None and self.target in self.inputs:
             raise ConfigError(f"target is {self.target!r}, which the network reads as an input")
         if self.class_weights and self.loss == "coral":

@@ -66,7 +66,7 @@ def soft_ordinal(outputs: Tensor, levels: Tensor, scale: float) -> Tensor:
         levels: (N,) int64, each in [0, V).
         scale: above 0; level j gets a share proportional to exp(-|j - level| / scale).
     Returns: (N,).
-    Source: Diaz and Marathe 2019, Soft Labels for Ordinal Regression, eq. 1 with the absolute distance.
+    Source: Diaz and Marathe 2019, Soft Labels for Ordinal Regression, eq. 1 with the distance of the positions.
     """
     distance = (levels[:, None] - torch.arange(outputs.shape[1], device=outputs.device)).abs()
     return F.cross_entropy(outputs, F.softmax(-distance / scale, dim=1), reduction="none")

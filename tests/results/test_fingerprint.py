@@ -9,4 +9,4 @@ def test_the_code_fingerprint_is_of_the_packages_asked_for() -> None:
 
 
 def test_versions_name_what_numbers_depend_on() -> None:
-    assert {"python", "numpy", "scipy", "torch"} <= set(versions())
+    assert {"python", "numpy", "scipy", "torch", "torchvision"} <= set(versions())

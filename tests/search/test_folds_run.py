@@ -147,6 +147,21 @@ def test_the_same_command_again_trains_nothing_and_other_folds_are_refused(
     assert (folded / "splits.csv").read_bytes() == before
     assert main([*arguments, "--out", str(folded.parent), "--folds", "4"]) == 2
     assert capsys.readouterr().err.startswith("Error: the run 'folds' was made with --folds 3, not 4. Choose another")
+    assert main([*arguments, "--out", str(folded.parent), "--target", "Age"]) == 2
+    assert capsys.readouterr().err.startswith("Error: the run 'folds' was made with --target none, not Age. Choose ")
+
+
+def test_a_run_of_folds_has_no_split_to_change(
+    arguments: list[str], folded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(folded.parent), "--split", "80/10/10"]
+    assert main(["--resume", "folds", *out]) == 2
+    assert capsys.readouterr().err == (
+        "Error: --split and --folds divide the images in two ways; the run 'folds' has --folds 3.\n"
+    )
+    place = arguments.index("--folds")
+    assert main([*arguments[:place], *arguments[place + 2 :], *out]) == 2
+    assert capsys.readouterr().err.startswith("Error: the run 'folds' was made with --folds 3, not 0. Choose another ")
 
 
 def test_a_changed_fold_is_refused(

@@ -169,7 +169,7 @@ def test_every_option_has_a_field() -> None:
     assert set(DEFAULTS) < set(Options.__dataclass_fields__)
 
 
-@pytest.mark.parametrize(("value", "text"), [(["a", "b"], "a,b"), ([], "none"), ((), "none"), (3, "3")])
+@pytest.mark.parametrize(("value", "text"), [(["a", "b"], "a,b"), ([], "none"), ((), "none"), (None, "none"), (3, "3")])
 def test_values_are_shown_as_one_would_write_them(value: Any, text: str) -> None:
     assert shown(value) == text
     assert flag("image_size") == "--image-size"

@@ -41,10 +41,35 @@ def test_repeated_points_are_compared_over_their_seeds(
     assert [words[2] for words in said] == ["2", "2"]  # seeds
     assert lines[-2].startswith(
         "Mean accuracy of each configuration on 9 validation images, ± one standard error over its seeds, or over the "
-        "images where it ran once; against the best with 95 % intervals, 'noise' where they hold 0."
+        "images where it ran once; against the best of 2 with intervals that hold together at 95 % (Games and Howell "
+        "1976), 'noise' where they hold 0."
     )
     assert main([*command, "--repeats", "3"]) == 2
     assert capsys.readouterr().err.startswith("Error: the run 'run' was made with --repeats 2, not 3. Choose another ")
+
+
+TWICE = """
+from spaces.space import Space
+from trainable.config import TrialConfig
+
+def sample(trial):
+    lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+    return TrialConfig(depth=4, widths=(4, 8, 8, 8), lr=lr, batch_size=32)
+
+SPACE = Space("twice", "two known starts that are one", sample, starts=[{"lr": 1e-3}, {"lr": 1e-3}])
+"""
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+def test_where_trials_may_be_stopped_no_configurations_are_compared(
+    arguments: list[str], scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "twice.py").write_text(TWICE)
+    command = ["--space", str(tmp_path / "twice.py"), "--trials", "2", "--scheduler", scheduler]
+    assert main([*command, *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "the first is the best of 2, which flatters it.\n" in said
+    assert ("Mean accuracy of each configuration" in said) == (scheduler == "none")
 
 
 def test_the_report_stands_beside_its_figures(
@@ -59,7 +84,16 @@ def test_the_report_stands_beside_its_figures(
     assert header.split() == ["configuration", "ours,", "%", "seeds", "published,", "%"]
     assert report.SPACE.published is not None
     for line in lines[lines.index(header) + 1 : lines.index(header) + 3]:
-        model, accuracy, _, seeds, published = line.split()
+        model, accuracy, _, seeds, published, margin = line.split()
         assert accuracy == f"{100 * found[model][0]:.1f}"
-        assert (seeds, published) == ("1", f"{100 * report.SPACE.published[model][0]:.1f}")
-    assert lines[lines.index(header) + 3].startswith("Of 1 pairs with a figure on both sides, ")
+        figure = report.SPACE.published[model][0]
+        assert (seeds, published) == ("1", f"{100 * figure:.1f}")
+        assert margin == f"±{196 * (figure * (1 - figure) / 822) ** 0.5:.1f}"
+    assert lines[lines.index(header) + 3 :][:4] == [
+        "Each with its own 95 % interval: ours over its seeds, or over the 9 validation images where it ran once; the "
+        "published one over its 822.",
+        "Of 1 pair with a figure on both sides, 0 differ beyond the noise here and 0 there, by intervals that hold "
+        "together at 95 % on each side.",
+        "On both sides, in the same order: none.",
+        "On both sides, here the other way round: none.",
+    ]

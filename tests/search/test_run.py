@@ -5,6 +5,7 @@ Few runs serve many tests, as each costs some ten seconds. All of them search on
 """
 
 import csv
+import io
 import json
 import os
 import re
@@ -24,10 +25,14 @@ import numpy as np
 import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
+from PIL import Image
+from rich.console import Console
 
 from results.leaderboard import read_metrics
-from search.run import main
+from search.options import parser, resolve
+from search.run import main, prepare
 from search.study import JOURNAL, open_storage
+from spaces.space import load
 from trainable.config import TrialConfig
 from trainable.dataset import load_labelled, load_split, parse_fractions
 from trainable.device import choose
@@ -516,3 +521,58 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_arithmetic(commands: Comman
     )
     record = json.loads((commands.folder / "runs" / "gpu" / "run.json").read_text())
     assert record["sessions"] == []  # nothing was trained
+
+
+HOPELESS = """
+from spaces.space import Space
+from trainable.config import TrialConfig
+
+def sample(trial):
+    lr = trial.suggest_float("lr", 1e30, 1e31)
+    return TrialConfig(depth=4, widths=(4, 8, 8, 8), optimizer="sgd", lr=lr, batch_size=32)
+
+SPACE = Space("hopeless", "nothing that could learn", sample, starts=[{"lr": 1e30}])
+"""
+
+
+def test_where_all_trials_failed_there_is_no_best_and_nothing_next(
+    cluster: str, cache: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hopeless.py").write_text(HOPELESS)
+    where = ["--out", str(tmp_path), "--name", "run", "--cache", str(cache), "--address", cluster, *ONE_CPU]
+    data = ["--data", str(faces / "people.csv"), "--image-size", "28", "--epochs", "1", "--trials", "2"]
+    assert main(["--space", str(tmp_path / "hopeless.py"), *data, *where]) == 3
+    said = capsys.readouterr().out
+    assert "2 of 2 trials failed; the first, 0000: " in said
+    assert "the best of" not in said
+    assert "Next: " not in said
+
+
+@pytest.mark.parametrize(
+    ("space", "classes", "warned"),
+    [
+        ("target", ("bus", "car"), True),
+        ("target", ("0-9", "10-19"), False),
+        ("loss", ("bus", "car"), False),
+    ],
+)
+def test_classes_that_seem_to_have_no_order_are_warned_of(
+    space: str, classes: tuple[str, ...], warned: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(256, size=(28, 28, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    found = load(space)
+    arguments = ["--space", space, "--data", str(tmp_path / "photos"), "--image-size", "28", "--cache", str(tmp_path)]
+    text = io.StringIO()
+    prepare(resolve(vars(parser().parse_args(arguments)), found), found, Console(file=text), None)
+    (*warnings, data) = text.getvalue().splitlines()
+    assert data.startswith("Data: ")
+    expected = (
+        "Warning: the space 'target' may choose coral or soft_ordinal, which learn the classes as steps of one scale, "
+        "here in the order bus, car"
+    )
+    assert warnings == ([expected] if warned else [])

@@ -33,7 +33,7 @@ VOCABULARY = {"Gender": ("0", "1"), "Race": ("0", "1")}
 GENDER, RACE = [0, 0, 1, 1, 0, 1], [0, 1, 0, 1, 1, 0]
 AGES = [1, 0, 3, 5, 2, 4]  # positions in LEVELS
 DEVICE = Device(torch.device("cpu"), torch.float32, torch.channels_last, "a test")
-# Networks whose step takes seconds; they are built without weights.
+# Networks whose step takes up to seconds: each trains one below, and is else built without weights.
 LARGE = {"alexnet", "resnet34", "resnet50", "wide_resnet50_2", "resnext50_32x4d", "efficientnet_b0"}
 
 
@@ -87,6 +87,14 @@ def examples_for(config: TrialConfig) -> Examples:
     )
 
 
+def check_a_step(config: TrialConfig, examples: Examples) -> None:
+    """Trains an epoch, which is a step, and looks at what it leaves."""
+    (epoch,) = fit(config, examples, DEVICE)
+    assert epoch.row["train_loss"] > 0
+    assert all(math.isfinite(value) for value in epoch.row.values())
+    assert epoch.valid_logits.shape == (2, len(CLASSES))
+
+
 def test_its_name_is_its_files(space: Space) -> None:
     module = importlib.import_module(f"spaces.{space.name}")
     assert hasattr(module, "SPACE") != hasattr(module, "space")
@@ -124,14 +132,14 @@ def test_every_configuration_trains_a_step_at_its_image_size(space: Space, one_t
             with torch.device("meta"):
                 build_network(config, examples.preprocessing)
             continue
-        (epoch,) = fit(config, examples, DEVICE)
-        assert epoch.row["train_loss"] > 0
-        assert all(math.isfinite(value) for value in epoch.row.values())
-        assert epoch.valid_logits.shape == (2, len(CLASSES))
+        check_a_step(config, examples)
 
 
-def test_large_networks_are_architectures() -> None:
-    assert set(get_args(Architecture)) > LARGE
+@pytest.mark.parametrize("architecture", sorted(LARGE))
+def test_a_large_network_trains_a_step_of_two_images(architecture: Architecture, one_thread: None) -> None:
+    assert architecture in get_args(Architecture)
+    config = TrialConfig(architecture=architecture, inputs=GIVEN.inputs, image_size=GIVEN.image_size, epochs=1)
+    check_a_step(config, dataclasses.replace(examples_for(config), train=np.arange(2)))
 
 
 def test_what_the_run_decides_is_left_alone_unless_the_space_says_otherwise(space: Space) -> None:
@@ -145,13 +153,18 @@ def test_what_the_run_decides_is_left_alone_unless_the_space_says_otherwise(spac
         assert not space.image_sizes
 
 
-def listing(*arguments: str) -> list[str]:
-    """What --list-spaces prints, with single blanks."""
+def printed(columns: int, *arguments: str) -> list[str]:
+    """The lines of --list-spaces in a terminal of so many columns."""
     text = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
-        patch.setenv("COLUMNS", "200")
+        patch.setenv("COLUMNS", str(columns))
         assert main(["--list-spaces", *arguments]) == 0
-    return [" ".join(line.split()) for line in text.getvalue().splitlines()]
+    return text.getvalue().splitlines()
+
+
+def listing(*arguments: str) -> list[str]:
+    """What --list-spaces prints, with single blanks."""
+    return [" ".join(line.split()) for line in printed(200, *arguments)]
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +185,14 @@ def test_list_spaces_says_its_parameters(space: Space, all_listed: list[str]) ->
             f"{space.epochs} epochs, by {space.objective}, {space.sampler}, {space.scheduler}; "
             f"{len(space.starts)} known starts; {grid}"
         )
+
+
+def test_list_spaces_indents_what_does_not_fit_on_a_line() -> None:
+    lines = printed(80, "--space", "architecture")
+    found = [line.rstrip() for line in lines if line.startswith("  ")]
+    assert found[1:5] == [
+        "  architecture     convnet | residual | cifar10 | alexnet | resnet18 | resnet34",
+        "                   | resnet50 | wide_resnet50_2 | resnext50_32x4d |",
+        "                   efficientnet_b0 | mobilenet_v3_small",
+        "  lr               0.0001..0.01 (log)",
+    ]

@@ -5,7 +5,7 @@ from typing import get_args
 import optuna
 import pytest
 
-from spaces.space import Given, Space, load, parameters, probe, sample
+from spaces.space import Given, Space, load, names, orders_classes, parameters, probe, sample
 from trainable.config import Architecture, ConfigError, Loss, TrialConfig
 from trainable.errors import UserError
 
@@ -30,6 +30,27 @@ def test_inputs_tries_each_subset_in_the_order_given() -> None:
     assert config_of(space, inputs="none") == TrialConfig()
     assert config_of(space, inputs="Race+Age") == TrialConfig(inputs=("Race", "Age"))
     assert (space.sampler, space.scheduler, space.decides) == ("grid", "none", ("inputs",))
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "message"),
+    [
+        ("inputs", Given(inputs=("none",)), "--inputs: two choices would be called 'none'; rename a column."),
+        ("inputs", Given(inputs=("A", "B", "A+B")), "--inputs: two choices would be called 'A+B'; rename a column."),
+        ("full", Given(inputs=("none",)), "--inputs: two choices would be called 'none'; rename a column."),
+        ("target", Given(target="coral"), "--target: two choices would be called 'coral'; rename a column."),
+        ("full", Given(target="classes"), "--target: two choices would be called 'classes'; rename a column."),
+        (
+            "target",
+            Given(inputs=("A",), target="experts by A"),
+            "--target: two choices would be called 'experts by A'; rename a column.",
+        ),
+    ],
+)
+def test_no_choice_takes_the_place_of_another(space: str, given: Given, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(space, given)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
@@ -82,6 +103,11 @@ def test_resolution_is_around_the_image_size(size: int, sizes: list[int]) -> Non
     assert space.grid == {"image_size": sizes, "depth": (4, 6, 8, 10)}
     assert [start["image_size"] for start in space.starts] == sizes
     assert config_of(space, image_size=sizes[0], depth=4) == TrialConfig(image_size=sizes[0], depth=4)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_spaces_that_take_classes_for_steps_of_a_scale(name: str) -> None:
+    assert orders_classes(load(name, BOTH)) == (name in ("target", "full"))
 
 
 # full

@@ -107,7 +107,42 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
         (
             None,
             ", starts=[{'lr': 'high'}]",
-            "{}: sample() fails: ValueError: 'high' is not a valid type. float-castable value is expected.",
+            "{}, start 0: lr is 'high', outside 0.0001..0.1 (log).",
+        ),
+        (  # of one branch alone
+            "    if lr > 0.01:\n        return TrialConfig(lr=lr, momentum=trial.suggest_float('momentum', 0.5, 0.9))\n"
+            "    return TrialConfig(lr=lr)",
+            ", starts=[{'lr': 0.01}, {'lr': 0.05, 'momentum': 'low'}]",
+            "{}, start 1: momentum is 'low', outside 0.5..0.9.",
+        ),
+        (
+            "    return TrialConfig(lr=1 / (lr - 0.05))",
+            ", starts=[{'lr': 0.05}]",
+            "{}, start 0: sample() fails: ZeroDivisionError: ",
+        ),
+        (
+            "    return TrialConfig(lr=lr, architecture='resnet3')",
+            "",
+            "{}: none of 32 samples can be trained: architecture is 'resnet3'; it must be one of convnet, residual, "
+            "cifar10, alexnet, resnet18, resnet34, resnet50, wide_resnet50_2, resnext50_32x4d, efficientnet_b0, "
+            "mobilenet_v3_small; did you mean 'resnet34'?",
+        ),
+        (
+            "    return TrialConfig(lr=lr, optimizer='admw' if lr == 0.05 else 'adam')",
+            ", starts=[{'lr': 0.05}]",
+            "{}, start 0: optimizer is 'admw'; it must be one of adam, adamw, adamax, sgd; did you mean 'adamw'?",
+        ),
+        (
+            "    return TrialConfig(lr=lr, inputs=(1, 2))",
+            ", decides=['inputs']",
+            "{}: none of 32 samples can be trained: inputs is (1, 2); it must be different column names, as in "
+            "('Gender', 'Race').",
+        ),
+        (
+            "    return TrialConfig(lr=lr, inputs=(['Gender'],))",
+            ", decides=['inputs']",
+            "{}: none of 32 samples can be trained: inputs is (['Gender'],); it must be different column names, as in "
+            "('Gender', 'Race').",
         ),
         (None, ", starts=[{'lrr': 0.01}]", "{}, start 0: no parameter is called 'lrr'; did you mean 'lr'?"),
         (None, ", starts=[{'momentum': 0.9}]", "{}, start 0: no parameter is called 'momentum'."),
@@ -143,17 +178,18 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
         (
             "    return TrialConfig(lr=lr, experts='Gender')",
             "",
-            "{}: none of 32 samples can be trained: experts is 'Gender', which is not among the inputs ().",
+            "{}: none of 32 samples can be trained: experts is 'Gender', which is not among the inputs (); set it in "
+            "inputs too, which a space may with decides=('inputs',).",
         ),
         (
             "    return TrialConfig(lr=lr, inputs=('Race',))",
             ", decides=['image_size']",
-            "{}: sample() sets inputs, which the run decides (--inputs).",
+            "{}: sample() sets inputs, which the run decides (--inputs) unless decides names it.",
         ),
         (
             "    return TrialConfig(lr=lr, target='Age')",
             "",
-            "{}: sample() sets target, which the run decides (--target).",
+            "{}: sample() sets target, which the run decides (--target) unless decides names it.",
         ),
         (
             "    return TrialConfig(depth=4, widths=trial.suggest_categorical('widths', [(8,) * 4, (4,) * 4]))",
@@ -172,7 +208,7 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
         (
             "    return TrialConfig(lr=lr, image_size=64)",
             "",
-            "{}: sample() sets image_size, which the run decides (--image-size).",
+            "{}: sample() sets image_size, which the run decides (--image-size) unless decides names it.",
         ),
         (
             "    return TrialConfig(lr=lr, head_dropout=trial.suggest_float('p', 0, 1))",
@@ -333,7 +369,7 @@ def test_a_space_may_follow_from_what_is_given(tmp_path: Path) -> None:
         ("    return Space('mine', '', sample, epochs=0)", "{}: epochs is 0; it must be an integer of at least 1."),
         (
             "    return Space('mine', '', sample, starts=[{'lr': 1.0}])",
-            "{}: sample() fails: ValueError: '1.0' not in (0.001, 0.01).",
+            "{}, start 0: lr is 1.0, outside 0.001 | 0.01.",
         ),
     ],
 )
@@ -377,7 +413,12 @@ def test_a_space_function_at_fault_is_told_why(tmp_path: Path, body: str, messag
         (  # in a start alone
             "    return TrialConfig(lr=lr, target='Years' if lr == 0.05 else None)",
             ", decides=['target'], starts=[{'lr': 0.05}]",
-            "{}: sample() learns 'Years', which --target does not name.",
+            "{}, start 0: sample() learns 'Years', which --target does not name.",
+        ),
+        (
+            "    return TrialConfig(lr=lr, target='Aeg')",
+            ", decides=['target']",
+            "{}: sample() learns 'Aeg', which --target does not name; did you mean 'Age'?",
         ),
     ],
 )
@@ -406,16 +447,23 @@ FIGURES = ", grid={'lr': [0.01, 0.02]}, published={'0.01': (0.5, 0.6)}, publishe
             "{}, published: the grid has no value '0.011'; did you mean '0.01'?",
         ),
         (
-            FIGURES.replace("(0.5, 0.6)", "0.5"),
-            "{}, published: 0.01 is 0.5; it must be (from, to), each in 0..1.",
+            FIGURES.replace("{'0.01': (0.5, 0.6)}", "[0.5]"),
+            "{}: published is [0.5]; it must be a mapping from the grid's values, as text, to accuracies, as in "
+            "{{'do7': (0.68, 0.69)}}.",
         ),
         (
-            FIGURES.replace("(0.5, 0.6)", "(0.6, 0.5)"),
-            "{}, published: 0.01 is (0.6, 0.5); it must be (from, to), each in 0..1.",
+            FIGURES.replace("'0.01'", "0.01"),
+            "{}: published is {{0.01: (0.5, 0.6)}}; it must be a mapping from the grid's values, as text, to "
+            "accuracies, as in {{'do7': (0.68, 0.69)}}.",
         ),
-        (
-            FIGURES.replace("(0.5, 0.6)", "(50, 60)"),
-            "{}, published: 0.01 is (50, 60); it must be (from, to), each in 0..1.",
+        (FIGURES.replace("{'lr': [0.01, 0.02]}", "[0.01]"), "{}: grid is [0.01]; it must be a mapping from "),
+        *(
+            (
+                FIGURES.replace("(0.5, 0.6)", figure),
+                f"{{}}, published: 0.01 is {figure}; it must be (from, to), each in 0..1, and may have a text after "
+                "them.",
+            )
+            for figure in ("0.5", "(0.6, 0.5)", "(50, 60)", "('0.5', '0.6')", "(0.5,)", "(0.5, 0.6, 7)", "'0.5'")
         ),
     ],
 )
@@ -423,8 +471,20 @@ def test_published_figures_must_belong_to_the_grid(tmp_path: Path, settings: str
     path = write(tmp_path, settings=settings)
     with pytest.raises(UserError) as error:
         load(str(path))
-    assert str(error.value) == message.format(path)
+    said, wanted = str(error.value), message.format(path)
+    assert said == wanted if message.endswith((".", "?")) else said.startswith(wanted)
+    worded = FIGURES.replace("0.6)", "0.6, 'above half')")
     assert load(str(write(tmp_path, settings=FIGURES))).published == {"0.01": (0.5, 0.6)}
+    assert load(str(write(tmp_path, settings=worded))).published == {"0.01": (0.5, 0.6, "above half")}
+
+
+def test_published_figures_are_of_one_parameter_alone(tmp_path: Path) -> None:
+    body = "    return TrialConfig(lr=lr, momentum=trial.suggest_float('momentum', 0.5, 0.9))"
+    with pytest.raises(UserError) as error:
+        load(str(write(tmp_path, body, FIGURES)))
+    assert str(error.value) == (
+        f"{tmp_path}/mine.py: published needs a sample() of the grid's one parameter; it draws momentum too."
+    )
 
 
 def test_what_a_space_decides_is_part_of_its_fingerprint(tmp_path: Path) -> None:

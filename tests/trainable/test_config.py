@@ -300,9 +300,14 @@ def test_the_augmentation_is_nested_in_json_and_its_missing_names_take_their_def
         ),
         (
             {"experts": "Race", "inputs": ("Gender", "Age")},
-            "experts is 'Race', which is not among the inputs (Gender, Age)",
+            "experts is 'Race', which is not among the inputs (Gender, Age); set it in inputs too, which a space may "
+            "with decides=('inputs',)",
         ),
-        ({"experts": "Race"}, "experts is 'Race', which is not among the inputs ()"),
+        (
+            {"experts": "Race"},
+            "experts is 'Race', which is not among the inputs (); set it in inputs too, which a space may with "
+            "decides=('inputs',)",
+        ),
         ({"target": "Age", "inputs": ("Age",)}, "target is 'Age', which the network reads as an input"),
         ({"class_weights": True, "loss": "coral"}, "class_weights is True, which the loss coral cannot honour"),
         (
