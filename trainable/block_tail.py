@@ -1,8 +1,8 @@
 """The tail of a block: batch norm, max pooling, ReLU and dropout of a convolution's outputs, as one operator.
 
-PyTorch runs it as four passes over memory and as many back, and most of a CPU epoch outside the convolutions goes
-there. On a CPU with a C++ compiler it is one pass each way (and one for the statistics) of `block_tail.cpp`, compiled
-once for a kind of CPU; elsewhere it is PyTorch's own operators.
+PyTorch runs it as four passes over memory and as many back, and most of an epoch outside the convolutions goes there.
+Here it is one pass each way, and one for the statistics, by kernels of our own: C++ on a CPU (block_tail_cpu), Triton
+on a card (block_tail_cuda). Where they are not to be had it is PyTorch's own operators.
 
 Shapes: N images, C channels, maps of H x W, windows of P x P. In training the values that pass are
 
@@ -13,53 +13,89 @@ with g the gradient that arrives at the first largest value of each window, M = 
 
     dbeta = sum g,  dgamma = sum g xhat,  dx = gamma / sqrt(variance + eps) (g - dbeta / M - xhat dgamma / M).
 
-In float32 the two forms agree to 1e-5 of the largest value; in bfloat16 the fused one rounds once where the other
-rounds after each pass.
+In float32 the kernels agree with PyTorch to 1e-5 of the largest value; in bfloat16 they round once where PyTorch rounds
+after each pass.
 """
 
-import ctypes
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trainable.compiled import NotCompiledError, library
+from trainable.compiled import NotCompiledError
 
-SOURCE = Path(__file__).with_suffix(".cpp")
-LARGEST_POOL = 16  # block_tail.cpp's kLargestPool
-NAMES = {torch.float32: "float", torch.bfloat16: "bfloat16", torch.float64: "double"}
-
-
-class _Tail(ctypes.Structure):
-    """The arguments that all functions of block_tail.cpp share; its `Tail` says what they mean."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "pool", "threads", "relu", "threshold")),
-        ("noise", ctypes.c_void_p),
-        ("kept", ctypes.c_double),
-    ]
+FORMATS = (torch.float32, torch.bfloat16, torch.float64)
 
 
 class Dropout:
     """Which outputs of one step are dropped: each with probability p, to 16 bits; the others are multiplied with
-    1 / (1 - p). Drawn from torch's generator by way of a seed, as numbers for each output are slow to draw from it."""
+    1 / (1 - p).
 
-    def __init__(self, p: float, outputs: int) -> None:
-        self.threshold = round(p * 2**16)
-        self.kept = 2**16 / (2**16 - self.threshold)
-        draws = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-outputs // 4))
-        self.noise: NDArray[np.uint16] = draws.view(np.uint16)[:outputs]
+    On a CPU the numbers come from torch's generator by way of a seed, as it is slow to draw many.
+    """
+
+    def __init__(self, p: float, outputs: int, device: torch.device) -> None:
+        dropped = round(p * 2**16)
+        self.threshold, self.kept = dropped - 2**15, 2**16 / (2**16 - dropped)
+        # (outputs,) int16, each number equally often: dropped where below the threshold.
+        if device.type == "cpu":
+            draws = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-outputs // 4))
+            self.noise = torch.from_numpy(draws.view(np.int16)[:outputs])
+        else:
+            self.noise = torch.randint(-(2**15), 2**15, (outputs,), dtype=torch.int16, device=device)
 
     def __call__(self, y: Tensor) -> Tensor:
         """(N, C, H, W) values in any layout, the noise being in the order of N, H, W, C."""
         n, c, h, w = y.shape
-        mask = torch.from_numpy(self.noise >= self.threshold).view(n, h, w, c).permute(0, 3, 1, 2)
+        mask = (self.noise >= self.threshold).view(n, h, w, c).permute(0, 3, 1, 2)
         return y * mask.to(y.dtype).mul_(self.kept)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What the kernels are to do with maps of (N, C, H, W), channels last."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    pool: int
+    relu: bool
+    drop: Dropout | None
+
+    @property
+    def out(self) -> tuple[int, int, int, int]:
+        """The outputs' shape."""
+        return self.n, self.c, self.h // self.pool, self.w // self.pool
+
+
+class Kernels(Protocol):
+    """What a device brings. Maps are channels last and of one format, (C,) constants and sums float64; with a = scale
+    and b = shift the largest a x + b of a window is taken, `relu` and `drop` following."""
+
+    LARGEST_POOL: int
+
+    def statistics(self, tail: Tail, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance of each channel."""
+
+    def forward(self, tail: Tail, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The outputs."""
+
+    def backward_sums(
+        self, tail: Tail, x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, mean: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sums over the windows of the gradient that arrives at the largest value, and of its product with the value's
+        x - mean; `g` is the outputs' gradient."""
+
+    def backward_input(
+        self, tail: Tail, x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor
+    ) -> Tensor:
+        """scale times what arrives at x, plus slope x + offset."""
 
 
 def block_tail(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor, pool: int, relu: bool, dropout: float) -> Tensor:
@@ -74,33 +110,76 @@ def block_tail(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor, pool: int, relu: b
         relu: whether to rectify.
         dropout: the probability of a value to be dropped in training, in [0, 1).
     """
-    outputs = x.shape[0] * x.shape[1] * (x.shape[2] // pool) * (x.shape[3] // pool)
-    on_cpu = x.device.type == "cpu"
-    drop = Dropout(dropout, outputs) if on_cpu and norm.training and dropout else None
-    differentiated = torch.is_grad_enabled() and not norm.training  # the fused form has no such gradient
-    if on_cpu and x.dtype in NAMES and pool <= LARGEST_POOL and not differentiated and compiled() is not None:
-        return _fused(x, norm, bias, pool, relu, drop)
+    n, c, h, w = x.shape
+    drop = None
+    if norm.training and dropout:
+        drop = Dropout(dropout, n * c * (h // pool) * (w // pool), x.device)
+    ours = kernels(x.device.type)
+    differentiated = torch.is_grad_enabled() and not norm.training  # the kernels have no such gradient
+    if ours is not None and x.dtype in FORMATS and pool <= ours.LARGEST_POOL and not differentiated:
+        return _fused(ours, Tail(n, c, h, w, pool, relu, drop), x, norm, bias)
     y = _normalised(x, norm, bias)
     y = F.max_pool2d(y, pool) if pool > 1 else y
     y = F.relu(y) if relu else y
-    return drop(y) if drop is not None else F.dropout(y, dropout, norm.training and not on_cpu)
+    return y if drop is None else drop(y)
 
 
-def compiled() -> ctypes.CDLL | None:
-    """The compiled operator, or None where there is none."""
+def kernels(device_type: str) -> Kernels | None:
+    """The kernels for a kind of device, or None where there are none."""
+    found = _kernels(device_type)
+    return None if isinstance(found, NotCompiledError) else found
+
+
+def reason(device_type: str) -> str:
+    """What runs on a kind of device, and why, for a log."""
+    found = _kernels(device_type)
+    if isinstance(found, NotCompiledError):
+        return f"blocks in PyTorch's operators, slower ({found})"
+    return f"blocks in compiled {'C++' if device_type == 'cpu' else 'Triton'}"
+
+
+@cache
+def _kernels(device_type: str) -> Kernels | NotCompiledError:
+    """The kernels, or why there are none: asked once a process, as the answer may take seconds."""
     try:
-        return library(SOURCE)
-    except NotCompiledError:
-        return None
+        if device_type == "cpu":
+            from trainable.block_tail_cpu import CpuKernels
 
+            return CpuKernels()
+        if device_type == "cuda":
+            from trainable.block_tail_cuda import CudaKernels
 
-def reason() -> str:
-    """Which form runs on this CPU and why, for a log."""
-    try:
-        library(SOURCE)
+            return checked(CudaKernels(), torch.device(device_type))
     except NotCompiledError as error:
-        return f"blocks in PyTorch's operators, slower ({error})"
-    return "blocks in compiled C++"
+        return error
+    return NotCompiledError(f"there are none for {device_type}")
+
+
+def checked(ours: Kernels, device: torch.device) -> Kernels:
+    """The kernels, if one small step of theirs gives PyTorch's numbers on this device.
+
+    Raises:
+        NotCompiledError: if it does not, or fails.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    try:
+        x = torch.randn(3, 20, 7, 9, generator=generator).to(device).contiguous(memory_format=torch.channels_last)
+        g = torch.randn(3, 20, 3, 4, generator=generator).to(device)
+        for way in (ours, None):
+            norm, bias = nn.BatchNorm2d(20).to(device), torch.zeros(20, device=device)
+            given = x.clone().requires_grad_()
+            if way is None:
+                y = F.relu(F.max_pool2d(_normalised(given, norm, bias), 2))
+            else:
+                y = _fused(way, Tail(3, 20, 7, 9, 2, True, None), given, norm, bias)
+            y.backward(g)
+            found.append([y, *(t.grad for t in (given, norm.weight, norm.bias)), *_statistics(norm)[:2]])
+    except Exception as error:  # whatever a compiler or a driver raises, the other way is there
+        raise NotCompiledError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+    if not all(torch.allclose(one, other, rtol=1e-4, atol=1e-4) for one, other in zip(*found, strict=True)):
+        raise NotCompiledError("they give other numbers here")
+    return ours
 
 
 def _normalised(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor) -> Tensor:
@@ -125,30 +204,21 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:
     return norm.running_mean, norm.running_var, norm.momentum
 
 
-def _fused(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor, pool: int, relu: bool, drop: Dropout | None) -> Tensor:
+def _fused(ours: Kernels, tail: Tail, x: Tensor, norm: nn.BatchNorm2d, bias: Tensor) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
-    n, c, h, w = x.shape
-    tail = _Tail(n, h, w, c, pool, torch.get_num_threads(), relu)
-    if drop is not None:
-        tail.noise, tail.threshold, tail.kept = drop.noise.ctypes.data, drop.threshold, drop.kept
     running_mean, running_variance, momentum = _statistics(norm)
     if norm.training:
-        y, mean, variance = _Fused.apply(x, norm.weight, _shift(norm, bias), norm.eps, tail, drop)
+        y: Tensor
+        y, mean, variance = _Fused.apply(x, norm.weight, _shift(norm, bias), norm.eps, tail, ours)
         with torch.no_grad():
-            count = n * h * w
+            count = tail.n * tail.h * tail.w
             running_mean.lerp_((mean + bias).to(running_mean.dtype), momentum)
             running_variance.lerp_((variance * (count / (count - 1))).to(running_variance.dtype), momentum)
             norm.num_batches_tracked += 1  # type: ignore[assignment, operator]
-        return y  # type: ignore[no-any-return]
+        return y
     scale = norm.weight / (running_variance + norm.eps).sqrt()
-    return _forward(x, tail, scale, norm.bias + (bias - running_mean) * scale)
-
-
-def _forward(x: Tensor, tail: _Tail, scale: Tensor, shift: Tensor) -> Tensor:
-    shape = (tail.n, tail.c, tail.h // tail.pool, tail.w // tail.pool)
-    y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    _call("forward", x, tail, scale, shift, y)
-    return y
+    shift = norm.bias + (bias - running_mean) * scale
+    return ours.forward(tail, x, scale.double(), shift.double())  # where nothing is differentiated
 
 
 class _Fused(torch.autograd.Function):
@@ -156,36 +226,27 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, tail: _Tail, drop: Dropout | None
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, tail: Tail, ours: Kernels
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean, variance = torch.empty(2, tail.c, dtype=torch.float64).unbind()
-        _call("statistics", x, tail, mean, variance)
+        mean, variance = ours.statistics(tail, x)
         inverse = (variance + eps).rsqrt()
         scale = gamma * inverse
         shift = beta - mean * scale
         ctx.save_for_backward(x, gamma, scale, shift, mean, inverse)
-        ctx.tail, ctx.drop = tail, drop
+        ctx.tail, ctx.ours = tail, ours
         ctx.mark_non_differentiable(mean, variance)
-        return _forward(x, tail, scale, shift), mean, variance
+        return ours.forward(tail, x, scale, shift), mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, scale, shift, mean, inverse = ctx.saved_tensors
-        tail: _Tail = ctx.tail
+        tail: Tail = ctx.tail
         g = g.contiguous(memory_format=torch.channels_last)
-        sums, products = torch.empty(2, tail.c, dtype=torch.float64).unbind()
-        _call("backward_sums", x, tail, g, scale, shift, mean, sums, products)
-        dbeta, dgamma = sums, products * inverse
+        dbeta, products = ctx.ours.backward_sums(tail, x, g, scale, shift, mean)
+        dgamma = products * inverse
         count = tail.n * tail.h * tail.w
         slope = -scale * inverse * dgamma / count
-        dx = torch.empty_like(x)
-        _call("backward_input", x, tail, g, scale, shift, slope, -scale * dbeta / count - slope * mean, dx)
+        offset = -scale * dbeta / count - slope * mean
+        dx = ctx.ours.backward_input(tail, x, g, scale, shift, slope, offset)
         return dx, dgamma.to(gamma.dtype), dbeta.to(gamma.dtype), None, None, None
-
-
-def _call(function: str, x: Tensor, tail: _Tail, *tensors: Tensor) -> None:
-    """Calls a function of block_tail.cpp. Maps are in x's format, (C,) constants and sums in float64."""
-    tensors = (x, *(tensor if tensor.dim() == 4 else tensor.double() for tensor in tensors))  # held until it returns
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    getattr(compiled(), f"{function}_{NAMES[x.dtype]}")(ctypes.byref(tail), *pointers)

@@ -73,12 +73,10 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
         fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
         where = f"cpu, {torch.get_num_threads()} thread(s)"
         _keep_freed_pages()
-        blocks = f"; {block_tail.reason()}"
     else:
         device = torch.device("cuda" if name == "auto" else name)
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
         where = torch.cuda.get_device_name(device)
-        blocks = ""
         # The same numbers on each run of the same kind of card: no autotuned and no non-deterministic kernels.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
@@ -91,7 +89,7 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
     )
     why = "asked for" if precision != "auto" else "the hardware has it" if fast else "no fast bfloat16 here"
     # Channels last is the layout that oneDNN and cuDNN convolve in without reordering.
-    said = f"{where}; {str(compute).removeprefix('torch.')} ({why}); channels last{blocks}"
+    said = f"{where}; {str(compute).removeprefix('torch.')} ({why}); channels last; {block_tail.reason(device.type)}"
     return Device(device, compute, torch.channels_last, said)
 
 

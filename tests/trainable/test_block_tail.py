@@ -14,19 +14,20 @@ from trainable.compiled import NotCompiledError, library
 POOLS = (1, 2, 3)
 SHAPES = ((4, 32, 15, 13), (3, 20, 7, 9), (2, 5, 31, 31), (5, 1, 4, 4))  # whole and broken vectors, and windows' rests
 
-COMPILED = module.compiled() is not None
+CPU = torch.device("cpu")
+COMPILED = module.kernels("cpu") is not None
 
 
 @pytest.fixture
 def fused() -> None:
     if not COMPILED:
-        pytest.skip(reason())
+        pytest.skip(reason("cpu"))
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Switches to PyTorch's operators from there on."""
-    return lambda: monkeypatch.setattr(module, "compiled", lambda: None)
+    return lambda: monkeypatch.setattr(module, "kernels", lambda device_type: None)
 
 
 def maps(shape: tuple[int, ...], dtype: torch.dtype, offset: float = 1.0) -> Tensor:
@@ -210,7 +211,7 @@ def test_threads_share_the_rows(fused: None) -> None:
 
 def test_dropout_keeps_the_mean() -> None:
     torch.manual_seed(0)
-    y = Dropout(0.25, 64 * 16 * 10 * 10)(torch.ones(64, 16, 10, 10))
+    y = Dropout(0.25, 64 * 16 * 10 * 10, CPU)(torch.ones(64, 16, 10, 10))
     assert y.unique().tolist() == [0.0, pytest.approx(4 / 3)]
     dropped = (y == 0).double().mean().item()
     assert abs(dropped - 0.25) < 5 * (0.25 * 0.75 / y.numel()) ** 0.5  # five standard errors
@@ -219,7 +220,7 @@ def test_dropout_keeps_the_mean() -> None:
 def test_dropout_follows_torchs_seed() -> None:
     def drawn(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return Dropout(0.5, 2 * 3 * 4 * 4)(torch.ones(2, 3, 4, 4))
+        return Dropout(0.5, 2 * 3 * 4 * 4, CPU)(torch.ones(2, 3, 4, 4))
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.equal(drawn(1), drawn(2))
@@ -292,9 +293,7 @@ class TestCompiled:
 
 
 def test_the_reason_says_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(source: Path) -> ctypes.CDLL:
-        raise NotCompiledError("there is no C++ compiler (c++, g++, clang++)")
-
-    monkeypatch.setattr(module, "library", none)
-    assert reason() == "blocks in PyTorch's operators, slower (there is no C++ compiler (c++, g++, clang++))"
-    assert module.compiled() is None
+    missing = NotCompiledError("there is no C++ compiler (c++, g++, clang++)")
+    monkeypatch.setattr(module, "_kernels", lambda device_type: missing)
+    assert reason("cpu") == "blocks in PyTorch's operators, slower (there is no C++ compiler (c++, g++, clang++))"
+    assert module.kernels("cpu") is None

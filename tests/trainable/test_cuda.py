@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.trainable.tiny import FLOAT32, columns, config, examples, outcome
-from trainable import images
+from trainable import block_tail, images
 from trainable.checkpoint import load_latest, save_latest
 from trainable.config import Augmentation, TrialConfig
 from trainable.device import Precision, choose
@@ -128,3 +128,26 @@ def test_no_step_waits_for_the_card(share: int, changes: Any, monkeypatch: pytes
         return sum("synchroniz" in str(warning.message) for warning in caught)
 
     assert waits(4) == waits(10)  # five steps and two
+
+
+@pytest.mark.parametrize("shape", [(4, 32, 15, 13), (3, 20, 7, 9), (2, 5, 31, 31), (2, 200, 6, 6)])
+@pytest.mark.parametrize("pool", [1, 2, 3])
+@pytest.mark.parametrize(("relu", "dropout"), [(True, 0.0), (True, 0.3), (False, 0.0)])
+def test_triton_gives_pytorchs_numbers(
+    shape: tuple[int, ...], pool: int, relu: bool, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step() -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        x = torch.randn(shape, device="cuda").contiguous(memory_format=torch.channels_last).requires_grad_()
+        norm, bias = torch.nn.BatchNorm2d(shape[1]).cuda(), torch.linspace(-1, 1, shape[1], device="cuda")
+        torch.nn.init.normal_(norm.weight)
+        y = block_tail.block_tail(x, norm, bias, pool, relu, dropout)
+        y.backward(torch.randn_like(y))
+        found = (y.detach(), x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var)
+        return [tensor for tensor in found if tensor is not None]
+
+    assert block_tail.kernels("cuda") is not None, block_tail.reason("cuda")
+    ours = step()
+    monkeypatch.setattr(block_tail, "kernels", lambda device_type: None)
+    for one, other in zip(ours, step(), strict=True):
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6

@@ -64,7 +64,7 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     assert chosen.device == torch.device("cpu")
     assert (chosen.compute, chosen.precision) == (compute, reason.split()[0])
     assert chosen.memory_format == torch.channels_last
-    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason()}"
+    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_card_multiplies_in_bfloat16_from_capability_8_on(
     chosen = choose("auto")
     assert chosen.device == torch.device("cuda")
     assert chosen.compute == compute
-    assert chosen.reason == f"card cuda; {reason}; channels last"
+    assert chosen.reason == f"card cuda; {reason}; channels last; {block_tail.reason('cuda')}"
 
 
 def test_a_card_runs_no_kernel_that_was_timed_or_varies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -460,7 +460,8 @@ def test_pixels_that_are_gone_halt_the_search(shared: Shared, monkeypatch: pytes
 def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureFixture[str]) -> None:
     trained(actor(shared, "0000", config(epochs=1)))
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last; {block_tail.reason()}"
+    said = "convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last"
+    assert first == f"{said}; {block_tail.reason('cpu')}"
     assert " trial 0000 epoch  1/1  train loss " in second
 
 

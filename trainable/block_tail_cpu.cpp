@@ -1,5 +1,5 @@
 // The tail of a block on a CPU: batch norm, max pooling, ReLU and dropout of channels-last maps, in one pass over
-// memory each way where PyTorch takes four. See block_tail.py for the maths and the shapes.
+// memory each way where PyTorch takes four. See block_tail.py for the maths and the shapes, block_tail_cpu.py for the calls.
 //
 // Each function walks maps of (N, H, W, C) values row by row; of a row it takes 16 channels at a time, so that the
 // channels' constants and sums stay in registers and the row in the nearest cache. Windows are recomputed in the
@@ -38,6 +38,7 @@ typedef float Float16 __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Int16 __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t Bits16 __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Half16 __attribute__((vector_size(kLanes * 2)));
+typedef int16_t Noise16 __attribute__((vector_size(kLanes * 2)));
 typedef double Double16 __attribute__((vector_size(kLanes * 8)));
 typedef int64_t Long16 __attribute__((vector_size(kLanes * 8)));
 
@@ -95,15 +96,15 @@ inline void write(T* to, const Vec<T>& v, int64_t lanes) {
 
 }  // namespace
 
-// What all functions take; block_tail.py has the same fields.
+// What all functions take; block_tail_cpu.py has the same fields.
 struct Tail {
-  int64_t n, h, w, c;     // maps of x: channels last
-  int64_t pool;           // side of a window, at least 1 and at most h and w
-  int64_t threads;        // at least 1
-  int64_t relu;           // 0 or 1
-  int64_t threshold;      // an output is dropped where its noise is below it; in 0..65535
-  const uint16_t* noise;  // a number for each output, or null: no dropout
-  double kept;            // what an output that is not dropped is multiplied with
+  int64_t n, h, w, c;    // maps of x: channels last
+  int64_t pool;          // side of a window, at least 1 and at most h and w
+  int64_t threads;       // at least 1
+  int64_t relu;          // 0 or 1
+  int64_t threshold;     // an output is dropped where its noise is below it
+  const int16_t* noise;  // a number for each output, or null: no dropout
+  double kept;           // what an output that is not dropped is multiplied with
 
   int64_t out_h() const { return h / pool; }
   int64_t out_w() const { return w / pool; }
@@ -190,7 +191,7 @@ inline Vec<T> rectified(const Tail& t, const Vec<T>& top, const Vec<T>& v) {
 // Dropout: what the 16 outputs from `at` on, or their gradients, are multiplied with.
 template <class T>
 inline Vec<T> kept(const Tail& t, int64_t at, int64_t lanes) {
-  const auto noise = __builtin_convertvector(load<Half16>(t.noise + at, lanes), Mask<T>);
+  const auto noise = __builtin_convertvector(load<Noise16>(t.noise + at, lanes), Mask<T>);
   return noise < lanewise<T>(t.threshold) ? Vec<T>{} : Vec<T>{} + Acc<T>(t.kept);
 }
 
