@@ -72,6 +72,18 @@ class Data:
             "format": 2,
             "name": folder.name,
             "sessions": [{"code": "0123"}],
+            "arguments": {
+                "data": str(self.folder / "data.csv"),
+                "inputs": ["Gender"],
+                "target": None,
+                "age_groups": "10,20,30,40,50,61",
+                "split": "40/20/40",
+                "folds": self.labelled.split.folds,
+                "seed": 0,
+                "precision": "auto",
+                "cpus_per_trial": 1.0,
+                "gpus_per_trial": 0.0,
+            },
             "objective": "valid_accuracy",
             "data": {
                 "source": str(self.folder / "data.csv"),
