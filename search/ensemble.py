@@ -2,13 +2,14 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, exit_code
+from search.cli import FAILED, TERMINATED, exit_code
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch
@@ -296,4 +297,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Before a refit begins and after it, too, a SIGTERM ends the command in order.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     sys.exit(main())
