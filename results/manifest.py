@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.fingerprint import code_fingerprint, versions
-from results.members import Member, Run, trials_compared
+from results.members import NUMBER, Member, Run, check_types, trials_compared
 from results.scores import MAX_TEMPERATURE
 from results.selection import AUTO, Selection
 from results.submission import PROBABILITIES, SUBMISSION, Submission
@@ -150,8 +150,7 @@ def _kept_folder(home: Path, content: bytes) -> Path:
 
 def _check_shape(manifest: Manifest) -> None:
     """Raises KeyError, TypeError or ValueError unless what `verify` reads is there and of its type."""
-    number = (int, float)
-    _check_types(
+    check_types(
         manifest,
         {
             "folds": int,
@@ -160,7 +159,7 @@ def _check_shape(manifest: Manifest) -> None:
             "asked": str,
             "reason": str,
             "seed": int,
-            "temperature": number,
+            "temperature": NUMBER,
             "members": list,
             "runs": list,
         }
@@ -168,21 +167,21 @@ def _check_shape(manifest: Manifest) -> None:
         | {"test": (dict, type(None)), "sha256": dict, "code": str, "versions": dict, "device": str},
     )
     for run in manifest["runs"]:
-        _check_types(run, {"path": str, "splits_sha256": str})
+        check_types(run, {"path": str, "splits_sha256": str})
     paths = [run["path"] for run in manifest["runs"]]
     for member in manifest["members"]:
         strings = dict.fromkeys(("run", "trial", "state"), str) | {"checkpoint_sha256": list}
-        _check_types(member, strings | {"weight": number, manifest["objective"]: number})
+        check_types(member, strings | {"weight": NUMBER, manifest["objective"]: NUMBER})
         if member["run"] not in paths:
             raise ValueError(f"no run has the path {member['run']}")
-        _check_types(member, {"refit": (dict, type(None))})
+        check_types(member, {"refit": (dict, type(None))})
         if member["refit"] is not None:
-            _check_types(member["refit"], {"path": str, "sha256": str})
-    _check_types(manifest["data"], {"fingerprint": str, "split_fingerprint": str, "classes": list})
+            check_types(member["refit"], {"path": str, "sha256": str})
+    check_types(manifest["data"], {"fingerprint": str, "split_fingerprint": str, "classes": list})
     if manifest["test"] is not None:
-        _check_types(manifest["test"], {"own": bool, "images": int, "fingerprint": str})
-        _check_types(manifest["test"], {"path": type(None) if manifest["test"]["own"] else str})
-        _check_types(manifest["sha256"], {SUBMISSION: str, PROBABILITIES: str})
+        check_types(manifest["test"], {"own": bool, "images": int, "fingerprint": str})
+        check_types(manifest["test"], {"path": type(None) if manifest["test"]["own"] else str})
+        check_types(manifest["sha256"], {SUBMISSION: str, PROBABILITIES: str})
     methods = [row.name for row in METHODS]
     if manifest["method"] not in methods or manifest["asked"] not in (AUTO, *methods):
         raise ValueError(f"no method is called {manifest['method']}, or none {manifest['asked']}")
@@ -221,12 +220,6 @@ def rows_seen(run: Run, *, refit: bool) -> dict[str, str]:
         if run.folds and not refit
         else "one network a member",
     }
-
-
-def _check_types(part: Any, types: dict[str, Any]) -> None:
-    for name, expected in types.items():
-        if not isinstance(part[name], expected):
-            raise TypeError(f"{name} is {part[name]!r}")
 
 
 def relative(folder: Path, home: Path) -> str:

@@ -28,6 +28,19 @@ DATA_KEYS = (
     "fingerprint",
     "split_fingerprint",
 )  # what is read of its part on data
+NUMBER = (int, float)
+ARGUMENTS = {  # what is read of the options that it was made with, and their types
+    "data": str,
+    "inputs": list,
+    "target": (str, type(None)),
+    "age_groups": str,
+    "split": str,
+    "folds": int,
+    "seed": int,
+    "precision": str,
+    "cpus_per_trial": NUMBER,
+    "gpus_per_trial": (*NUMBER, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ def load_run(folder: Path) -> Run:
         if record["format"] != FORMAT:
             raise UserError(f"{path} has format {record['format']}; this program reads format {FORMAT}.")
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
+        check_types(record["arguments"], ARGUMENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the record of a run, or is damaged ({error!r}).") from None
     path = folder / "splits.csv"
@@ -143,50 +157,56 @@ def check_comparable(runs: Sequence[Run]) -> None:
                 )
 
 
-def top_trials(runs: Sequence[Run], count: int) -> tuple[tuple[Run, str], ...]:
-    """The best `count` finished trials by validation, best first; unfinished ones only where none is finished.
+def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
+    """The finished trials by validation, best first; unfinished ones only where none is finished.
 
-    A trial that failed is not among them, whatever it has left.
+    A trial that failed is not among them, whatever it has left; one whose logits were lost is.
 
     Args:
         runs: comparable ones. One run's order is its leaderboard's; of equals in two runs the earlier run's is first.
-        count: at least 1; fewer are returned where there are fewer.
     Raises: UserError where no trial has left logits.
     """
     ranked = [
         (run, row)
         for run in runs
         for row in run.leaderboard
-        if row["state"] != FAILED and (run.folder / "trials" / row["trial"] / "logits.npz").is_file()
+        if row["state"] != FAILED and (row.get(run.objective) or _logits(run, row["trial"]).is_file())
     ]
-    chosen = [(run, row) for run, row in ranked if row["state"] == "COMPLETE"] or ranked
-    if not chosen:
+    usable = {row["state"] for run, row in ranked if _logits(run, row["trial"]).is_file()}
+    if not usable:
         folders = ", ".join(str(run.folder) for run in runs)
         raise UserError(f"{folders}: no trial has finished an epoch without failing, so there is nothing to combine.")
+    chosen = [(run, row) for run, row in ranked if row["state"] == "COMPLETE" or "COMPLETE" not in usable]
     if len(runs) > 1:  # a stable sort, so that each leaderboard's own order of equals stays
         chosen.sort(key=lambda pair: _value(*pair), reverse=maximised(runs[0].objective))
-    return tuple((run, row["trial"]) for run, row in chosen[:count])
+    return tuple((run, row["trial"]) for run, row in chosen)
 
 
 def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...], tuple[str, ...]]:
-    """The best `count` members, each network once, and a line for each run of which copies were left out.
+    """The best `count` members, each network once, and a line for each run and reason of which trials were left out.
 
-    The same network comes twice where a run was copied; of two, the later in the order of `top_trials` is left out.
+    The same network comes twice where a run was copied; of two, the later in the order of `ranked_trials` is left out.
+    So is a trial whose logits were lost.
 
-    Args and errors: as for `top_trials` and `load_member`.
+    Args:
+        runs: as for `ranked_trials`.
+        count: at least 1; fewer are returned where there are fewer.
+    Raises: UserError as `ranked_trials` and `load_member` do.
     """
     members: dict[tuple[str, ...], Member] = {}
-    copies: dict[Path, list[str]] = {}
-    for run, trial in top_trials(runs, sum(len(run.leaderboard) for run in runs)):
+    left_out: dict[tuple[Path, str], list[str]] = {}
+    for run, trial in ranked_trials(runs):
         if len(members) == count:
             break
+        if not _logits(run, trial).is_file():
+            left_out.setdefault((run.folder, "logits.npz is missing"), []).append(trial)
+            continue
         member = load_member(run, trial)
         if members.setdefault(member.sha256, member) is not member:
-            copies.setdefault(run.folder, []).append(trial)
+            left_out.setdefault((run.folder, "the same network is a member already"), []).append(trial)
     notes = [
-        f"{folder}: {'trial' if len(trials) == 1 else 'trials'} {', '.join(trials)} left out, as the same network is "
-        "a member already."
-        for folder, trials in copies.items()
+        f"{folder}: {'trial' if len(trials) == 1 else 'trials'} {', '.join(trials)} left out, as {reason}."
+        for (folder, reason), trials in left_out.items()
     ]
     return tuple(members.values()), tuple(notes)
 
@@ -210,7 +230,7 @@ def load_member(run: Run, trial: str) -> Member:
         raise UserError(f"{run.folder / 'leaderboard.csv'} has no trial {trial}.")
     checkpoints = checkpoint_paths(run, trial)
     sha256 = tuple(file_hash(checkpoint) for checkpoint in checkpoints)
-    path = checkpoints[0].with_name("logits.npz")
+    path = _logits(run, trial)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             logits, ids = arrays["holdout"], arrays["holdout_ids"]
@@ -240,6 +260,17 @@ def trials_compared(runs: Sequence[Run]) -> int:
         for run in runs
     ]
     return len(first.union(*others))
+
+
+def check_types(part: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Raises KeyError or TypeError unless each name is in a part of a JSON file, with a value of its type."""
+    for name, expected in types.items():
+        if not isinstance(part[name], expected):
+            raise TypeError(f"{name} is {part[name]!r}")
+
+
+def _logits(run: Run, trial: str) -> Path:
+    return run.folder / "trials" / trial / "logits.npz"
 
 
 def _value(run: Run, row: Mapping[str, str]) -> float:

@@ -15,9 +15,10 @@ from results.manifest import HISTORY, Manifest, is_kept, read_manifest, rows_see
 from results.members import Member, Run, checkpoint_paths, load_member, load_run, trials_compared
 from results.selection import Selection, select
 from results.submission import PROBABILITIES, make_submission, own_test
-from trainable.checkpoint import file_hash
+from trainable.checkpoint import file_hash, load_best
 from trainable.device import choose
 from trainable.errors import UserError
+from trainable.folds import fold_config
 
 TOLERANCE = 1e-5  # of weights and temperature: another machine's optimiser stops at another last digit
 SCORE_TOLERANCE = 2e-4  # of scores, which follow the weights; finer than anything that is printed
@@ -122,6 +123,16 @@ def refit_path(home: Path, entry: Mapping[str, Any]) -> Path:
     return path
 
 
+def _is_refit(refit: Path, checkpoint: Path, run: Run) -> bool:
+    """Whether a network has the configuration and epoch of a trial, whose first `checkpoint` is given.
+
+    Raises: UserError where one of them is no checkpoint.
+    """
+    again, best = load_best(refit), load_best(checkpoint)
+    config = fold_config(again.config, 0) if run.folds else again.config
+    return (config, again.epoch) == (best.config, best.epoch)
+
+
 def _inputs(manifest: Manifest, home: Path, runs: dict[str, Run]) -> tuple[str, ...]:
     """What differs in the runs and checkpoints. Raises UserError where a checkpoint is missing."""
     changes = []
@@ -147,6 +158,9 @@ def _inputs(manifest: Manifest, home: Path, runs: dict[str, Run]) -> tuple[str, 
             checkpoint = refit_path(home, entry)
             if not checkpoint.is_file() or file_hash(checkpoint) != entry["refit"]["sha256"]:
                 changes.append(f"{checkpoint} is missing or has changed: it is the refit of trial {entry['trial']}")
+            elif not _is_refit(checkpoint, checkpoints[0], runs[entry["run"]]):
+                said = "trained with another configuration or for other epochs"
+                changes.append(f"{checkpoint} is no refit of trial {entry['trial']}: it was {said}")
     return tuple(changes)
 
 

@@ -1,6 +1,7 @@
 """What the commands share at their edge: a user's mistake is one sentence on stderr and exit code 2."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -9,11 +10,19 @@ from trainable.errors import UserError, storage_fault
 FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
+class Interrupted(Exception):
+    """A signal ended a command in order, and the same command goes on where it was."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"Interrupted by {number.name}. The same command goes on where it was.")
+        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+
+
 def exit_code(command: Callable[[], int], debug: bool = False) -> int:
     """Runs a command and returns the process's exit code; `debug` shows the traceback of a user's mistake too.
 
-    2 for a UserError, 130 for Ctrl-C, 1 for a fault of the disk or where the reader of stdout has gone (`| head`); else
-    the command's own.
+    2 for a UserError, 130 for Ctrl-C, 130 or 143 for Interrupted, 1 for a fault of the disk or where the reader of
+    stdout has gone (`| head`); else the command's own.
     """
     try:
         code = command()
@@ -34,6 +43,9 @@ def exit_code(command: Callable[[], int], debug: bool = False) -> int:
             raise
         print(f"Error: {fault}. Mend it and give the same command again.", file=sys.stderr)
         return FAILED
+    except Interrupted as error:
+        print(error)
+        return error.code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED

@@ -2,13 +2,14 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, exit_code
+from search.cli import FAILED, TERMINATED, exit_code
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch
@@ -142,11 +143,19 @@ def refitted(
 
 def show(ensemble: Ensemble, console: "Console") -> None:
     """Prints members, scores, the choice and where the files are, within 80 columns."""
-    from rich.table import Table
-
-    manifest, selection = ensemble.manifest, ensemble.selection
     for warning in ensemble.warnings:
         console.print(f"Note: {warning}", soft_wrap=True)
+    _show_members(ensemble, console)
+    console.print()
+    _show_scores(ensemble, console)
+    console.print()
+    _show_files(ensemble, console)
+
+
+def _show_members(ensemble: Ensemble, console: "Console") -> None:
+    from rich.table import Table
+
+    manifest = ensemble.manifest
     table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
     for header in ("trial", "run", manifest["objective"], "weight"):
         table.add_column(header, no_wrap=header != "run", overflow="fold")
@@ -154,8 +163,13 @@ def show(ensemble: Ensemble, console: "Console") -> None:
         name = (ensemble.home / member["run"]).resolve().name
         table.add_row(member["trial"], name, f"{member[manifest['objective']]:.4f}", f"{member['weight']:.3f}")
     console.print(table)
-    console.print()
 
+
+def _show_scores(ensemble: Ensemble, console: "Console") -> None:
+    """What each method scores, and which was chosen why."""
+    from rich.table import Table
+
+    manifest, selection = ensemble.manifest, ensemble.selection
     n = selection.images
     kind = "images, each by the networks that did not learn from it" if manifest["folds"] else "holdout images"
     console.print(f"On {n} {kind}, with 95 % intervals:")
@@ -182,7 +196,11 @@ def show(ensemble: Ensemble, console: "Console") -> None:
     alone = selection.method == "single"
     gain = "none, as it is that model." if alone else _verdict(chosen, n)
     console.print(f"Gain over the best single model: {gain}")
-    console.print()
+
+
+def _show_files(ensemble: Ensemble, console: "Console") -> None:
+    """What was written, and by which networks the test images were predicted."""
+    manifest = ensemble.manifest
     path = ensemble.home / "ensemble.json"
     if manifest["test"] is None:
         console.print(f"No test data, so no submission: name it with --test. Wrote {path}", soft_wrap=True)
@@ -296,4 +314,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Before a refit begins and after it, too, a SIGTERM ends the command in order.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     sys.exit(main())

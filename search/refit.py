@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from results.members import Member
 from search import cluster as clusters
+from search.cli import Interrupted
+from search.record import lock
+from search.tuning import Stop
 from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
-from trainable.dataset import LabelledData, load_labelled, parse_age_groups, parse_fractions
+from trainable.dataset import DIGITS, LabelledData, load_labelled, parse_age_groups, parse_fractions
 from trainable.device import choose
 from trainable.errors import UserError, storage_fault
+from trainable.folds import fold_config
 from trainable.metrics import line
 from trainable.refit import Refit
 from trainable.table import count
@@ -28,32 +33,50 @@ WORKER_RETRIES = 3
 def refit_members(members: Sequence[Member], cache: Path, console: Console) -> list[Member]:
     """The members with the checkpoints of their refits, each trained unless it is there already.
 
+    Holds the locks of the members' runs.
+
     Raises:
-        UserError: where the data are not what the run was made with, the cluster has no room, or a refit fails.
+        UserError: where another command works on a run, the data are not what the run was made with, the cluster has no
+            room, or a refit fails; then the others have been trained all the same.
+        Interrupted: after SIGINT or SIGTERM, with Ray shut down.
     """
-    jobs = [_job(member) for member in members]
-    sizes = _load(members, {job.config.image_size for job in jobs}, cache)
-    left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
-    if left:
-        _train(left, sizes, members[0].run.record["arguments"], console)
+    with ExitStack() as locks:
+        for folder in {member.run.folder: None for member in members}:
+            locks.enter_context(lock(folder))
+        jobs = [_job(member) for member in members]
+        sizes = _load(members, {job.config.image_size for job in jobs}, cache)
+        left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
+        if left:
+            _train(left, sizes, members[0].run.record["arguments"], console)
     return [replace(member, refit=job.checkpoint) for member, job in zip(members, jobs, strict=True)]
 
 
 def _job(member: Member) -> Refit:
-    """The refit of a member: its configuration, and the epoch that was its best."""
-    trial = member.run.folder / "trials" / member.trial
-    try:
-        config = TrialConfig.from_dict(json.loads((trial / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{trial / 'config.json'} is missing or damaged ({error}).") from None
+    """The refit of a member: the configuration and the epoch of its checkpoint, whose hash the manifest keeps."""
+    best = load_best(member.checkpoints[0])
+    config = _unfolded(best.config, member) if member.run.folds else best.config
     folder, precision = member.run.folder / "refits" / member.trial, member.run.record["arguments"]["precision"]
-    return Refit(folder, config, load_best(member.checkpoints[0]).epoch, precision)
+    return Refit(folder, config, best.epoch, precision)
+
+
+def _unfolded(first: TrialConfig, member: Member) -> TrialConfig:
+    """The trial's configuration from that of its first fold, which has another seed, drawn from the trial's."""
+    path = member.run.folder / "trials" / member.trial / "config.json"
+    try:
+        config = replace(first, seed=json.loads(path.read_text(encoding="utf-8"))["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}).") from None
+    if fold_config(config, 0) != first:
+        raise UserError(f"{path}: its seed is not the one that trial {member.trial} was trained with.")
+    return config
 
 
 def _load(members: Sequence[Member], sizes: Set[int], cache: Path) -> dict[int, LabelledData]:
     """All labelled rows at each of the image sizes. The members' runs share their data."""
     run = members[0].run
     said = run.record["arguments"]
+    if said["data"] != DIGITS and not Path(said["data"]).exists():
+        raise UserError(f"--refit: {run.folder} was made with the data at {said['data']}, where they no longer are.")
     columns = {name for member in members for name in member.run.record["arguments"]["inputs"]}
     found = {
         size: load_labelled(
@@ -78,39 +101,56 @@ def _load(members: Sequence[Member], sizes: Set[int], cache: Path) -> dict[int, 
 
 
 def _train(jobs: Sequence[Refit], sizes: Mapping[int, LabelledData], said: Mapping[str, Any], console: Console) -> None:
-    cluster = clusters.start(None, said["cpus_per_trial"], said["gpus_per_trial"])
-    try:
-        handle = ray.put(dict(sizes))
-        task = ray.remote(_refit).options(
-            num_cpus=cluster.trial.cpus, num_gpus=cluster.trial.gpus, max_retries=WORKER_RETRIES
-        )
-        device = "cuda" if cluster.trial.gpus else "cpu"
-        threads = max(1, round(cluster.trial.cpus))
-        waiting = {task.remote(job, handle, device, threads): job for job in jobs}
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-            bars = {job.folder: progress.add_task(f"refit {job.folder.name}", total=job.epochs) for job in jobs}
-            while waiting:
-                ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
-                for job in jobs:
-                    progress.update(bars[job.folder], completed=job.epochs_done())
-                for reference in ended:
-                    job = waiting.pop(reference)
-                    _check(reference, job)
-                    console.print(f"Trained trial {job.folder.name} on all images for {count(job.epochs, 'epoch')}.")
-    finally:
-        ray.shutdown()
+    stop = Stop(deadline=None)
+    with stop.on_signals():
+        cluster = clusters.start(None, said["cpus_per_trial"], said["gpus_per_trial"])
+        try:
+            stop.take_signals()  # ray.init has taken SIGTERM for itself
+            failed = _trained(jobs, ray.put(dict(sizes)), cluster.trial, stop, console)
+        finally:
+            ray.shutdown()
+    if stop.signal is not None:
+        raise Interrupted(stop.signal)
+    if failed:
+        raise UserError(f"--refit: {'; '.join(failed)}. What was trained is kept; the same command tries again.")
 
 
-def _check(reference: Any, job: Refit) -> None:
-    """Raises UserError, with the reason, where a refit failed."""
+def _trained(
+    jobs: Sequence[Refit], sizes: ray.ObjectRef, trial: clusters.Resources, stop: Stop, console: Console
+) -> list[str]:
+    """Trains until all have ended or `stop` has a signal. Returns a clause for each that failed."""
+    task = ray.remote(_refit).options(num_cpus=trial.cpus, num_gpus=trial.gpus, max_retries=WORKER_RETRIES)
+    device = "cuda" if trial.gpus else "cpu"
+    threads = max(1, round(trial.cpus))
+    waiting = {task.remote(job, sizes, device, threads): job for job in jobs}
+    failed = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bars = {job.folder: progress.add_task(f"refit {job.folder.name}", total=job.epochs) for job in jobs}
+        while waiting and stop.signal is None:
+            ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
+            for job in jobs:
+                progress.update(bars[job.folder], completed=job.epochs_done())
+            for reference in ended:
+                job = waiting.pop(reference)
+                fault = _fault(reference)
+                if fault is not None:
+                    failed.append(f"trial {job.folder.name} failed: {fault}")
+                    continue
+                console.print(f"Trained trial {job.folder.name} on all images for {count(job.epochs, 'epoch')}.")
+    return failed
+
+
+def _fault(reference: ray.ObjectRef) -> str | None:
+    """Why a refit failed; None where it did not."""
     try:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         reason = storage_fault(error.cause) if isinstance(error.cause, Exception) else None
-        raise UserError(f"--refit: trial {job.folder.name} failed: {reason or error.cause}") from error
-    except ray.exceptions.RayError as error:
-        raise UserError(f"--refit: trial {job.folder.name} failed: its worker died again and again.") from error
+        return reason or str(error.cause)
+    except ray.exceptions.RayError:
+        return "its worker died again and again"
+    return None
 
 
 def _refit(job: Refit, sizes: Mapping[int, LabelledData], device: str, threads: int) -> None:

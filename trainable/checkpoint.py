@@ -20,7 +20,8 @@ from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.preprocess import Preprocessing
 
-FORMAT = "2"
+FORMAT = "3"
+HEADER = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,19 @@ def checkpoint_names(networks: int) -> list[str]:
 
 
 def save_best(path: Path, best: Best) -> None:
-    """Writes `best` atomically as one safetensors file, its configuration and preprocessing in the header."""
-    metadata = {
+    """Writes `best` atomically as one safetensors file, its configuration and preprocessing in the header.
+
+    The same network is always the same bytes: files are known by their hashes.
+    """
+    header = {
         "format": FORMAT,
-        "config": json.dumps(best.config.to_dict(), sort_keys=True),
-        "preprocessing": best.preprocessing.to_json(),
-        "epoch": str(best.epoch),
+        "config": best.config.to_dict(),
+        "preprocessing": best.preprocessing.to_json(),  # as text, which keeps the order of the one-hots
+        "epoch": best.epoch,
         "precision": best.precision,
     }
+    # Under one key: safetensors sorts the tensors, and writes several keys in another order each time.
+    metadata = {HEADER: json.dumps(header, sort_keys=True)}
     files.write_bytes(path, safetensors.torch.save(best.state, metadata))
 
 
@@ -56,15 +62,17 @@ def load_best(path: Path) -> Best:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata["format"] != FORMAT:
-                raise UserError(f"{path} has format {metadata['format']}; this program reads format {FORMAT}.")
+            # Before format 3 each entry was a key of its own.
+            header = json.loads(metadata[HEADER]) if HEADER in metadata else metadata
+            if header["format"] != FORMAT:
+                raise UserError(f"{path} has format {header['format']}; this program reads format {FORMAT}.")
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return Best(
-            TrialConfig.from_dict(json.loads(metadata["config"])),
-            Preprocessing.from_json(metadata["preprocessing"]),
+            TrialConfig.from_dict(header["config"]),
+            Preprocessing.from_json(header["preprocessing"]),
             state,
-            int(metadata["epoch"]),
-            metadata["precision"],
+            int(header["epoch"]),
+            header["precision"],
         )
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None

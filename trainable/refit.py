@@ -14,7 +14,7 @@ from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.device import Device, Precision
-from trainable.examples import examples_of
+from trainable.examples import Examples, examples_of
 from trainable.fit import Row, fit
 from trainable.metrics import metrics_csv
 
@@ -58,20 +58,30 @@ class Refit:
         }
 
     def train(self, data: LabelledData, device: Device) -> Iterator[Row]:
-        """Trains the epochs that are left and yields their metrics. Raises as `fit` does."""
+        """Trains the epochs that are left and yields their metrics. Raises as `fit` does.
+
+        The last epoch leaves no state to resume from: a kill before all is written costs this epoch again, and the
+        checkpoint that refit.json vouches for is always one that the same call has written.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         examples = examples_of(data, self.config, data.split.everything)
-        latest = load_latest(self.folder / "latest.pt")
-        same = {"config": self.config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
-        if latest is not None and any(latest.get(name) != value for name, value in same.items()):
-            latest = None
+        latest = self._latest(examples)
         rows: list[Row] = list(latest["rows"]) if latest is not None else []
         for epoch in fit(self.config, examples, device, latest, self.epochs):
             rows.append(epoch.row)
-            if epoch.improved:
-                save_best(self.checkpoint, epoch.networks()[0])
             files.write_text(self.folder / "metrics.csv", metrics_csv(rows))
-            save_latest(self.folder / "latest.pt", epoch.latest())
+            if epoch.improved:  # the last
+                save_best(self.checkpoint, epoch.networks()[0])
+            else:
+                save_latest(self.folder / "latest.pt", epoch.latest())
             yield epoch.row
         files.write_json(self.folder / "refit.json", self._record(data))
         (self.folder / "latest.pt").unlink(missing_ok=True)
+
+    def _latest(self, examples: Examples) -> dict[str, Any] | None:
+        """The state to resume from; None where there is none of this network, or only one beyond its end."""
+        latest = load_latest(self.folder / "latest.pt")
+        same = {"config": self.config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
+        if latest is None or any(latest.get(name) != value for name, value in same.items()):
+            return None
+        return latest if len(latest["rows"]) < self.epochs else None

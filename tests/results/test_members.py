@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from results.members import (
+    ARGUMENTS,
     check_comparable,
     distinct_members,
     find_run,
     load_member,
     load_run,
-    top_trials,
+    ranked_trials,
     trials_compared,
 )
 from tests.results.tiny_run import Data, write_csv
@@ -36,8 +37,13 @@ def edit_leaderboard(run: Path, **columns: list[object]) -> None:
     write_csv(run / "leaderboard.csv", rows)
 
 
-def names(*runs: Path, count: int = 10) -> list[tuple[str, str]]:
-    return [(run.folder.name, trial) for run, trial in top_trials([load_run(run) for run in runs], count)]
+def names(*runs: Path) -> list[tuple[str, str]]:
+    return [(run.folder.name, trial) for run, trial in ranked_trials([load_run(run) for run in runs])]
+
+
+def chosen(*runs: Path, count: int = 10) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    members, notes = distinct_members([load_run(run) for run in runs], count)
+    return [(member.run.folder.name, member.trial) for member in members], notes
 
 
 def test_a_run_is_found_by_name_by_path_and_as_the_last(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,17 +83,26 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
 
 def test_members_are_the_complete_trials_in_the_leaderboards_order(run: Path) -> None:
     assert names(run) == [("faces", "0002"), ("faces", "0004"), ("faces", "0006")]
-    assert names(run, count=2) == [("faces", "0002"), ("faces", "0004")]
+    assert chosen(run, count=2) == ([("faces", "0002"), ("faces", "0004")], ())
 
 
-def test_a_trial_without_logits_is_passed_over(run: Path) -> None:
-    (run / "trials/0002/logits.npz").unlink()
-    assert names(run, count=1) == [("faces", "0004")]
+def test_a_trial_whose_logits_are_lost_is_left_out_and_said(run: Path) -> None:
+    for trial in ("0002", "0006"):
+        (run / "trials" / trial / "logits.npz").unlink()
+    note = f"{run}: {{}} left out, as logits.npz is missing."
+    assert chosen(run) == ([("faces", "0004")], (note.format("trials 0002, 0006"),))
+    assert chosen(run, count=1) == ([("faces", "0004")], (note.format("trial 0002"),))  # 0006 would not be a member
+
+
+def test_a_trial_without_an_epoch_has_lost_nothing(run: Path) -> None:
+    edit_leaderboard(run, state=["RUNNING"] * 5, valid_accuracy=[0.7, 0.6, 0.5, 0.4, ""])
+    (run / "trials/0010/logits.npz").unlink()
+    assert chosen(run) == ([("faces", f"000{number}") for number in (2, 4, 6, 8)], ())
 
 
 def test_unfinished_trials_are_members_only_where_none_is_complete(run: Path) -> None:
     edit_leaderboard(run, state=["RUNNING", "PRUNED", "PRUNED", "PRUNED", "FAIL"])
-    assert names(run, count=2) == [("faces", "0002"), ("faces", "0004")]
+    assert names(run) == [("faces", f"000{number}") for number in (2, 4, 6, 8)]
 
 
 def test_no_trial_with_logits_is_refused(run: Path) -> None:
@@ -109,26 +124,26 @@ def test_a_failed_trial_is_never_a_member(run: Path) -> None:
 
 def test_a_copied_run_adds_no_members_and_no_trials(run: Path, data: Data) -> None:
     copy = shutil.copytree(run, run.parent / "copy")
-    runs = [load_run(run), load_run(copy)]
-    members, notes = distinct_members(runs, 10)
-    assert [(member.run.folder.name, member.trial) for member in members] == [
-        ("faces", "0002"),
-        ("faces", "0004"),
-        ("faces", "0006"),
-    ]
+    members, notes = chosen(run, copy)
+    assert members == [("faces", "0002"), ("faces", "0004"), ("faces", "0006")]
     assert notes == (f"{copy}: trials 0002, 0004, 0006 left out, as the same network is a member already.",)
-    assert trials_compared(runs) == 5
+    assert trials_compared([load_run(run), load_run(copy)]) == 5
+
+
+def test_the_same_network_trained_in_two_runs_is_one_member(run: Path, data: Data) -> None:
+    other = shutil.copytree(run, run.parent / "other")
+    data.write_trial(other / "trials/0002", data.best(1))  # not copied, but made again
+    assert chosen(run, other, count=2) == (
+        [("faces", "0002"), ("faces", "0004")],
+        (f"{other}: trial 0002 left out, as the same network is a member already.",),
+    )
 
 
 def test_what_is_left_out_makes_room_for_the_next(run: Path, data: Data) -> None:
     copy = shutil.copytree(run, run.parent / "copy")
     data.write_trial(copy / "trials/0004", data.best(9))
-    members, notes = distinct_members([load_run(run), load_run(copy)], 3)
-    assert [(member.run.folder.name, member.trial) for member in members] == [
-        ("faces", "0002"),
-        ("faces", "0004"),
-        ("copy", "0004"),
-    ]
+    members, notes = chosen(run, copy, count=3)
+    assert members == [("faces", "0002"), ("faces", "0004"), ("copy", "0004")]
     assert notes == (f"{copy}: trial 0002 left out, as the same network is a member already.",)
 
 
@@ -264,6 +279,29 @@ def test_an_unusable_file_of_a_run_is_named(run: Path, file: str, content: str, 
     with pytest.raises(UserError) as error:
         load_run(run)
     assert str(error.value).startswith(sentence.format(run=run))
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_record_that_lacks_a_setting_is_damaged(run: Path, name: str, there: bool) -> None:
+    record = json.loads((run / "run.json").read_text())
+    del record["arguments"][name]
+    if there:
+        record["arguments"][name] = {}  # of no setting's type
+    fault = f"TypeError('{name} is {{}}')" if there else f"KeyError('{name}')"
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError) as error:
+        load_run(run)
+    assert str(error.value) == f"{run}/run.json is not the record of a run, or is damaged ({fault})."
+
+
+def test_a_record_without_settings_is_damaged(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    del record["arguments"]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError) as error:
+        load_run(run)
+    assert str(error.value) == f"{run}/run.json is not the record of a run, or is damaged (KeyError('arguments'))."
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from results.members import load_member, load_run
 from results.selection import select
 from results.submission import make_submission
 from results.verify import Verdict, verify
-from tests.results.tiny_run import Data, write_csv
+from tests.results.tiny_run import CONFIG, Data, write_csv
 from trainable.checkpoint import file_hash, save_best
 from trainable.errors import UserError
 
@@ -341,6 +341,28 @@ def test_a_changed_or_missing_refit_is_seen(refitted: Path, data: Data) -> None:
     assert checked(refitted / MANIFEST).changes == (sentence,)
     path.unlink()
     assert checked(refitted / MANIFEST).changes == (sentence,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": dataclasses.replace(CONFIG, seed=1)},
+        {"config": dataclasses.replace(CONFIG, lr=0.5)},
+        {"epoch": 2},
+    ],
+)
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_refit_of_something_else_is_seen(
+    run: Path, folds_run: Path, data: Data, folds: int, change: dict[str, Any]
+) -> None:
+    folder = folds_run if folds else run
+    path = refit_of(folder, "0004")
+    path.parent.mkdir(parents=True)
+    save_best(path, dataclasses.replace(data.best(77), **change))
+    make(folder, data, refit="0004")  # which hashes and believes it
+    assert checked(folder / MANIFEST).changes == (
+        f"{path} is no refit of trial 0004: it was trained with another configuration or for other epochs",
+    )
 
 
 @pytest.mark.parametrize("place", ["../other/best.safetensors", "refits/../../other/best.safetensors", "/etc/passwd"])

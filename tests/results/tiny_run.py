@@ -16,6 +16,7 @@ from trainable.checkpoint import Best, checkpoint_names, file_hash, save_best
 from trainable.config import Augmentation, TrialConfig
 from trainable.dataset import LabelledData, decode, load_labelled, save_split
 from trainable.evaluate import predict
+from trainable.folds import fold_config
 from trainable.network import build_network
 from trainable.preprocess import Preprocessing
 
@@ -72,6 +73,18 @@ class Data:
             "format": 2,
             "name": folder.name,
             "sessions": [{"code": "0123"}],
+            "arguments": {
+                "data": str(self.folder / "data.csv"),
+                "inputs": ["Gender"],
+                "target": None,
+                "age_groups": "10,20,30,40,50,61",
+                "split": "40/20/40",
+                "folds": self.labelled.split.folds,
+                "seed": 0,
+                "precision": "auto",
+                "cpus_per_trial": 1.0,
+                "gpus_per_trial": 0.0,
+            },
             "objective": "valid_accuracy",
             "data": {
                 "source": str(self.folder / "data.csv"),
@@ -137,7 +150,7 @@ def load(folder: Path, folds: int = 0) -> LabelledData:
 def folds_run(data: Data, tmp_path: Path) -> Path:
     """runs/folds with trials 0002 and 0004, of three folds each."""
     folded = replace(data, labelled=load(data.folder, folds=3))
-    bests = [[folded.best(seed + fold) for fold in range(3)] for seed in (20, 30)]
+    bests = [[folded.best(seed + fold, fold_config(CONFIG, fold)) for fold in range(3)] for seed in (20, 30)]
     folded.write_run(tmp_path / "runs" / "folds", bests, ["COMPLETE"] * 2, [0.7, 0.6])
     return tmp_path / "runs" / "folds"
 

@@ -1,11 +1,12 @@
 """Exit codes at the edge of every command."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from search.cli import exit_code
+from search.cli import Interrupted, exit_code
 from trainable.errors import UserError
 
 
@@ -23,6 +24,18 @@ def test_errors_become_codes(error: BaseException, code: int, message: str, caps
 
     assert exit_code(command) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_command_that_ended_in_order_says_how_to_go_on(
+    name: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise Interrupted(signal.Signals[name])
+
+    assert exit_code(command) == code
+    output = capsys.readouterr()
+    assert (output.out, output.err) == (f"Interrupted by {name}. The same command goes on where it was.\n", "")
 
 
 def test_other_errors_keep_their_traceback() -> None:

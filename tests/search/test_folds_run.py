@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from results.scores import probabilities
 from search import ensemble
 from search.run import main
 from trainable.checkpoint import file_hash, load_best
+from trainable.config import TrialConfig
 from trainable.dataset import decode, load_labelled, load_test
 from trainable.evaluate import predict
 
@@ -126,6 +128,41 @@ def test_the_folds_networks_are_one_member_whose_logits_are_their_mean(
     capsys.readouterr()
     assert ensemble.main(["--verify", str(run / "ensemble.json")]) == 1
     assert f"Changed: {path} has changed: trial {path.parent.name} is another network now\n" in capsys.readouterr().out
+
+
+def test_a_refit_is_one_network_of_the_trials_own_seed(
+    folded: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    run = shutil.copytree(folded, tmp_path / "folds")
+    command = [str(run), "--method", "single", "--refit"]
+    assert ensemble.main(command) == 0
+    (entry,) = [member for member in json.loads((run / "ensemble.json").read_text())["members"] if member["weight"]]
+    trial = run / "trials" / entry["trial"]
+    again, first = load_best(run / entry["refit"]["path"]), load_best(trial / CHECKPOINTS[0])
+    said = json.loads((trial / "config.json").read_text())
+    assert again.config == TrialConfig.from_dict(said)
+    assert again.config == replace(first.config, seed=said["seed"]) != first.config
+    assert again.epoch == first.epoch
+    assert ensemble.main(["--verify", str(run / "ensemble.json")]) == 0
+
+    # All but the seed is of the checkpoint, and that seed alone is the trial's.
+    (trial / "config.json").write_text(json.dumps({"seed": said["seed"], "lr": 0.5, "pool": []}))
+    refit = file_hash(run / entry["refit"]["path"])
+    assert ensemble.main(command) == 0
+    assert file_hash(run / entry["refit"]["path"]) == refit
+    capsys.readouterr()
+    (trial / "config.json").write_text(json.dumps({**said, "seed": 7}))
+    assert ensemble.main(command) == 2
+    path = trial / "config.json"
+    assert capsys.readouterr().err == (
+        f"Error: {path}: its seed is not the one that trial {trial.name} was trained with.\n"
+    )
+    path.unlink()
+    assert ensemble.main(command) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {path} is missing or damaged ([Errno 2] No such file or directory: '{path}').\n"
+    )
 
 
 def test_a_missing_folds_network_is_missed(folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

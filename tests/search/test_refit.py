@@ -18,7 +18,9 @@ import pytest
 import torch
 
 from search import ensemble
+from search.record import lock
 from search.run import main
+from tests.search.test_run import Commands
 from trainable.checkpoint import file_hash, load_best
 
 SHORT = "--trials 2 --scheduler none --max-concurrent 1 --gpus-per-trial 0".split()
@@ -171,7 +173,7 @@ def test_a_damaged_refit_is_trained_again_and_no_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", cluster)
-    before, manifest = times_of(refitted), manifest_of(refitted)
+    before, manifest = times_of(refitted), (refitted / "ensemble.json").read_bytes()
     stored = load_best(refitted / "refits" / "0001" / "best.safetensors").state
     network = {name: tensor.clone() for name, tensor in stored.items()}  # what was loaded lies in the file
     del stored
@@ -186,8 +188,68 @@ def test_a_damaged_refit_is_trained_again_and_no_other(
     }
     again = load_best(refitted / "refits" / "0001" / "best.safetensors")
     assert all(torch.equal(tensor, again.state[name]) for name, tensor in network.items())
-    assert manifest_of(refitted)["sha256"] == manifest["sha256"]  # of what it predicts
+    assert (refitted / "ensemble.json").read_bytes() == manifest  # so the refit is the same byte for byte
     assert ensemble.main(["--verify", str(refitted / "ensemble.json")]) == 0
+
+
+def test_the_checkpoint_says_what_to_train_and_no_other_file(
+    refitted: Path, people: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    (refitted / "trials" / "0001" / "config.json").unlink()
+    path = refitted / "trials" / "0000" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lr": 0.5, "pool": []}))
+    shutil.rmtree(refitted / "refits")
+    manifest = (refitted / "ensemble.json").read_bytes()
+    assert refit(refitted, people) == 0
+    assert (refitted / "ensemble.json").read_bytes() == manifest
+
+
+def test_one_that_fails_lets_the_others_end(
+    refitted: Path,
+    people: Path,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    shutil.rmtree(refitted / "refits")
+    refits = refitted / "refits"
+    refits.mkdir()
+    (refits / "0000").touch()  # in the way
+    manifest = (refitted / "ensemble.json").read_bytes()
+    assert refit(refitted, people) == 2
+    output = capsys.readouterr()
+    assert output.err == (
+        f"Error: --refit: trial 0000 failed: [Errno 17] File exists: '{refits / '0000'}'. "
+        "What was trained is kept; the same command tries again.\n"
+    )
+    assert output.out == "Trained trial 0001 on all images for 1 epoch.\n"
+    assert (refits / "0001" / "refit.json").exists()
+    assert (refitted / "ensemble.json").read_bytes() == manifest
+
+
+def test_a_run_that_is_worked_on_is_not_refitted_but_read(
+    refitted: Path, people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = times_of(refitted)
+    with lock(refitted):
+        assert refit(refitted, people) == 2
+        assert capsys.readouterr().err == f"Error: {refitted} is being worked on by process {os.getpid()}.\n"
+        assert times_of(refitted) == before
+        assert ensemble.main([str(refitted)]) == 0
+
+
+def test_data_that_moved_are_missed(refitted: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = people / "people.csv"
+    moved = path.rename(people / "moved.csv")
+    try:
+        assert refit(refitted, people) == 2
+    finally:
+        moved.rename(path)
+    assert capsys.readouterr().err == (
+        f"Error: --refit: {refitted} was made with the data at {path}, where they no longer are.\n"
+    )
 
 
 def test_other_data_are_refused(refitted: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,6 +316,40 @@ def test_a_refit_that_was_killed_goes_on_and_gives_the_same_network(
     assert manifest_of(whole)["sha256"] == manifest_of(broken)["sha256"]  # of what they predict
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_it_in_order_and_it_goes_on(
+    digits: Path, cluster: str, cache: Path, tmp_path: Path, name: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(digits, tmp_path / "digits")
+    commands = Commands(tmp_path, cache)
+    mark, value = commands.mark.split("=")
+    own_ray = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.ensemble", str(run), "--refit"],
+        cwd=ROOT,
+        env={**own_ray, mark: value},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    folder = run / "refits" / "0000"
+    try:
+        wait_for(lambda: (folder / "latest.pt").exists() or process.poll() is not None)
+        process.send_signal(signal.Signals[name])
+        done = commands.end(process)
+        assert (done.code, done.err) == (code, "")
+        assert done.out == f"Interrupted by {name}. The same command goes on where it was.\n"
+        time.sleep(2)
+        assert commands.processes() == {}
+    finally:
+        commands.kill_all()
+    left = read_metrics_of_refit(folder)
+    assert not (folder / "refit.json").exists()
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    assert ensemble.main([str(run), "--refit"]) == 0
+    assert read_metrics_of_refit(folder)[: len(left) - 1] == left[:-1]
+
+
 def read_metrics_of_refit(folder: Path) -> list[str]:
     """The rows of a refit's metrics.csv, which has no validation."""
     return (folder / "metrics.csv").read_text().splitlines()[1:]
@@ -273,13 +369,3 @@ def test_a_refit_needs_room_on_the_cluster(
         "Lower --cpus-per-trial or --gpus-per-trial.\n"
     )
     assert not (run / "ensemble.json").exists()
-
-
-def test_a_missing_configuration_is_named(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = shutil.copytree(digits, tmp_path / "digits")
-    path = run / "trials" / "0000" / "config.json"
-    path.unlink()
-    assert ensemble.main([str(run), "--refit"]) == 2
-    assert capsys.readouterr().err == (
-        f"Error: {path} is missing or damaged ([Errno 2] No such file or directory: '{path}').\n"
-    )

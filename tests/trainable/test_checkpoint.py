@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ def best() -> Best:
     return Best(config(), PREPROCESSING, ConvNet(config(), 2, 3).state_dict(), epoch=2, precision="bfloat16")
 
 
-def with_header(**changes: str | None) -> bytes:
-    header = {"config": json.dumps(config().to_dict()), "preprocessing": PREPROCESSING.to_json(), "epoch": "1"}
-    header |= {"precision": "float32", "format": "2"}
-    kept = {name: value for name, value in (header | changes).items() if value is not None}
-    content: bytes = safetensors.torch.save({"w": torch.zeros(1)}, kept)
+def with_header(**changes: Any) -> bytes:
+    header = {"config": config().to_dict(), "preprocessing": PREPROCESSING.to_json(), "epoch": 1}
+    header |= {"precision": "float32", "format": "3"}
+    return with_metadata({name: value for name, value in (header | changes).items() if value is not None})
+
+
+def with_metadata(header: Any) -> bytes:
+    content: bytes = safetensors.torch.save({"w": torch.zeros(1)}, {"checkpoint": json.dumps(header)})
     return content
 
 
@@ -45,12 +49,17 @@ class Malicious:
         return Path.touch, (self.path,)
 
 
-def test_a_checkpoint_of_another_format_says_which(tmp_path: Path) -> None:
+# Where each entry was a key of its own.
+FORMAT_2: bytes = safetensors.torch.save({"w": torch.zeros(1)}, {"format": "2", "config": "{}", "epoch": "1"})
+
+
+@pytest.mark.parametrize(("content", "found"), [(with_header(format="4"), 4), (FORMAT_2, 2)])
+def test_a_checkpoint_of_another_format_says_which(tmp_path: Path, content: bytes, found: int) -> None:
     path = tmp_path / "best.safetensors"
-    path.write_bytes(with_header(format="1"))
+    path.write_bytes(content)
     with pytest.raises(UserError) as error:
         load_best(path)
-    assert str(error.value) == f"{path} has format 1; this program reads format 2."
+    assert str(error.value) == f"{path} has format {found}; this program reads format 3."
 
 
 def test_the_best_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -69,10 +78,12 @@ def test_the_best_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_the_header_says_what_the_network_is_and_what_it_wants(tmp_path: Path) -> None:
     save_best(tmp_path / "best.safetensors", best())
     with safetensors.safe_open(tmp_path / "best.safetensors", framework="np") as file:
-        header = file.metadata()
-    assert set(header) == {"format", "config", "preprocessing", "epoch", "precision"}
-    assert (header["format"], header["epoch"], header["precision"]) == ("2", "2", "bfloat16")
-    assert json.loads(header["config"]) == config().to_dict()
+        metadata = file.metadata()
+    assert list(metadata) == ["checkpoint"]
+    header = json.loads(metadata["checkpoint"])
+    assert list(header) == ["config", "epoch", "format", "precision", "preprocessing"]
+    assert (header["format"], header["epoch"], header["precision"]) == ("3", 2, "bfloat16")
+    assert header["config"] == config().to_dict()
     assert json.loads(header["preprocessing"]) == {
         "image_size": 28,
         "mean": [0.5, 0.4, 0.3],
@@ -81,6 +92,27 @@ def test_the_header_says_what_the_network_is_and_what_it_wants(tmp_path: Path) -
         "vocabulary": {"Gender": ["0", "1"]},
         "levels": {},
     }
+
+
+def test_the_same_network_is_always_the_same_bytes(tmp_path: Path) -> None:
+    settings = config(inputs=("Race", "Gender"), pool={4: 2, 2: 3})
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        state = ConvNet(settings, 2, 3).state_dict()
+    hashes = set()
+    for turn in range(20):
+        order = list(state)[turn:] + list(state)[:turn]
+        saved = Best(settings, PREPROCESSING, {name: state[name] for name in order}, epoch=2)
+        save_best(tmp_path / "best.safetensors", saved)
+        hashes.add(file_hash(tmp_path / "best.safetensors"))
+    assert len(hashes) == 1
+
+
+def test_the_order_of_the_one_hots_is_kept(tmp_path: Path) -> None:
+    vocabulary = {"Race": ("0", "1"), "Gender": ("0", "1")}
+    saved = replace(best(), preprocessing=replace(PREPROCESSING, vocabulary=vocabulary))
+    save_best(tmp_path / "best.safetensors", saved)
+    assert list(load_best(tmp_path / "best.safetensors").preprocessing.vocabulary) == ["Race", "Gender"]
 
 
 @pytest.mark.parametrize(
@@ -94,11 +126,12 @@ def test_the_header_says_what_the_network_is_and_what_it_wants(tmp_path: Path) -
         (with_header(epoch=None), "'epoch'"),
         (with_header(precision=None), "'precision'"),
         (with_header(epoch="two"), "invalid literal for int() with base 10: 'two'"),
-        (with_header(config="{"), "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        (with_header(config='{"depth": 99}'), "depth is 99; it must be an integer in 4..12"),
-        (with_header(config='{"hidden": 1}'), "no setting is called 'hidden'"),
-        (with_header(config='{"pool": []}'), "'list' object has no attribute 'items'"),
-        (with_header(config="3"), "'int' object is not iterable"),
+        (with_header(preprocessing="{"), "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (with_header(config={"depth": 99}), "depth is 99; it must be an integer in 4..12"),
+        (with_header(config={"hidden": 1}), "no setting is called 'hidden'"),
+        (with_header(config={"pool": []}), "'list' object has no attribute 'items'"),
+        (with_header(config=3), "'int' object is not iterable"),
+        (with_metadata(3), "'int' object is not subscriptable"),
         (with_header(preprocessing="{}"), "'image_size'"),
     ],
 )

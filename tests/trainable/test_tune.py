@@ -71,9 +71,8 @@ def numbers(folder: Path) -> tuple[Any, ...]:
     """All that a trial's files say, but for the seconds."""
     best = load_best(folder / "best.safetensors")
     with np.load(folder / "logits.npz") as logits:
-        # The checkpoint's hash is of its bytes, and safetensors writes its header in any order.
         assert logits["checkpoints"].tolist() == [file_hash(folder / "best.safetensors")]
-        arrays = {name: logits[name].tolist() for name in logits.files if name != "checkpoints"}
+        arrays = {name: logits[name].tolist() for name in logits.files}
     rows = [{name: value for name, value in row.items() if name != "seconds"} for row in table(folder)]
     state = {name: tensor.tolist() for name, tensor in best.state.items()}
     return rows, best.config, best.preprocessing, best.epoch, best.precision, state, arrays
