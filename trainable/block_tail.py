@@ -1,8 +1,8 @@
 """The tail of a block: batch norm, max pooling, ReLU and dropout of a convolution's outputs, as one operator.
 
 PyTorch runs it as four passes over memory and as many back, and most of an epoch outside the convolutions goes there.
-Here it is one pass each way, and one for the statistics, by kernels of our own: C++ on a CPU (block_tail_cpu), Triton
-on a card (block_tail_cuda). Where they are not to be had it is PyTorch's own operators.
+Here it is one pass each way, and one for the statistics, by kernels of our own: C++ on a CPU (kernels_cpu), Triton on a
+card (kernels_cuda). Where they are not to be had it is PyTorch's own operators.
 
 Shapes: N images, C channels, maps of H x W, windows of P x P. In training the values that pass are
 
@@ -17,85 +17,18 @@ In float32 the kernels agree with PyTorch to 1e-5 of the largest value; in bfloa
 after each pass.
 """
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trainable.compiled import NotCompiledError
+from trainable.kernels import Dropout, Kernels, Tail
 
 FORMATS = (torch.float32, torch.bfloat16, torch.float64)
-
-
-class Dropout:
-    """Which outputs of one step are dropped: each with probability p, to 16 bits; the others are multiplied with
-    1 / (1 - p).
-
-    On a CPU the numbers come from torch's generator by way of a seed, as it is slow to draw many.
-    """
-
-    def __init__(self, p: float, outputs: int, device: torch.device) -> None:
-        dropped = round(p * 2**16)
-        self.threshold, self.kept = dropped - 2**15, 2**16 / (2**16 - dropped)
-        # (outputs,) int16, each number equally often: dropped where below the threshold.
-        if device.type == "cpu":
-            draws = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-outputs // 4))
-            self.noise = torch.from_numpy(draws.view(np.int16)[:outputs])
-        else:
-            self.noise = torch.randint(-(2**15), 2**15, (outputs,), dtype=torch.int16, device=device)
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """(N, C, H, W) values in any layout, the noise being in the order of N, H, W, C."""
-        n, c, h, w = y.shape
-        mask = (self.noise >= self.threshold).view(n, h, w, c).permute(0, 3, 1, 2)
-        return y * mask.to(y.dtype).mul_(self.kept)
-
-
-@dataclass(frozen=True)
-class Tail:
-    """What the kernels are to do with maps of (N, C, H, W), channels last."""
-
-    n: int
-    c: int
-    h: int
-    w: int
-    pool: int
-    relu: bool
-    drop: Dropout | None
-
-    @property
-    def out(self) -> tuple[int, int, int, int]:
-        """The outputs' shape."""
-        return self.n, self.c, self.h // self.pool, self.w // self.pool
-
-
-class Kernels(Protocol):
-    """What a device brings. Maps are channels last and of one format, (C,) constants and sums float64; with a = scale
-    and b = shift the largest a x + b of a window is taken, `relu` and `drop` following."""
-
-    LARGEST_POOL: int
-
-    def statistics(self, tail: Tail, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of each channel."""
-
-    def forward(self, tail: Tail, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """The outputs."""
-
-    def backward_sums(
-        self, tail: Tail, x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, mean: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sums over the windows of the gradient that arrives at the largest value, and of its product with the value's
-        x - mean; `g` is the outputs' gradient."""
-
-    def backward_input(
-        self, tail: Tail, x: Tensor, g: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, offset: Tensor
-    ) -> Tensor:
-        """scale times what arrives at x, plus slope x + offset."""
 
 
 def block_tail(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor, pool: int, relu: bool, dropout: float) -> Tensor:
@@ -143,11 +76,11 @@ def _kernels(device_type: str) -> Kernels | NotCompiledError:
     """The kernels, or why there are none: asked once a process, as the answer may take seconds."""
     try:
         if device_type == "cpu":
-            from trainable.block_tail_cpu import CpuKernels
+            from trainable.kernels_cpu import CpuKernels
 
             return CpuKernels()
         if device_type == "cuda":
-            from trainable.block_tail_cuda import CudaKernels
+            from trainable.kernels_cuda import CudaKernels
 
             return checked(CudaKernels(), torch.device(device_type))
     except NotCompiledError as error:

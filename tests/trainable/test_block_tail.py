@@ -1,6 +1,4 @@
-import ctypes
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainable import block_tail as module
-from trainable.block_tail import Dropout, block_tail, reason
-from trainable.compiled import NotCompiledError, library
+from trainable.block_tail import block_tail, reason
+from trainable.compiled import NotCompiledError
 
 POOLS = (1, 2, 3)
 SHAPES = ((4, 32, 15, 13), (3, 20, 7, 9), (2, 5, 31, 31), (5, 1, 4, 4))  # whole and broken vectors, and windows' rests
@@ -209,23 +207,6 @@ def test_threads_share_the_rows(fused: None) -> None:
     assert_near(found[2], found[0], 1e-5)
 
 
-def test_dropout_keeps_the_mean() -> None:
-    torch.manual_seed(0)
-    y = Dropout(0.25, 64 * 16 * 10 * 10, CPU)(torch.ones(64, 16, 10, 10))
-    assert y.unique().tolist() == [0.0, pytest.approx(4 / 3)]
-    dropped = (y == 0).double().mean().item()
-    assert abs(dropped - 0.25) < 5 * (0.25 * 0.75 / y.numel()) ** 0.5  # five standard errors
-
-
-def test_dropout_follows_torchs_seed() -> None:
-    def drawn(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        return Dropout(0.5, 2 * 3 * 4 * 4, CPU)(torch.ones(2, 3, 4, 4))
-
-    assert torch.equal(drawn(1), drawn(1))
-    assert not torch.equal(drawn(1), drawn(2))
-
-
 def test_evaluation_drops_nothing_and_draws_nothing() -> None:
     norm = nn.BatchNorm2d(4).eval()
     state = torch.get_rng_state()
@@ -233,63 +214,6 @@ def test_evaluation_drops_nothing_and_draws_nothing() -> None:
         y = block_tail(torch.ones(2, 4, 3, 3), norm, torch.zeros(4), 1, relu=True, dropout=0.9)
     assert (y > 0.99).all()
     assert torch.equal(torch.get_rng_state(), state)
-
-
-class TestCompiled:
-    """`trainable.compiled`, by way of a small source of its own."""
-
-    @pytest.fixture(autouse=True)
-    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-        return tmp_path / "home"
-
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> Path:
-        path = tmp_path / "answer.cpp"
-        path.write_text('extern "C" int answer() { return 42; }\n')
-        return path
-
-    def test_a_library_is_compiled_once(self, fused: None, source: Path, home: Path) -> None:
-        assert library(source).answer() == 42
-        (made,) = (home / ".cache" / "convsearch" / "compiled").iterdir()
-        written = made.stat().st_mtime_ns
-        library.cache_clear()
-        assert isinstance(library(source), ctypes.CDLL)
-        assert made.stat().st_mtime_ns == written
-
-    def test_another_source_is_another_library(self, fused: None, source: Path, home: Path) -> None:
-        library(source)
-        library.cache_clear()
-        source.write_text('extern "C" int answer() { return 43; }\n')
-        assert library(source).answer() == 43
-        assert len(list((home / ".cache" / "convsearch" / "compiled").iterdir())) == 2
-
-    def test_without_a_compiler(self, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.delenv("CXX", raising=False)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(NotCompiledError, match=r"^there is no C\+\+ compiler \(c\+\+, g\+\+, clang\+\+\)$"):
-            library(source)
-
-    def test_a_compiler_that_fails(self, fused: None, source: Path, home: Path) -> None:
-        source.write_text("int answer( {\n")
-        with pytest.raises(NotCompiledError, match="failed: .*error"):
-            library(source)
-        assert list((home / ".cache" / "convsearch" / "compiled").iterdir()) == []
-
-    def test_a_compiler_that_is_not_there(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CXX", "/no/such/compiler")
-        with pytest.raises(NotCompiledError, match="FileNotFoundError: .*/no/such/compiler"):
-            library(source)
-
-    def test_a_cache_that_cannot_be_written(self, source: Path, home: Path) -> None:
-        home.write_text("a file where the folder should be\n")
-        with pytest.raises(NotCompiledError, match="NotADirectoryError"):
-            library(source)
-
-    def test_a_switch(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CONVSEARCH_COMPILED", "0")
-        with pytest.raises(NotCompiledError, match="^CONVSEARCH_COMPILED is 0$"):
-            library(source)
 
 
 def test_the_reason_says_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:

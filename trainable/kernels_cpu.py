@@ -1,4 +1,4 @@
-"""The kernels of block_tail.py on a CPU: C++, compiled once for a kind of CPU."""
+"""The kernels of a block's tail on a CPU: C++, compiled once for a kind of CPU."""
 
 import ctypes
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainable.block_tail import Tail
 from trainable.compiled import library
+from trainable.kernels import Tail
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 NAMES = {torch.float32: "float", torch.bfloat16: "bfloat16", torch.float64: "double"}
 
 
 class _Tail(ctypes.Structure):
-    """The arguments that all functions of block_tail_cpu.cpp share; its `Tail` says what they mean."""
+    """The arguments that all functions of kernels_cpu.cpp share; its `Tail` says what they mean."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "pool", "threads", "relu", "threshold")),
@@ -24,7 +24,7 @@ class _Tail(ctypes.Structure):
 
 
 class CpuKernels:
-    """`block_tail.Kernels`. Raises NotCompiledError when made where they cannot be had."""
+    """`kernels.Kernels`. Raises NotCompiledError when made where they cannot be had."""
 
     LARGEST_POOL = 16  # the source's kLargestPool
 

@@ -1,4 +1,4 @@
-"""The kernels of block_tail.py on a card, in Triton, which compiles them at their first call for each P and format.
+"""The kernels of a block's tail on a card, in Triton, which compiles them at their first call for each P and format.
 
 A program takes ROWS positions by LANES channels of the maps, seen as (N H W, C): in that order of memory. Sums over the
 positions are made in float32 within a program and in float64 over the programs, in a fixed order: the same bits each
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainable.block_tail import Tail
 from trainable.compiled import NotCompiledError
+from trainable.kernels import Tail
 
 try:
     import triton
@@ -137,7 +137,7 @@ def _backward_input(
 
 
 class CudaKernels:
-    """`block_tail.Kernels`."""
+    """`kernels.Kernels`."""
 
     LARGEST_POOL = 4  # each place of a window is code of its own
 

@@ -1,5 +1,5 @@
 // The tail of a block on a CPU: batch norm, max pooling, ReLU and dropout of channels-last maps, in one pass over
-// memory each way where PyTorch takes four. See block_tail.py for the maths and the shapes, block_tail_cpu.py for the calls.
+// memory each way where PyTorch takes four. See block_tail.py for the maths and the shapes, kernels_cpu.py for the calls.
 //
 // Each function walks maps of (N, H, W, C) values row by row; of a row it takes 16 channels at a time, so that the
 // channels' constants and sums stay in registers and the row in the nearest cache. Windows are recomputed in the
@@ -96,7 +96,7 @@ inline void write(T* to, const Vec<T>& v, int64_t lanes) {
 
 }  // namespace
 
-// What all functions take; block_tail_cpu.py has the same fields.
+// What all functions take; kernels_cpu.py has the same fields.
 struct Tail {
   int64_t n, h, w, c;    // maps of x: channels last
   int64_t pool;          // side of a window, at least 1 and at most h and w

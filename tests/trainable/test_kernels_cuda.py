@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from trainable import block_tail as module
-from trainable.block_tail import Dropout, Kernels, Tail, checked
+from trainable.block_tail import checked
 from trainable.compiled import NotCompiledError
+from trainable.kernels import Dropout, Kernels, Tail
 
 pytest.importorskip("triton")
 CPU = torch.device("cpu")
@@ -19,7 +20,7 @@ SHAPES = ((2, 20, 7, 9), (3, 5, 6, 6), (1, 70, 4, 5))  # channels of more and le
 def interpreted() -> Kernels:
     if os.environ.get("TRITON_INTERPRET") != "1":  # conftest.py sets it where there is no card
         pytest.skip("there is a card, on which test_cuda.py runs the kernels")
-    from trainable.block_tail_cuda import CudaKernels
+    from trainable.kernels_cuda import CudaKernels
 
     return CudaKernels()
 
