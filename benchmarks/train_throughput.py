@@ -12,6 +12,7 @@ import statistics
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.report_loop import report_epochs
 from trainable.config import TrialConfig
@@ -24,12 +25,21 @@ INPUTS = {"Gender": tuple("01234"), "Race": tuple("01234")}
 
 
 def random_examples(images: int, size: int) -> Examples:
-    """70 % to train on, 15 % each for validation and holdout, five classes, two inputs of five values."""
-    rng = np.random.default_rng(0)
-    rows = np.arange(images)
-    train, valid, holdout = np.split(rows, [images * 70 // 100, images * 85 // 100])
+    """Random images, as `examples_from` divides them."""
+    return examples_from(np.random.default_rng(0).integers(256, size=(images, size, size, 3), dtype=np.uint8))
+
+
+def examples_from(pixels: NDArray[np.uint8]) -> Examples:
+    """70 % to train on, 15 % each for validation and holdout, five classes, two inputs of five values, by chance.
+
+    Args:
+        pixels: (N, S, S, 3).
+    """
+    rng = np.random.default_rng(1)
+    images, size = pixels.shape[:2]
+    train, valid, holdout = np.split(np.arange(images), [images * 70 // 100, images * 85 // 100])
     return Examples(
-        pixels=rng.integers(256, size=(images, size, size, 3), dtype=np.uint8),
+        pixels=pixels,
         metadata=np.eye(5, dtype=np.float32)[rng.integers(5, size=(images, 2))].reshape(images, 10),
         labels=(labels := rng.integers(5, size=images)),
         levels=labels,
