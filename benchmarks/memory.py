@@ -4,8 +4,8 @@
 
 Each process opens the cache as a trial does (`Pixels.open`, in `Examples`) and reads every image through the batches of
 training (`Images`). While all hold it, the proportional set sizes of the mapping are summed: a page that k processes
-share counts 1/k in each. Beside it stands what else the processes grew by in the meantime, which would show a copy of
-the pixels that is no part of the mapping.
+share counts 1/k in each. Beside it stands by how much each process's anonymous memory grew in the meantime: the heap
+that batches take, whatever the cache's size; and a copy of the pixels, if there were one.
 """
 
 import argparse
@@ -28,22 +28,23 @@ SIZE, BATCH = 64, 256
 MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ \S+ \d+ *(.*)")  # a mapping's first line, with its file
 
 
-def pss_bytes(smaps: str, path: str) -> tuple[int, int]:
-    """The proportional set size of the mappings of a file, and of everything else.
+def sizes_of(smaps: str, path: str) -> tuple[int, int]:
+    """Bytes of the proportional set size of a file's mappings, and of all anonymous memory (the heap and the like).
 
     Args:
         smaps: the text of /proc/PID/smaps.
         path: the file's, absolute.
     """
-    ours = others = 0
+    mapped = anonymous = 0
     inside = False
     for line in smaps.splitlines():
         if mapping := MAPPING.fullmatch(line):
             inside = mapping[1] == path
-        elif line.startswith("Pss:"):
-            size = int(line.split()[1]) * 1024
-            ours, others = (ours + size, others) if inside else (ours, others + size)
-    return ours, others
+        elif line.startswith("Pss:") and inside:
+            mapped += int(line.split()[1]) * 1024
+        elif line.startswith("Anonymous:"):
+            anonymous += int(line.split()[1]) * 1024
+    return mapped, anonymous
 
 
 def write_cache(path: Path, size_bytes: int) -> None:
@@ -60,8 +61,6 @@ def write_cache(path: Path, size_bytes: int) -> None:
 def trial(pixels: Pixels, parent: Connection) -> None:
     """Opens and reads all images when the parent says so, and holds them until it says so."""
     device = choose("cpu", threads=1)
-    # A batch's own memory is there before, and does not count as growth.
-    Images(np.zeros((BATCH, SIZE, SIZE, 3), np.uint8), device)(np.arange(BATCH))
     parent.send("started")
     parent.recv()
     examples = examples_from(pixels.open())
@@ -91,7 +90,7 @@ def main() -> None:
         "pixels_of_each_mb": [round(size / 1e6, 1) for size in mapped],
         "pixels_in_all_mb": round(sum(mapped) / 1e6, 1),
         "beyond_one_copy_mb": round((sum(mapped) - one_copy) / 1e6, 1),
-        "else_grown_by_each_mb": [round(size / 1e6, 1) for size in grown],
+        "anonymous_grown_by_each_mb": [round(size / 1e6, 1) for size in grown],
         "peer": "a copy each, by arithmetic",
         "peer_in_all_mb": round(arguments.processes * one_copy / 1e6, 1),
         "ratio": round(arguments.processes * one_copy / sum(mapped), 2),
@@ -101,7 +100,7 @@ def main() -> None:
 
 
 def measure(pixels: Pixels, processes: int) -> tuple[list[int], list[int]]:
-    """Bytes of the pixels' mapping in each process when all have read it, and by how many its other memory grew."""
+    """Bytes of the pixels' mapping in each process when all have read it, and by how many its anonymous memory grew."""
     context = multiprocessing.get_context("spawn")
     trials = []
     for _ in range(processes):
@@ -113,7 +112,7 @@ def measure(pixels: Pixels, processes: int) -> tuple[list[int], list[int]]:
 
     def sizes() -> list[tuple[int, int]]:
         texts = [Path(f"/proc/{process.pid}/smaps").read_text() for process, _ in trials]
-        return [pss_bytes(text, str(pixels.path)) for text in texts]
+        return [sizes_of(text, str(pixels.path)) for text in texts]
 
     for _, connection in trials:
         connection.recv()
@@ -127,7 +126,7 @@ def measure(pixels: Pixels, processes: int) -> tuple[list[int], list[int]]:
         connection.send("end")
         process.join()
     grown = [late - early for (_, early), (_, late) in zip(before, after, strict=True)]
-    return [ours for ours, _ in after], grown
+    return [mapped for mapped, _ in after], grown
 
 
 if __name__ == "__main__":

@@ -36,12 +36,13 @@ def examples_from(pixels: NDArray[np.uint8]) -> Examples:
         pixels: (N, S, S, 3).
     """
     rng = np.random.default_rng(1)
-    images, size = pixels.shape[:2]
+    images, size = len(pixels), int(pixels.shape[1])
+    labels = rng.integers(5, size=images)
     train, valid, holdout = np.split(np.arange(images), [images * 70 // 100, images * 85 // 100])
     return Examples(
         pixels=pixels,
         metadata=np.eye(5, dtype=np.float32)[rng.integers(5, size=(images, 2))].reshape(images, 10),
-        labels=(labels := rng.integers(5, size=images)),
+        labels=labels,
         levels=labels,
         train=train,
         valid=valid,
