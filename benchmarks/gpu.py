@@ -295,8 +295,8 @@ def compiling(bench: Bench) -> Table:
     early = 3  # steps until all is compiled and, in CUDA graphs, recorded
     for size in bench.scale.compared:
         examples, config, device = bench.examples(size), bench.config(size), bench.device()
-        # The compiler asks for these two in a way that fails once they have been set as `choose` sets them on a card.
-        # They are torch's own again here; products in bfloat16 do not heed them.
+        # The compiler's tuning asks for these in a way that raises once they have been set as `choose` sets them on a
+        # card. They are torch's own again here; products in bfloat16 do not heed them.
         dataclasses.replace(Products.now(), conv=bench.stock.conv, matmul=bench.stock.matmul).apply()
         stock = Steps(config, examples, device)
         stock.seconds(early)

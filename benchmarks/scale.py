@@ -1,7 +1,7 @@
 """A thousand trials that only wait, through the whole search, against the time that the waiting alone takes.
 
     python -m benchmarks.scale --trials 1000 --seconds 0.5 --slots 2
-    python -m benchmarks.scale --trials 300 --epochs 30 --images 20000
+    python -m benchmarks.scale --trials 100 --seconds 6 --epochs 30 --images 20000
 
 `python -m search.run` runs in this process, with all that it does: the study and TPE over eleven parameters, ASHA, Ray,
 the actors and their reuse, each trial's files, the view, the leaderboard. One thing is put in place of another: the
