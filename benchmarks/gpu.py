@@ -48,6 +48,7 @@ from benchmarks.train_throughput import random_examples
 from trainable.augment import Augmenter
 from trainable.config import TrialConfig
 from trainable.device import Device, choose
+from trainable.errors import UserError
 from trainable.evaluate import normalised
 from trainable.examples import Examples
 from trainable.files import write_json
@@ -515,7 +516,10 @@ def main() -> None:
 
     scale = QUICK if arguments.quick else FULL
     bench = Bench(arguments.device, scale, Products.now(), latest=began + LIMIT_SECONDS)
-    result: dict[str, Any] = {"machine": machine(bench), "quick": arguments.quick, "parts": {}}
+    try:
+        result: dict[str, Any] = {"machine": machine(bench), "quick": arguments.quick, "parts": {}}
+    except UserError as error:  # there is no such device
+        sys.exit(str(error))
     parts: Mapping[str, Callable[[], Table]] = {
         "peak": lambda: peak(bench),
         "throughput": lambda: throughput(bench, peak_of(result)),

@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -227,6 +228,8 @@ def main() -> None:
             if result.metrics_dataframe is not None
             for row in result.metrics_dataframe.itertuples()
         ]
+        if not epochs:
+            sys.exit("No trial has an epoch; give more time, or look at the errors above.")
         best = results.get_best_result(scope="all")
         written = {
             "start": start,
