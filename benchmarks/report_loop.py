@@ -1,6 +1,11 @@
-"""The report's own training loop, as a peer: decoded images in memory, transformed one at a time in one process."""
+"""The report's own training loop, as a peer: decoded images in memory, transformed one at a time in one process.
+
+PyTorch's own modules in float32 and NCHW, and a wait for the device at each batch.
+"""
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,9 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.plain_network import PlainNet
 from trainable.config import TrialConfig
 from trainable.examples import Examples
-from trainable.model import ConvNet
+
+
+@dataclass(frozen=True)
+class ReportEpoch:
+    """What an epoch of the report's loop says of itself."""
+
+    seconds: float  # validation included
+    train_loss: float  # mean over the batches
+    valid_accuracy: float
 
 
 def transformed(image: Image.Image, mean: Tensor, std: Tensor, flip: bool) -> Tensor:
@@ -21,10 +35,11 @@ def transformed(image: Image.Image, mean: Tensor, std: Tensor, flip: bool) -> Te
     return tensor.sub_(mean).div_(std)
 
 
-def epoch_seconds(config: TrialConfig, examples: Examples, device: torch.device, epochs: int) -> list[float]:
-    """Trains as the report did and returns the seconds of each epoch, validation included."""
+def report_epochs(config: TrialConfig, examples: Examples, device: torch.device) -> Iterator[ReportEpoch]:
+    """Trains as the report did and yields the configuration's epochs, validation included."""
     torch.manual_seed(config.seed)
-    model: nn.Module = ConvNet(config, examples.metadata.shape[1], len(examples.preprocessing.classes)).to(device)
+    random = np.random.default_rng(config.seed)
+    model = PlainNet(config, examples.metadata.shape[1], len(examples.preprocessing.classes)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
     criterion = nn.CrossEntropyLoss()
@@ -33,7 +48,7 @@ def epoch_seconds(config: TrialConfig, examples: Examples, device: torch.device,
     std = torch.tensor(examples.preprocessing.std).view(3, 1, 1)
 
     def batch(rows: NDArray[np.int64], flip: bool) -> tuple[Tensor, Tensor, Tensor]:
-        flips = np.random.rand(len(rows)) < (config.augment.flip if flip else 0.0)
+        flips = random.random(len(rows)) < (config.augment.flip if flip else 0.0)
         tensors = [transformed(images[row], mean, std, f) for row, f in zip(rows, flips, strict=True)]
         return (
             torch.stack(tensors).to(device),
@@ -41,11 +56,11 @@ def epoch_seconds(config: TrialConfig, examples: Examples, device: torch.device,
             torch.tensor(examples.labels[rows]).to(device),
         )
 
-    seconds = []
-    for _ in range(epochs):
+    for _ in range(config.epochs):
         began = time.perf_counter()
         model.train()
-        order = np.random.permutation(examples.train)
+        losses, correct = [], 0.0
+        order = random.permutation(examples.train)
         for start in range(0, len(order), config.batch_size):
             pixels, metadata, labels = batch(order[start : start + config.batch_size], flip=True)
             optimizer.zero_grad()
@@ -53,7 +68,7 @@ def epoch_seconds(config: TrialConfig, examples: Examples, device: torch.device,
             loss = criterion(logits, labels)
             loss.backward()
             optimizer.step()
-            loss.item()
+            losses.append(loss.item())
             (logits.argmax(1) == labels).float().mean().item()
         schedule.step()
         model.eval()
@@ -62,6 +77,6 @@ def epoch_seconds(config: TrialConfig, examples: Examples, device: torch.device,
                 pixels, metadata, labels = batch(examples.valid[start : start + config.batch_size], flip=False)
                 logits = model(pixels, metadata)
                 criterion(logits, labels).item()
-                (logits.argmax(1) == labels).float().mean().item()
-        seconds.append(time.perf_counter() - began)
-    return seconds
+                correct += (logits.argmax(1) == labels).sum().item()
+        accuracy = correct / len(examples.valid)
+        yield ReportEpoch(time.perf_counter() - began, sum(losses) / len(losses), accuracy)

@@ -9,33 +9,45 @@ Random pixels, one thread on a CPU. The first epoch of each process warms up and
 import argparse
 import json
 import statistics
-from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.report_loop import epoch_seconds
+from benchmarks.report_loop import report_epochs
 from trainable.config import TrialConfig
 from trainable.device import choose
 from trainable.examples import Examples
 from trainable.fit import fit
 from trainable.preprocess import Preprocessing
 
+INPUTS = {"Gender": tuple("01234"), "Race": tuple("01234")}
+
 
 def random_examples(images: int, size: int) -> Examples:
-    """70 % to train on, 15 % each for validation and holdout, five classes, two inputs of width 5."""
-    rng = np.random.default_rng(0)
-    rows = np.arange(images)
-    train, valid, holdout = np.split(rows, [images * 70 // 100, images * 85 // 100])
+    """Random images, as `examples_from` divides them."""
+    return examples_from(np.random.default_rng(0).integers(256, size=(images, size, size, 3), dtype=np.uint8))
+
+
+def examples_from(pixels: NDArray[np.uint8]) -> Examples:
+    """70 % to train on, 15 % each for validation and holdout, five classes, two inputs of five values, by chance.
+
+    Args:
+        pixels: (N, S, S, 3).
+    """
+    rng = np.random.default_rng(1)
+    images, size = len(pixels), int(pixels.shape[1])
+    labels = rng.integers(5, size=images)
+    train, valid, holdout = np.split(np.arange(images), [images * 70 // 100, images * 85 // 100])
     return Examples(
-        pixels=rng.integers(256, size=(images, size, size, 3), dtype=np.uint8),
-        metadata=rng.random((images, 10), dtype=np.float32).round(),
-        labels=(labels := rng.integers(5, size=images)),
+        pixels=pixels,
+        metadata=np.eye(5, dtype=np.float32)[rng.integers(5, size=(images, 2))].reshape(images, 10),
+        labels=labels,
         levels=labels,
         train=train,
         valid=valid,
         holdout=holdout,
-        preprocessing=Preprocessing(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), tuple("abcde"), {}),
+        preprocessing=Preprocessing(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), tuple("abcde"), INPUTS),
     )
 
 
@@ -52,18 +64,10 @@ def main() -> None:
     examples = random_examples(arguments.images, arguments.image_size)
     config = TrialConfig(image_size=arguments.image_size, epochs=arguments.pairs + 1)
 
-    def ours() -> Iterator[float]:
-        for epoch in fit(config, examples, device):
-            yield epoch.row["seconds"]
-
-    run = ours()
-    epoch_seconds(config, examples, device.device, epochs=1)
-    next(run)
+    run, peer = fit(config, examples, device), report_epochs(config, examples, device.device)
+    next(run), next(peer)
     trained = len(examples.train)
-    pairs = []
-    for _ in range(arguments.pairs):
-        peer = epoch_seconds(config, examples, device.device, epochs=1)[0]
-        pairs.append((trained / next(run), trained / peer))
+    pairs = [(trained / next(run).row["seconds"], trained / next(peer).seconds) for _ in range(arguments.pairs)]
     ratios = [mine / theirs for mine, theirs in pairs]
     result = {
         "device": device.reason,

@@ -1,0 +1,31 @@
+import dataclasses
+
+import pytest
+
+from benchmarks.scale import cost_seconds, sleeping_epochs
+from benchmarks.train_throughput import random_examples
+from trainable.config import TrialConfig
+from trainable.device import choose
+
+
+@pytest.mark.parametrize(
+    "ends", [[0.0, 0.0, 1.0, 1.0, 2.0, 2.0], [0.0, 0.5, 1.0, 1.5, 2.0]], ids=["in step", "alternating"]
+)
+def test_what_a_trial_costs_is_its_time_on_a_slot_without_the_sleep(ends: list[float]) -> None:
+    assert cost_seconds(ends, [0.9] * len(ends), slots=2) == pytest.approx(0.1)
+
+
+def test_sleeping_epochs_are_those_of_a_trial() -> None:
+    config = TrialConfig(depth=4, widths=(4, 4, 4, 4), image_size=28, epochs=5, seed=1)
+    examples = random_examples(40, 28)
+    epochs = list(sleeping_epochs(0.01, config, [examples], choose("cpu")))
+    accuracies = [epoch.row["valid_accuracy"] for epoch in epochs]
+    assert [epoch.row["epoch"] for epoch in epochs] == [1, 2, 3, 4, 5]
+    assert [epoch.improved for epoch in epochs] == [
+        all(value > earlier for earlier in accuracies[:index]) for index, value in enumerate(accuracies)
+    ]
+    assert epochs[0].valid_logits.shape == (6, 5) and epochs[0].holdout_logits().shape == (6, 5)
+    (network,) = epochs[2].networks()
+    assert network.epoch == 3
+    other = next(sleeping_epochs(0.01, dataclasses.replace(config, seed=2), [examples], choose("cpu")))
+    assert other.row["valid_accuracy"] != accuracies[0]
