@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services as ray_services
 from ray._private import worker as ray_worker
 
 from trainable.errors import UserError
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,26 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
 
 def _init(address: str | None, common: dict[str, Any]) -> Any:
     if address is None:
-        return ray.init(address="local", include_dashboard=True, dashboard_host="127.0.0.1", **common)
+        with _on_loopback():
+            return ray.init(
+                address="local",
+                include_dashboard=True,
+                dashboard_host=LOOPBACK,
+                _node_ip_address=LOOPBACK,
+                **common,
+            )
     return ray.init(address=address, **common)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray listens on the loopback alone where that is its node's address, for which it would take the machine's own."""
+    resolve = ray_services.resolve_ip_for_localhost
+    ray_services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        ray_services.resolve_ip_for_localhost = resolve
 
 
 @contextmanager

@@ -1,8 +1,16 @@
-"""How many trials fit at once. That a missing GPU is refused is in test_run.py, which starts a real Ray."""
+"""How many trials fit at once, and who can reach Ray. That a missing GPU is refused is in test_run.py."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import ray
 
-from search.cluster import Resources, slots_of
+from search.cluster import Resources, slots_of, start
+
+LOOPBACKS = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6, as Linux writes them
+LISTENING = "0A"
 
 
 @pytest.mark.parametrize(
@@ -27,3 +35,46 @@ from search.cluster import Resources, slots_of
 )
 def test_slots(cpus: float, gpus: float, wanted: Resources, slots: int) -> None:
     assert slots_of(cpus, gpus, wanted) == slots
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")
+def test_a_ray_of_our_own_listens_on_the_loopback_alone() -> None:
+    start(None, 1, None)
+    try:
+
+        @ray.remote
+        def worker() -> int:
+            return os.getpid()
+
+        family = descendants(os.getpid())
+        assert ray.get(worker.remote()) in family
+        addresses = {address for pid in family for address in listening(pid)}
+    finally:
+        ray.shutdown()
+    assert addresses and addresses <= LOOPBACKS
+
+
+def descendants(pid: int) -> set[int]:
+    """The process and all below it."""
+    found = {pid}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == pid:
+                found |= descendants(int(path.parent.name))
+    return found
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses on which the process listens, as in /proc/net/tcp."""
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            sockets.add(os.readlink(link))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == LISTENING and f"socket:[{cells[9]}]" in sockets:
+                found.add(cells[1].rpartition(":")[0])
+    return found
