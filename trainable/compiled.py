@@ -27,8 +27,8 @@ def library(source: Path) -> ctypes.CDLL:
     """
     if os.environ.get(SWITCH) == "0":
         raise NotCompiledError(f"{SWITCH} is 0")
-    folder = Path.home() / ".cache" / "convsearch" / "compiled"
     try:
+        folder = Path.home() / ".cache" / "convsearch" / "compiled"
         code = source.read_bytes()
         path = folder / f"{source.stem}-{_key(code)}.so"
         if not path.exists():
@@ -37,7 +37,7 @@ def library(source: Path) -> ctypes.CDLL:
         if path.stat().st_uid != os.getuid():
             raise NotCompiledError(f"{path} belongs to somebody else")
         return ctypes.CDLL(str(path))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         raise NotCompiledError(f"{type(error).__name__}: {error}") from error
 
 

@@ -71,6 +71,15 @@ def test_a_cache_that_cannot_be_written(source: Path, home: Path) -> None:
         library(source)
 
 
+def test_a_user_without_a_home_folder(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    with pytest.raises(NotCompiledError, match="^RuntimeError: Could not determine home directory.$"):
+        library(source)
+
+
 def test_a_switch(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSEARCH_COMPILED", "0")
     with pytest.raises(NotCompiledError, match="^CONVSEARCH_COMPILED is 0$"):
