@@ -194,12 +194,12 @@ class Battered:
 
 @pytest.fixture(scope="module")
 def battered(commands: Commands, unbroken: tuple[Path, Done]) -> Battered:
-    total = epochs_of(unbroken[0])
+    first, second, third, fourth = moments(unbroken[0])
     run = commands.folder / "runs" / "broken"
     result = Battered(run, {}, {}, {})
-    for number, name in enumerate(("SIGINT", "SIGTERM", "SIGKILL"), start=1):
-        process = commands.start(*((*SEARCH, "--name", "broken") if number == 1 else RESUME))
-        wait_for(partial(reached, run, number * total // 5, process))
+    for name, moment in (("SIGINT", first), ("SIGTERM", second), ("SIGKILL", third)):
+        process = commands.start(*((*SEARCH, "--name", "broken") if moment == first else RESUME))
+        wait_for(partial(reached, run, moment, process))
         result.epochs[name] = rows_of(run)
         process.send_signal(signal.Signals[name])
         result.done[name] = commands.end(process)
@@ -207,12 +207,22 @@ def battered(commands: Commands, unbroken: tuple[Path, Done]) -> Battered:
         result.left[name] = commands.processes()
     commands.kill_all()  # some of Ray's processes outlive a killed driver by a minute
     process = commands.start(*RESUME)
-    wait_for(partial(reached, run, 4 * total // 5, process))
+    wait_for(partial(reached, run, fourth, process))
     (worker,) = [pid for pid, line in commands.processes().items() if "ConvNetTrial" in line]
     result.epochs["worker"] = rows_of(run)
     os.kill(worker, signal.SIGKILL)
     result.done["worker"] = commands.end(process)
     return result
+
+
+def moments(run: Path) -> list[int]:
+    """Four counts of epochs, spread over a run of one trial at a time, at which a trial has two more to go or more.
+
+    A trial that is about to end would often have ended before it is interrupted.
+    """
+    lengths = [len(rows) for rows in rows_of(run).values()]
+    inside = [sum(lengths[:trial]) + epoch for trial, length in enumerate(lengths) for epoch in range(1, length - 1)]
+    return [inside[(2 * quarter + 1) * len(inside) // 8] for quarter in range(4)]
 
 
 def reached(run: Path, epochs: int, process: subprocess.Popen[str]) -> bool:
