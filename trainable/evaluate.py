@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from trainable.checkpoint import Best
 from trainable.config import Views
 from trainable.device import Device, choose
+from trainable.errors import UserError
 from trainable.head import head_of
 from trainable.images import Images
 from trainable.network import build_network
@@ -81,9 +82,17 @@ def outputs_of(
 
 
 def build(best: Best, device: Device) -> nn.Module:
-    """The network of a checkpoint, with its weights, in evaluation mode on the device."""
+    """The network of a checkpoint, with its weights, in evaluation mode on the device.
+
+    Raises:
+        UserError: where the weights are not those of the configuration's network.
+    """
     model = build_network(best.config, best.preprocessing)
-    model.load_state_dict(best.state)
+    try:
+        model.load_state_dict(best.state)
+    except RuntimeError as error:
+        found = " ".join(str(error).splitlines()[1].split())
+        raise UserError(f"A checkpoint's weights do not fit its configuration's network: {found}") from None
     return device.place(model).eval()
 
 
@@ -99,6 +108,7 @@ def predict(
         device: as in `device.choose`.
     Raises:
         ValueError: if the pixels have another size than the checkpoint's.
+        UserError: as `build`.
     """
     size = best.preprocessing.image_size
     if pixels.shape[1:] != (size, size, 3):

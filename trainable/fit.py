@@ -28,7 +28,7 @@ from trainable.examples import UNKNOWN, Examples
 from trainable.head import head_of
 from trainable.images import Images
 from trainable.loss import Criterion, criterion, cross_entropy
-from trainable.network import Experts, build_network
+from trainable.network import Coral, Experts, build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
 
 Row = dict[str, float]
@@ -126,6 +126,9 @@ class _Training:
             for value, rows in zip(preprocessing.vocabulary[config.experts], self.groups, strict=True):
                 if len(rows) < 2:
                     raise ConfigError(f"experts is {config.experts!r}, whose value {value} has 1 training image")
+        for network, rows in zip(self.networks, self.groups, strict=True):
+            if isinstance(network, Coral):
+                network.start_at(self._counts(rows))
         self.averages = [MovingAverage(network, config.ema) for network in self.networks] if config.ema else []
         self.evaluated = self._evaluated()
         self.optimizer = OPTIMIZERS[config.optimizer].build(self.model.parameters(), config)

@@ -11,6 +11,11 @@ from trainable.head import head_of
 from trainable.preprocess import Preprocessing
 
 
+# Adam moves each parameter by about the learning rate a step, and CORAL's biases have some units to go: held in tenths
+# of themselves, they are there in some hundred steps instead of thousands.
+BIAS_SCALE = 10.0
+
+
 class Coral(nn.Module):
     """An architecture with one output f, to which V - 1 biases are added: (N, V - 1) logits of "the level is above k".
 
@@ -20,13 +25,23 @@ class Coral(nn.Module):
     def __init__(self, network: nn.Module, levels: int) -> None:
         super().__init__()
         self.network = network
-        # Ordered from the start, so that no level begins with a negative probability.
-        self.biases = nn.Parameter(torch.arange(levels - 1, 0, -1).float() / (levels - 1))
+        self.tenths = nn.Parameter(torch.zeros(levels - 1))
+        self.start_at(torch.zeros(levels))
+
+    def start_at(self, counts: Tensor) -> None:
+        """Sets the biases so that a score of 0 tells the levels' shares, given the (V,) training images of each.
+
+        Biases too close together make one of the two outer levels the most probable one, whatever the score.
+        """
+        shares = (counts.double() + 0.5) / (counts + 0.5).sum()  # none is 0, so that the biases fall
+        above = shares.flip(0).cumsum(0).flip(0)[1:]
+        with torch.no_grad():
+            self.tenths.copy_(above.logit() / BIAS_SCALE)
 
     def forward(self, images: Tensor, metadata: Tensor) -> Tensor:
         """(N, 3, S, S) normalised images and (N, K) one-hots to (N, V - 1)."""
         score: Tensor = self.network(images, metadata)
-        return score.float() + self.biases
+        return score.float() + BIAS_SCALE * self.tenths
 
 
 class Experts(nn.Module):

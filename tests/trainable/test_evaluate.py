@@ -11,6 +11,7 @@ from trainable import evaluate
 from trainable.checkpoint import Best
 from trainable.config import Augmentation
 from trainable.device import Device
+from trainable.errors import UserError
 from trainable.evaluate import build, normalised, outputs_of, predict, view_list
 from trainable.images import Images
 from trainable.model import ConvNet
@@ -98,6 +99,16 @@ def test_a_checkpoint_is_built_with_its_weights_in_evaluation_mode() -> None:
     model = build(saved, FLOAT32)
     assert not model.training
     assert all(torch.equal(tensor, saved.state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused_in_a_sentence() -> None:
+    other = best()
+    other.state["biases"] = other.state.pop("output.bias")
+    with pytest.raises(UserError) as error:
+        build(other, FLOAT32)
+    assert str(error.value) == (
+        "A checkpoint's weights do not fit its configuration's network: Missing key(s) in state_dict: \"output.bias\"."
+    )
 
 
 def test_prediction_reads_preprocessing_from_the_checkpoint_alone() -> None:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,25 +71,57 @@ def test_the_plain_network_is_the_architecture_itself() -> None:
 # CORAL
 
 
-@pytest.mark.parametrize(("levels", "biases"), [(2, [1.0]), (3, [1.0, 0.5]), (5, [1.0, 0.75, 0.5, 0.25])])
-def test_corals_biases_fall_from_the_start(levels: int, biases: list[float]) -> None:
-    assert Coral(nn.Identity(), levels).biases.tolist() == biases
+def biases(network: Coral) -> list[float]:
+    return network(torch.zeros(1, 1), torch.zeros(1, 0))[0].tolist()
+
+
+class Score(nn.Module):
+    """Its images are its scores."""
+
+    def forward(self, images: Tensor, metadata: Tensor) -> Tensor:
+        return images
+
+
+@pytest.mark.parametrize(
+    ("counts", "above"),
+    [
+        ([9, 9], [1 / 2]),  # logit 0
+        ([1, 2, 3], [6 / 7.5, 3.5 / 7.5]),  # each level has half an image more
+        ([0, 4, 0, 0], [5.5 / 6, 1 / 6, 0.5 / 6]),
+        ([0, 0, 0], [2 / 3, 1 / 3]),
+    ],
+)
+def test_a_score_of_0_tells_the_levels_shares_at_the_start(counts: list[int], above: list[float]) -> None:
+    network = Coral(Score(), len(counts))
+    network.start_at(torch.tensor(counts))
+    assert biases(network) == pytest.approx([math.log(p / (1 - p)) for p in above], abs=1e-6)
+
+
+def test_without_counts_all_levels_are_as_probable() -> None:
+    assert biases(Coral(Score(), 4)) == pytest.approx([math.log(3), 0.0, -math.log(3)], abs=1e-6)
+
+
+def test_fifty_one_levels_of_one_image_each_start_in_order() -> None:
+    network = Coral(Score(), 51)
+    network.start_at(torch.ones(51))
+    falling = biases(network)
+    assert falling == sorted(falling, reverse=True) and len(set(falling)) == 50
 
 
 def test_coral_adds_its_biases_to_one_score() -> None:
     network = build(AGED, loss="coral", target="Age").eval()
     assert network.network.output.out_features == 1
     with torch.no_grad():
-        network.biases.copy_(torch.tensor([3.0, 1.0, -1.0, -2.0]))
+        network.tenths.copy_(torch.tensor([0.3, 0.1, -0.1, -0.2]))
         score = network.network(IMAGES, hots([0] * 6))
         outputs = network(IMAGES, hots([0] * 6))
-    assert torch.equal(outputs, torch.cat([score + 3, score + 1, score - 1, score - 2], dim=1))
+    assert torch.allclose(outputs, torch.cat([score + 3, score + 1, score - 1, score - 2], dim=1))
 
 
 def test_coral_learns_its_biases() -> None:
     network = build(loss="coral")
     network(IMAGES, hots([0, 1] * 3)).sum().backward()
-    assert network.biases.grad.tolist() == [6.0, 6.0]
+    assert network.tenths.grad.tolist() == [60.0, 60.0]
 
 
 # Experts
