@@ -10,7 +10,6 @@ from trainable.config import TrialConfig
 from trainable.head import head_of
 from trainable.preprocess import Preprocessing
 
-
 # Adam moves each parameter by about the learning rate a step, and CORAL's biases have some units to go: held in tenths
 # of themselves, they are there in some hundred steps instead of thousands.
 BIAS_SCALE = 10.0
