@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainable.config import TrialConfig
 from trainable.model import Block, BlockPlan, ConvNet, HeadedNet, plan
@@ -36,12 +37,23 @@ class Pair(nn.Module):
         return self.second.activate(self.second.convolve(self.first(x)) + self.skip(x))
 
 
+class _AveragePool(nn.Module):
+    """Average pooling, cut down to the map as a block's pool is: (N, I, S, S) to (N, I, S', S')."""
+
+    def __init__(self, pool: int) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, min(self.pool, x.shape[3]))
+
+
 def _skip(channels: int, first: BlockPlan, second: BlockPlan) -> nn.Sequential:
     layers: list[nn.Module] = []
     if first.padding == 0:
         layers.append(nn.ZeroPad2d(-1))  # the pixels on which the unpadded convolution is centred
     if (pool := first.pool * second.pool) > 1:
-        layers.append(nn.AvgPool2d(pool))  # floors as the two pools do: S // a // b is S // ab
+        layers.append(_AveragePool(pool))  # floors as the two pools do: S // a // b is S // ab
     if layers or channels != second.width:
         layers += [nn.Conv2d(channels, second.width, 1, bias=False), nn.BatchNorm2d(second.width)]
     return nn.Sequential(*layers)  # of no layers: the identity

@@ -26,6 +26,7 @@ Architecture = Literal[
 ]
 Loss = Literal["cross_entropy", "label_smoothing", "focal", "coral", "soft_ordinal"]
 Optimizer = Literal["adam", "adamw", "adamax", "sgd"]
+Init = Literal["default", "identity"]
 Schedule = Literal["constant", "cosine", "step", "exponential", "one_cycle"]
 Views = Literal["one", "flip", "flip_shift"]
 Objective = Literal["valid_accuracy", "valid_loss", "valid_objective_loss"]
@@ -33,9 +34,10 @@ Objective = Literal["valid_accuracy", "valid_loss", "valid_objective_loss"]
 MIN_DEPTH, MAX_DEPTH = 4, 12
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 28, 256
 MIN_FOLDS, MAX_FOLDS = 2, 20
+ONE_SIZE = ("cifar10",)  # the architectures whose head is made for one image size
 AGE_GROUPS = (10, 20, 30, 40, 50, 61)  # of UTKFace: the first age of each class, then the first beyond the last
 MIN_ALPHA = 0.01  # a Beta distribution of less underflows: its draws become exactly one half
-SHAPED = ("convnet", "residual")  # the architectures that read depth, widths, dropout and pool
+SHAPED = ("convnet", "residual")  # the architectures that read depth, widths, dropout, pool and init
 
 _AUGMENTATION: dict[str, Range] = {
     "flip": Numbers(0, 1),
@@ -58,6 +60,7 @@ _TRIAL: dict[str, Range] = {
     "loss": Choices(get_args(Loss)),
     "optimizer": Choices(get_args(Optimizer)),
     "schedule": Choices(get_args(Schedule)),
+    "init": Choices(get_args(Init)),
     "views": Choices(get_args(Views)),
     "objective": Choices(get_args(Objective)),
     "depth": Integers(MIN_DEPTH, MAX_DEPTH),
@@ -72,6 +75,8 @@ _TRIAL: dict[str, Range] = {
     "lr": Numbers(0, open_low=True),
     "weight_decay": Numbers(0),
     "momentum": Numbers(0, 1, open_high=True),
+    "start_scale": Numbers(0.25, 1),
+    "growing": Numbers(0, 1, open_high=True),
     "warmup": Integers(0),
     "gamma": Numbers(0, 1, open_low=True),
     "step_size": Integers(1),
@@ -138,6 +143,7 @@ class TrialConfig:
     pool: Mapping[int, int] = field(default_factory=dict)  # block (1 is the first) -> pool size, over the rule's
     head_width: int = 32  # the first linear layer's outputs
     head_dropout: float = 0.5
+    init: Init = "default"  # identity: the first filters of each convolution pass their channel on
     experts: str | None = None  # an input column: a network of its own for each of its values
     # Data
     image_size: int = 224  # pixels, the side of the square that images are resized to
@@ -163,6 +169,9 @@ class TrialConfig:
     step_size: int = 10  # epochs
     warmup: int = 0  # epochs over which the learning rate rises to the schedule's, step by step
     ema: float = 0.0  # decay a step of the weights' moving average, which is what is evaluated; 0: none
+    # The side of the first epoch's images is this part of image_size, and rises to it over that share of the epochs.
+    start_scale: float = 1.0  # 1: all epochs alike
+    growing: float = 0.75  # read where start_scale is below 1
     batch_size: int = 64
     epochs: int = 30
     objective: Objective = "valid_accuracy"  # whose best epoch is kept
@@ -215,6 +224,7 @@ class TrialConfig:
                 "dropout": None,
                 "pool": {},
                 "head_width": 32,
+                "init": "default",
             }
             for name, default in ignored.items():
                 if getattr(self, name) != default:
@@ -229,6 +239,10 @@ class TrialConfig:
             )
         if self.target is not None and self.target in self.inputs:
             raise ConfigError(f"target is {self.target!r}, which the network reads as an input")
+        if self.start_scale < 1 and self.architecture in ONE_SIZE:
+            raise ConfigError(
+                f"start_scale is {self.start_scale}, but the head of {self.architecture} is made for one image size"
+            )
         if self.class_weights and self.loss == "coral":
             raise ConfigError("class_weights is True, which the loss coral cannot honour")
         if self.warmup and self.schedule == "one_cycle":

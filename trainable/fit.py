@@ -26,7 +26,7 @@ from trainable.ema import MovingAverage
 from trainable.evaluate import normalised, outputs_of
 from trainable.examples import UNKNOWN, Examples
 from trainable.head import head_of
-from trainable.images import Images
+from trainable.images import Images, side_in
 from trainable.loss import Criterion, criterion, cross_entropy
 from trainable.network import Coral, Experts, build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
@@ -160,7 +160,7 @@ class _Training:
     def epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way."""
         every_step = SCHEDULES[self.config.schedule].every_step
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr, side = self.optimizer.param_groups[0]["lr"], side_in(self.config, epoch)
         # Sums stay on the device and are read once, at the end: reading each batch would wait for the device each time.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device.device)
@@ -170,7 +170,7 @@ class _Training:
                 risen = (epoch - 1 + step / self.steps) / self.config.warmup
                 self.optimizer.param_groups[0]["lr"] = lr * risen
             on_device = self.device.send(torch.from_numpy(rows))
-            images = self.augmenter(self.images(rows), torch.from_numpy(rows), epoch)
+            images = self.augmenter(self.images(rows, side), torch.from_numpy(rows), epoch)
             images = normalised(images, self.examples.preprocessing)
             mixed = self.augmenter.mix(images)
             with self.device.autocast():

@@ -1,14 +1,18 @@
 """Stored pixels as a network reads them: batches on the device that computes, without ever waiting for it."""
 
+import math
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
+from trainable.config import TrialConfig
 from trainable.device import Device
 
+STEP = 8  # pixels: each size of images is a shape that kernels are made or looked up for
 SHARE = 4  # pixels stay on a card where they take at most a quarter of its free memory
 
 _resident: WeakValueDictionary[tuple[str | int, torch.device], Tensor] = WeakValueDictionary()
@@ -33,13 +37,22 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __call__(self, rows: NDArray[np.int64]) -> Tensor:
-        """(B,) rows to (B, 3, S, S) float32 in 0..255, in the device's memory format."""
+    def __call__(self, rows: NDArray[np.int64], side: int | None = None) -> Tensor:
+        """(B,) rows to (B, 3, S, S) float32 in 0..255, in the device's memory format.
+
+        With a `side` of less than S to (B, 3, side, side): bilinear over the area that a pixel takes, as stored images
+        were made of larger ones. A CPU does that to bytes, rounding, which is many times as fast; a card has it for
+        floats alone.
+        """
         if self.resident is not None:
             batch = self.resident[self.device.send(torch.from_numpy(rows))]
         else:
             batch = self.device.send(torch.from_numpy(self.pixels[rows]))
-        return batch.permute(0, 3, 1, 2).float().contiguous(memory_format=self.device.memory_format)
+        batch = batch.permute(0, 3, 1, 2)
+        if side is not None and side < batch.shape[3]:
+            batch = batch if batch.device.type == "cpu" else batch.float()
+            batch = F.interpolate(batch, size=(side, side), mode="bilinear", antialias=True)
+        return batch.float().contiguous(memory_format=self.device.memory_format)
 
     def _on_card(self) -> Tensor | None:
         key = (getattr(self.pixels, "filename", None) or id(self.pixels), self.device.device)
@@ -50,3 +63,19 @@ class Images:
                 return None
             found = _resident[key] = torch.tensor(self.pixels, device=self.device.device)
         return found
+
+
+def side_in(config: TrialConfig, epoch: int) -> int:
+    """The side in pixels of an epoch's training images, from 1 on: `start_scale` of image_size S in the first, rising
+    linearly to S over the first `growing` of the epochs, S less a multiple of STEP, rounded up. The last epoch's is S.
+
+    So early epochs, which learn what is coarse, cost less, and weights and batch norm's statistics end at the size that
+    is evaluated: always S.
+
+    Source: Tan and Le 2021, EfficientNetV2, algorithm 1, with an epoch a stage and the augmentation left alone.
+    """
+    size, rise = config.image_size, math.floor(config.growing * config.epochs)
+    if epoch > rise:
+        return size
+    missing = (1 - config.start_scale) * size * (1 - (epoch - 1) / rise)
+    return size - math.floor(missing / STEP) * STEP

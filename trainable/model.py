@@ -69,7 +69,8 @@ def plan(config: TrialConfig) -> tuple[BlockPlan, ...]:
 
     Raises:
         ConfigError: naming the block, where its own pool (`config.pool`) is larger than its map. A pool of the rule is
-            cut down to the map instead: pools of one's own may leave it less to do.
+            cut down to the map instead: pools of one's own may leave it less to do. Also where images shall grow, but
+            the last map is more than 1 x 1: of a smaller image it would have fewer values than the head reads.
     """
     widths = config.widths or [max(1, round(width * config.width_factor)) for width in default_widths(config.depth)]
     dropout = config.dropout or (0.0,) * config.depth
@@ -85,11 +86,21 @@ def plan(config: TrialConfig) -> tuple[BlockPlan, ...]:
             )
         size //= pool
         blocks.append(BlockPlan(width, 0 if index == 0 else 1, pool, p, size))
+    if config.start_scale < 1 and size > 1:
+        raise ConfigError(
+            f"start_scale is {config.start_scale}, but the last map is {size}x{size} (image_size {config.image_size}, "
+            f"depth {config.depth}, pool {dict(config.pool)}); images can grow where it is 1x1"
+        )
     return tuple(blocks)
 
 
 class Block(nn.Module):
-    """Convolution 3x3, batch norm, max pooling, ReLU, dropout: (N, I, S, S) to (N, O, S', S')."""
+    """Convolution 3x3, batch norm, max pooling, ReLU, dropout: (N, I, S, S) to (N, O, S', S').
+
+    Of images smaller than those planned for, a pool is cut down to its map, as in `plan`: where the last map is 1 x 1,
+    it stays so, and each block does at every size what it will do at the last. (To drop a pool early on instead would
+    show the last blocks their maps of full size, but only they make a small image quick.)
+    """
 
     def __init__(self, channels: int, block: BlockPlan) -> None:
         super().__init__()
@@ -112,7 +123,7 @@ class Block(nn.Module):
     def _tail(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
         assert self.conv.bias is not None
         x = F.conv2d(x, self.conv.weight, padding=self.conv.padding)
-        return block_tail(x, self.norm, self.conv.bias, self.pool, relu, dropout)
+        return block_tail(x, self.norm, self.conv.bias, min(self.pool, x.shape[3]), relu, dropout)
 
 
 class HeadedNet(nn.Module):
@@ -167,6 +178,18 @@ class ConvNet(HeadedNet):
         channels = (3, *(block.width for block in plans))
         blocks = [Block(c, block) for c, block in zip(channels, plans, strict=False)]
         super().__init__(blocks, plans[-1].features, metadata_width, config.head_width, config.head_dropout, classes)
+
+
+@torch.no_grad()
+def start_as_identity(network: nn.Module) -> None:
+    """Lets the first min(I, O) filters of each block's (O, I, 3, 3) pass one channel on; the others stay as drawn.
+
+    Source: Zagoruyko and Komodakis 2017, DiracNets, eq. 2, as a start alone; Jordan 2024, 94 % on CIFAR-10 in 3.29
+        seconds, section 3.3.
+    """
+    for block in network.modules():
+        if isinstance(block, Block):
+            nn.init.dirac_(block.conv.weight[: block.conv.in_channels])
 
 
 def parameter_count(model: nn.Module) -> int:

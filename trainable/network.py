@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from trainable.architectures import ARCHITECTURES
 from trainable.config import TrialConfig
 from trainable.head import head_of
+from trainable.model import start_as_identity
 from trainable.preprocess import Preprocessing
 
 # Adam moves each parameter by about the learning rate a step, and CORAL's biases have some units to go: held in tenths
@@ -85,7 +86,12 @@ def build_network(config: TrialConfig, preprocessing: Preprocessing) -> nn.Modul
             return Coral(architecture.build(config, preprocessing.metadata_width, 1), head.levels)
         return architecture.build(config, preprocessing.metadata_width, head.outputs)
 
+    network: nn.Module
     if config.experts is None:
-        return one()
-    group = preprocessing.group(config.experts)
-    return Experts([one() for _ in preprocessing.vocabulary[config.experts]], group)
+        network = one()
+    else:
+        group = preprocessing.group(config.experts)
+        network = Experts([one() for _ in preprocessing.vocabulary[config.experts]], group)
+    if config.init == "identity":
+        start_as_identity(network)
+    return network

@@ -111,6 +111,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
             "objective is 'accuracy'; it must be one of valid_accuracy, valid_loss, valid_objective_loss; "
             "did you mean 'valid_accuracy'?",
         ),
+        ("init", "dirac", "init is 'dirac'; it must be one of default, identity"),
+        ("start_scale", 0.2, "start_scale is 0.2; it must be at least 0.25 and at most 1"),
+        ("start_scale", 1.5, "start_scale is 1.5; it must be at least 0.25 and at most 1"),
+        ("growing", 1.0, "growing is 1.0; it must be at least 0 and below 1"),
         ("depth", 3, "depth is 3; it must be an integer in 4..12"),
         ("depth", 13, "depth is 13; it must be an integer in 4..12"),
         ("depth", 8.0, "depth is 8.0; it must be an integer in 4..12"),
@@ -294,6 +298,11 @@ def test_the_augmentation_is_nested_in_json_and_its_missing_names_take_their_def
         ),
         ({"architecture": "resnet50", "pool": {6: 3}}, "pool is {6: 3}, which resnet50 does not read"),
         ({"architecture": "resnet34", "head_width": 64}, "head_width is 64, which resnet34 does not read"),
+        ({"architecture": "resnet34", "init": "identity"}, "init is identity, which resnet34 does not read"),
+        (
+            {"architecture": "cifar10", "start_scale": 0.5},
+            "start_scale is 0.5, but the head of cifar10 is made for one image size",
+        ),
         (
             {"widths": (8,) * 8, "width_factor": 2.0},
             "width_factor is 2.0, but widths says them all: (8, 8, 8, 8, 8, 8, 8, 8)",
@@ -325,11 +334,11 @@ def test_settings_that_do_not_go_together_are_one_sentence(values: dict[str, Any
 @pytest.mark.parametrize("architecture", ["convnet", "residual"])
 def test_the_shaped_architectures_read_every_shape(architecture: Any) -> None:
     TrialConfig(architecture=architecture, depth=4, widths=(8,) * 4, dropout=(0.1,) * 4, pool={2: 3}, head_width=8)
-    TrialConfig(architecture=architecture, width_factor=0.5)
+    TrialConfig(architecture=architecture, width_factor=0.5, init="identity", start_scale=0.5)
 
 
 def test_settings_that_do_go_together() -> None:
-    TrialConfig(architecture="resnet18", head_dropout=0.1, image_size=64)
+    TrialConfig(architecture="resnet18", head_dropout=0.1, image_size=64, start_scale=0.5)
     TrialConfig(experts="Gender", inputs=("Gender",), target="Age", loss="coral", warmup=5, schedule="exponential")
     TrialConfig(class_weights=True, loss="focal")
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tests.trainable.tiny import CLASSES, FLOAT32, columns, config, examples, outcome
 from trainable.augment import Augmenter, Mixed
@@ -23,6 +24,7 @@ from trainable.examples import UNKNOWN, Examples
 from trainable.fit import Epoch, fit, merit, objective_value
 from trainable.images import Images
 from trainable.loss import LOSSES, criterion
+from trainable.model import ConvNet
 from trainable.network import build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
 
@@ -61,6 +63,8 @@ def predicted(best: Best, rows: np.ndarray, data: Examples = DATA) -> np.ndarray
         {"augment": Augmentation(mixup=0.4, cutmix=1.0, alternating_flip=True, holes=2, randaugment=1)},
         {"target": "Age", "loss": "coral", "ema": 0.9, "experts": "Gender", "warmup": 2, "views": "flip"},
         {"target": "Age", "loss": "soft_ordinal", "class_weights": True},
+        {"warmup": 2, "t_max": None, "start_scale": 0.5, "init": "identity", "ema": 0.9},
+        {"schedule": "one_cycle", "start_scale": 0.5, "experts": "Gender", "architecture": "residual"},
     ],
     ids=str,
 )
@@ -83,6 +87,30 @@ def test_validation_never_augments_and_a_checkpoint_predicts_what_validation_did
     assert np.array_equal(predicted(again, data.holdout, data), epoch.holdout_logits().numpy())
     one = replace(best, config=replace(settings, views="one"))  # the control: these views are others
     assert not np.allclose(predicted(one, data.valid, data), epoch.valid_logits.numpy(), atol=1e-4)
+
+
+# Growing images
+
+
+def test_training_images_grow_and_what_is_evaluated_is_of_full_size() -> None:
+    sides: dict[bool, list[int]] = {True: [], False: []}
+
+    def look(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(network, ConvNet):
+            sides[network.training].append(inputs[0].shape[3])
+
+    handle = register_module_forward_pre_hook(look)
+    try:
+        for epoch in fit(config(start_scale=0.5, epochs=4), DATA, FLOAT32):
+            epoch.holdout_logits()
+    finally:
+        handle.remove()
+    assert sides[True] == 3 * [20] + 3 * [20] + 3 * [28] + 3 * [28]  # three batches an epoch
+    assert set(sides[False]) == {28}
+
+
+def test_where_images_do_not_grow_how_long_they_would_changes_nothing() -> None:
+    assert outcome(fit(config(growing=0.3), DATA, FLOAT32)) == outcome(fit(config(), DATA, FLOAT32))
 
 
 # Warmup

@@ -5,7 +5,16 @@ import torch
 from torch.nn import functional as F
 
 from trainable.config import MAX_DEPTH, MAX_IMAGE_SIZE, MIN_DEPTH, MIN_IMAGE_SIZE, ConfigError, TrialConfig
-from trainable.model import Block, BlockPlan, ConvNet, default_pools, default_widths, parameter_count, plan
+from trainable.model import (
+    Block,
+    BlockPlan,
+    ConvNet,
+    default_pools,
+    default_widths,
+    parameter_count,
+    plan,
+    start_as_identity,
+)
 
 REPORT = TrialConfig(inputs=("Gender", "Race"))  # 224 px, depth 8, no dropout on convolutions
 TWO_ONE_HOTS, CLASSES = 10, 5
@@ -206,3 +215,49 @@ def test_parameters_that_are_frozen_do_not_count() -> None:
     before = parameter_count(model)
     model.output.requires_grad_(False)
     assert parameter_count(model) == before - (8 * CLASSES + CLASSES)
+
+
+# Smaller images than planned for
+
+
+@pytest.mark.parametrize("depth", range(MIN_DEPTH, MAX_DEPTH + 1))
+@pytest.mark.parametrize("size", [MIN_IMAGE_SIZE, 64, 100, MAX_IMAGE_SIZE])
+def test_every_smaller_image_ends_as_one_value_a_channel(depth: int, size: int) -> None:
+    config = tiny(depth=depth, widths=(1,) * depth, image_size=size, start_scale=0.25)
+    network = ConvNet(config, 0, CLASSES).eval()
+    for side in sorted({size // 4, size // 2, size - 8, size}):
+        assert network.blocks(images(2, side)).shape == (2, 1, 1, 1)
+
+
+def test_a_pool_that_no_longer_fits_is_cut_down_to_its_map() -> None:
+    x, sizes = images(1, 112), []
+    for block in ConvNet(TrialConfig(widths=(2,) * 8, start_scale=0.5), 0, CLASSES).eval().blocks:
+        x = block(x)
+        sizes.append(x.shape[3])
+    assert sizes == [110, 55, 27, 13, 6, 3, 1, 1]  # at 224: 222, 111, 55, 27, 13, 6, 3, 1
+
+
+def test_images_cannot_grow_where_the_last_map_is_larger() -> None:
+    with pytest.raises(ConfigError) as error:
+        ConvNet(tiny(pool={4: 1}, start_scale=0.5), 0, CLASSES)
+    assert str(error.value) == (
+        "start_scale is 0.5, but the last map is 4x4 (image_size 28, depth 4, pool {4: 1}); images can grow where it "
+        "is 1x1"
+    )
+    ConvNet(tiny(pool={4: 1}), 0, CLASSES)
+
+
+# Identity
+
+
+@pytest.mark.parametrize(("channels", "width"), [(3, 5), (4, 4), (6, 2)])
+def test_the_first_filters_pass_their_channels_on(channels: int, width: int) -> None:
+    torch.manual_seed(0)
+    block = Block(channels, BlockPlan(width, padding=1, pool=1, dropout=0.0, map_size=9))
+    drawn = block.conv.weight.detach().clone()
+    start_as_identity(block)
+    x = torch.randn(2, channels, 9, 9)
+    passed = min(channels, width)
+    assert torch.equal(F.conv2d(x, block.conv.weight, padding=1)[:, :passed], x[:, :passed])
+    assert torch.equal(block.conv.weight[passed:], drawn[passed:])
+    assert block.conv.weight.requires_grad

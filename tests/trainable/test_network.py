@@ -169,3 +169,23 @@ def test_a_row_gives_gradients_to_its_own_expert_alone() -> None:
 def test_experts_begin_with_weights_of_their_own() -> None:
     one, other = build(experts="Gender").networks
     assert not torch.equal(one.output.weight, other.output.weight)
+
+
+# Identity
+
+
+@pytest.mark.parametrize("changes", [{}, {"architecture": "residual"}, {"experts": "Gender", "loss": "coral"}], ids=str)
+def test_an_identity_start_changes_the_first_filters_of_the_blocks_alone(changes: dict[str, Any]) -> None:
+    default, identity = build(**changes).state_dict(), build(**changes, init="identity").state_dict()
+    assert {name: value.shape for name, value in default.items()} == {n: v.shape for n, v in identity.items()}
+    changed = [name for name in default if not torch.equal(default[name], identity[name])]
+    assert changed == [name for name in default if name.endswith("conv.weight")]
+    for name in changed:
+        inputs = default[name].shape[1]
+        assert torch.equal(default[name][inputs:], identity[name][inputs:])
+        assert torch.equal(identity[name][0, 0], torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]))
+
+
+def test_an_identity_start_can_be_counted_without_memory() -> None:
+    with torch.device("meta"):
+        assert all(tensor.is_meta for tensor in build(init="identity").state_dict().values())
