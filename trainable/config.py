@@ -25,7 +25,7 @@ Architecture = Literal[
     "mobilenet_v3_small",
 ]
 Loss = Literal["cross_entropy", "label_smoothing", "focal", "coral", "soft_ordinal"]
-Optimizer = Literal["adam", "adamw", "adamax", "sgd"]
+Optimizer = Literal["adam", "adamw", "adamax", "sgd", "muon"]
 Init = Literal["default", "identity"]
 Schedule = Literal["constant", "cosine", "step", "exponential", "one_cycle"]
 Views = Literal["one", "flip", "flip_shift"]
@@ -162,7 +162,7 @@ class TrialConfig:
     optimizer: Optimizer = "adam"
     lr: float = 1e-3
     weight_decay: float = 1e-2
-    momentum: float = 0.9  # read by sgd
+    momentum: float = 0.9  # read by sgd and muon
     schedule: Schedule = "cosine"
     t_max: int | None = 10  # epochs of cosine's half period; None: to the end of training
     gamma: float = 0.9  # factor of exponential (each epoch) and step (each step_size epochs)

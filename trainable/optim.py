@@ -9,6 +9,7 @@ from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainable.config import TrialConfig
+from trainable.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ OPTIMIZERS = {
             lambda parameters, c: optim.SGD(
                 parameters, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, nesterov=c.momentum > 0
             ),
+        ),
+        OptimizerRow(
+            "muon",
+            "Muon for the filters, AdamW for the rest (Jordan et al. 2024)",
+            lambda parameters, c: Muon(parameters, c.lr, c.weight_decay, c.momentum),
         ),
     )
 }

@@ -98,7 +98,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
         (
             "optimizer",
             "adamm",
-            "optimizer is 'adamm'; it must be one of adam, adamw, adamax, sgd; did you mean 'adam'?",
+            "optimizer is 'adamm'; it must be one of adam, adamw, adamax, sgd, muon; did you mean 'adam'?",
         ),
         (
             "schedule",

@@ -63,8 +63,8 @@ def predicted(best: Best, rows: np.ndarray, data: Examples = DATA) -> np.ndarray
         {"augment": Augmentation(mixup=0.4, cutmix=1.0, alternating_flip=True, holes=2, randaugment=1)},
         {"target": "Age", "loss": "coral", "ema": 0.9, "experts": "Gender", "warmup": 2, "views": "flip"},
         {"target": "Age", "loss": "soft_ordinal", "class_weights": True},
-        {"warmup": 2, "t_max": None, "start_scale": 0.5, "init": "identity", "ema": 0.9},
-        {"schedule": "one_cycle", "start_scale": 0.5, "experts": "Gender", "architecture": "residual"},
+        {"optimizer": "muon", "warmup": 2, "t_max": None, "start_scale": 0.5, "init": "identity", "ema": 0.9},
+        {"optimizer": "muon", "schedule": "one_cycle", "experts": "Gender", "architecture": "residual"},
     ],
     ids=str,
 )

@@ -53,6 +53,9 @@ def test_the_tables_have_the_rows_of_the_configuration() -> None:
         ("adamw", 0.0, 0.95),
         ("adamw", -0.25, 0.95 + 0.1),
         ("adamw", 0.75, 0.95 - 0.1),
+        # What is no matrix gets AdamW.
+        ("muon", 0.0, 0.95),
+        ("muon", -0.25, 0.95 + 0.1),
         ("sgd", 0.0, 1 - 0.1 * 0.5),
         ("sgd", -0.25, 1 - 0.1 * 0.25),
     ],
