@@ -1,12 +1,12 @@
 """Everything together: what the other spaces vary, conditional where it must be, from the report's best on."""
 
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 
 from spaces import architecture, augment, depth, inputs, loss, optimizer, resolution, schedule, target
 from spaces.space import Given, Space
-from trainable.config import SHAPED, TrialConfig
+from trainable.config import ONE_SIZE, SHAPED, Init, TrialConfig
 
 
 def space(given: Given) -> Space:
@@ -24,6 +24,9 @@ def space(given: Given) -> Space:
         }
         if settings["architecture"] in SHAPED:
             settings |= depth.settings(trial)
+            settings["init"] = trial.suggest_categorical("init", get_args(Init))
+        if settings["architecture"] not in ONE_SIZE:
+            settings["start_scale"] = trial.suggest_categorical("start_scale", [1.0, 0.5])
         learnt = targets[trial.suggest_categorical("target", list(targets))]
         if "experts" not in learnt:  # an expert is chosen by an input
             settings["inputs"] = subsets[trial.suggest_categorical("inputs", list(subsets))]
@@ -43,6 +46,8 @@ def space(given: Given) -> Space:
             "target": "classes",
             **depth.start(8),
             **blocks,
+            "init": "default",
+            "start_scale": 1.0,
             **optimizer.REPORT,
             **schedule.REPORT,
             **loss.REPORT,

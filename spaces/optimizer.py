@@ -17,7 +17,7 @@ def settings(trial: optuna.Trial) -> dict[str, Any]:
     }
     if trial.suggest_categorical("decays", [True, False]):
         found["weight_decay"] = trial.suggest_float("weight_decay", 1e-5, 1e-1, log=True)
-    if found["optimizer"] == "sgd":
+    if found["optimizer"] in ("sgd", "muon"):
         found["momentum"] = trial.suggest_float("momentum", 0.8, 0.99)
     return found
 
@@ -35,7 +35,7 @@ def start(optimizer: str, lr: float, weight_decay: float, **more: float) -> dict
 REPORT = start("adam", 1e-3, 1e-2)
 SPACE = Space(
     name="optimizer",
-    summary="Adam, AdamW, Adamax or SGD, learning rate, weight decay and batch size; the report's choice first",
+    summary="Adam, AdamW, Adamax, SGD or Muon, learning rate, weight decay and batch size; the report's choice first",
     sample=sample,
     starts=[
         REPORT,
@@ -43,6 +43,7 @@ SPACE = Space(
         start("adamw", 1e-3, 1e-2),
         start("adamax", 2e-3, 1e-2),
         start("sgd", 3e-2, 5e-4, momentum=0.9),
+        start("muon", 3e-3, 1e-2, momentum=0.95),
     ],
     epochs=30,
     trials=40,

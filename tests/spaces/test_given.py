@@ -149,7 +149,9 @@ def test_full_is_conditional_where_it_must_be() -> None:
         assert config.inputs == BOTH.inputs or not by_experts
         assert config.target == ("Age" if params["target"].startswith("Age") else None)
         assert ("loss" in found) == (config.loss not in ("coral", "soft_ordinal"))
-        assert ("momentum" in found) == (config.optimizer == "sgd")
+        assert ("momentum" in found) == (config.optimizer in ("sgd", "muon"))
+        assert ("init" in found) == shaped
+        assert ("start_scale" in found) == (config.architecture != "cifar10")
         assert ("weight_decay" in found) == params["decays"] == (config.weight_decay > 0)
         assert ("t_max" in found) == (params["schedule"] == "cosine")
         assert (config.t_max is None) == (params["schedule"] == "cosine_to_end")
@@ -180,7 +182,9 @@ def test_full_meets_every_technique() -> None:
     assert {config.target for config in configs} == {None, "Age"}
     assert {config.inputs for config in configs} == {(), ("Gender",), ("Race",), ("Gender", "Race")}
     assert {config.image_size for config in configs} == {32, 48, 64}
-    assert {config.optimizer for config in configs} == {"adam", "adamw", "adamax", "sgd"}
+    assert {config.optimizer for config in configs} == {"adam", "adamw", "adamax", "sgd", "muon"}
+    assert {config.init for config in configs} == {"default", "identity"}
+    assert {config.start_scale for config in configs} == {1.0, 0.5}
     assert {config.schedule for config in configs} == {"constant", "cosine", "step", "exponential", "one_cycle"}
     assert {config.loss for config in configs} == set(get_args(Loss))
     assert {config.views for config in configs} == {"one", "flip", "flip_shift"}
