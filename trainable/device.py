@@ -41,6 +41,11 @@ class Device:
             return values.to(self.device)
         return values.pin_memory().to(self.device, non_blocking=True)
 
+    def release(self) -> None:
+        """Gives memory that is kept for the next trial back to the card, where others may need it."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def place(self, model: ModelT) -> ModelT:
         """The model, moved to the device in its memory format."""
         return model.to(self.device).to(memory_format=self.memory_format)
@@ -91,6 +96,11 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
     # Channels last is the layout that oneDNN and cuDNN convolve in without reordering.
     said = f"{where}; {str(compute).removeprefix('torch.')} ({why}); channels last; {block_tail.reason(device.type)}"
     return Device(device, compute, torch.channels_last, said)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left for a tensor, on a card or beside the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _keep_freed_pages() -> None:

@@ -28,11 +28,16 @@ class Images:
         pixels: (N, S, S, 3) uint8, usually memory-mapped.
         device: where batches shall be.
         once: each image is read once, as for predictions: then it does not pay to keep them on a card.
+    Attributes:
+        where: where the pixels are and why, for the log.
     """
 
     def __init__(self, pixels: NDArray[np.uint8], device: Device, *, once: bool = False) -> None:
         self.pixels, self.device = pixels, device
-        self.resident = None if once or device.device.type != "cuda" else self._on_card()
+        self.resident: Tensor | None = None
+        self.where = f"{_size(pixels.nbytes)} of pixels in memory, shared by the trials of this machine"
+        if device.device.type == "cuda" and not once:
+            self.resident, self.where = self._on_card()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -54,15 +59,24 @@ class Images:
             batch = F.interpolate(batch, size=(side, side), mode="bilinear", antialias=True)
         return batch.float().contiguous(memory_format=self.device.memory_format)
 
-    def _on_card(self) -> Tensor | None:
+    def _on_card(self) -> tuple[Tensor | None, str]:
         key = (getattr(self.pixels, "filename", None) or id(self.pixels), self.device.device)
+        size = _size(self.pixels.nbytes)
         found = _resident.get(key)
         if found is None:
             free, _ = torch.cuda.mem_get_info(self.device.device)
             if self.pixels.nbytes > free // SHARE:
-                return None
+                return (
+                    None,
+                    f"{size} of pixels through pinned memory: more than 1/{SHARE} of the card's free {_size(free)}",
+                )
             found = _resident[key] = torch.tensor(self.pixels, device=self.device.device)
-        return found
+        return found, f"{size} of pixels on the card"
+
+
+def _size(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def side_in(config: TrialConfig, epoch: int) -> int:

@@ -19,11 +19,12 @@ from trainable import files
 from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
-from trainable.device import Precision, choose
+from trainable.device import Precision, choose, out_of_memory
 from trainable.errors import UserError, storage_fault
 from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
+from trainable.images import Images
 from trainable.metrics import line, metrics_csv
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
@@ -78,6 +79,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.trial: str = new_config["trial"]
         self.trial_config: dict[str, Any] = new_config["config"]
         self.rows: Iterator[Trained] | None = None
+        self.device.release()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -92,7 +94,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
                 result |= {"kept_seconds": trained.kept_seconds, "waited_seconds": waited}
             return result
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
-            reason = f"{type(error).__name__}: {error}"
+            reason = self._reason(error)
             print(f"trial {self.trial} {reason}", flush=True)
             halt = str(error) if isinstance(error, UserError) else storage_fault(error)
             if halt is not None:
@@ -104,6 +106,17 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             return {"trial": self.trial, "failed": reason, "done": True}
         finally:
             self.stepped = time.perf_counter()
+
+    def _reason(self, error: Exception) -> str:
+        """Why the trial failed, in a line."""
+        if not out_of_memory(error):
+            return f"{type(error).__name__}: {error}"
+        batch, size = self.trial_config["batch_size"], self.trial_config["image_size"]
+        return (
+            f"out of memory: batch_size {batch} of {size} x {size} pixels through this network does not fit in what "
+            f"{self.device.device} has free; search smaller ones, or have fewer trials at once (--max-concurrent, "
+            "--gpus-per-trial)"
+        )
 
     def _halt(self, reason: str) -> dict[str, Any]:
         self.rows = None  # the next step, if there is one, tries again
@@ -120,6 +133,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             _examples.clear()
             _examples[key] = [examples_of(data, config, parts) for parts in data.split.parts]
         parts = _examples[key]
+        images = Images(parts[0].pixels, self.device)  # on a card they stay as long as this does, from fold to fold
+        print(f"trial {self.trial} with {images.where}", flush=True)
         latest = load_latest(folder / "latest.pt")
         same = {"config": config.to_dict(), "preprocessing": preprocessing_text(parts)}
         if latest is not None and any(latest.get(name) != value for name, value in same.items()):

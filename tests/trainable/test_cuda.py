@@ -13,7 +13,7 @@ from tests.trainable.tiny import FLOAT32, columns, config, examples, outcome
 from trainable import block_tail, images
 from trainable.checkpoint import load_latest, save_latest
 from trainable.config import Augmentation, TrialConfig
-from trainable.device import Precision, choose
+from trainable.device import Precision, choose, out_of_memory
 from trainable.evaluate import predict
 from trainable.fit import Epoch, fit
 from trainable.images import Images
@@ -95,14 +95,23 @@ def test_pixels_stay_on_the_card_where_they_fit() -> None:
     one, other = Images(DATA.pixels, device), Images(DATA.pixels, device)
     assert one.resident is not None and one.resident.dtype == torch.uint8
     assert one.resident is other.resident
+    assert one.where == other.where == f"{DATA.pixels.nbytes / 1e6:.1f} MB of pixels on the card"
     assert Images(DATA.pixels, device, once=True).resident is None
 
 
 def test_pixels_give_the_same_numbers_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = outcome(trained(config()))
     monkeypatch.setattr(images, "SHARE", 2**60)
-    assert Images(DATA.pixels, choose("cuda")).resident is None
+    streamed = Images(DATA.pixels, choose("cuda"))
+    assert streamed.resident is None
+    assert "MB of pixels through pinned memory: more than 1/" in streamed.where
     assert outcome(trained(config())) == expected
+
+
+def test_a_full_card_is_told_from_other_errors() -> None:
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        torch.empty(2**50, dtype=torch.uint8, device="cuda")
+    assert out_of_memory(error.value)
 
 
 @pytest.mark.parametrize("share", [images.SHARE, 2**60], ids=["resident", "streamed"])

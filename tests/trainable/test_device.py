@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainable import block_tail
-from trainable.device import choose
+from trainable.device import choose, out_of_memory
 from trainable.errors import UserError
 
 # Torch's switches are descriptors that monkeypatch cannot put back.
@@ -141,3 +141,13 @@ def test_products_are_in_the_chosen_format_and_weights_in_float32(precision: str
         assert model(torch.zeros(1, 3, 5, 5)).dtype == expected
     assert model.weight.dtype == torch.float32
     assert model.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_tensor_that_memory_cannot_hold_is_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**55)
+    assert out_of_memory(error.value)
+    assert out_of_memory(MemoryError())
+    with pytest.raises(RuntimeError) as error:
+        torch.ones(2) @ torch.ones(3)
+    assert not out_of_memory(error.value)

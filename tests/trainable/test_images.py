@@ -30,7 +30,11 @@ def test_a_batch_of_mapped_pixels_may_be_changed(tmp_path: Path) -> None:
 
 
 def test_a_cpu_reads_the_pixels_where_they_are() -> None:
-    assert Images(DATA.pixels, FLOAT32).resident is None
+    images = Images(DATA.pixels, FLOAT32)
+    assert images.resident is None
+    assert (
+        images.where == f"{DATA.pixels.nbytes / 1e6:.1f} MB of pixels in memory, shared by the trials of this machine"
+    )
 
 
 @pytest.mark.parametrize("side", [14, 20])

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -456,12 +457,25 @@ def test_pixels_that_are_gone_halt_the_search(shared: Shared, monkeypatch: pytes
     assert not (trial_folder(lost.run, "0000") / "error.txt").exists()
 
 
+def test_a_trial_that_memory_cannot_hold_fails_with_what_to_do_and_the_next_goes_on(shared: Shared) -> None:
+    worker = actor(shared, "0000", config(widths=(10**13, 8, 8, 8), batch_size=32))  # a petabyte of filters
+    (result,) = trained(worker)
+    assert result["failed"] == (
+        "out of memory: batch_size 32 of 28 x 28 pixels through this network does not fit in what cpu has free; search "
+        "smaller ones, or have fewer trials at once (--max-concurrent, --gpus-per-trial)"
+    )
+    worker.reset_config(asked("0001", config()))
+    results = trained(worker)
+    assert results[-1]["done"] and not any("failed" in row for row in results)
+
+
 def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureFixture[str]) -> None:
     trained(actor(shared, "0000", config(epochs=1)))
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     said = "convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last"
     assert first == f"{said}; {block_tail.reason('cpu')}"
-    assert " trial 0000 epoch  1/1  train loss " in second
+    assert re.fullmatch(r"trial 0000 with \d+\.\d MB of pixels in memory, shared by the trials of this machine", second)
+    assert " trial 0000 epoch  1/1  train loss " in third
 
 
 def test_the_configuration_travels_as_json(shared: Shared) -> None:
