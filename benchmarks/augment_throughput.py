@@ -8,7 +8,6 @@ A library that is not installed is left out; the project needs neither. Random p
 turn in each round; a ratio is a library's time over ours in the same round, its median and range over the rounds.
 """
 
-import argparse
 import importlib
 import importlib.util
 import statistics
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.figures import Figure, Machine, finish, parser
 from trainable.augment import Augmenter
 from trainable.config import Augmentation
 from trainable.device import choose
@@ -87,12 +87,13 @@ def import_seconds(modules: str, repeats: int = 3) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--device", default="auto")
-    arguments = parser.parse_args()
+    machine = Machine.now()
+    command = parser(__doc__)
+    command.add_argument("--image-size", type=int, default=64)
+    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--device", default="auto")
+    arguments = command.parse_args()
 
     device = choose(arguments.device, threads=1)
     count = arguments.batch_size
@@ -116,7 +117,7 @@ def main() -> None:
         augmenter = Augmenter(settings, count, 0, (128.0, 128.0, 128.0), device)
         return lambda batch: augmenter(batch, rows, 1)
 
-    console = Console()
+    console = Console(stderr=True)
     console.print(f"{device.reason}; torch {torch.__version__}; {count} images of {arguments.image_size} px")
     peers: dict[str, dict[str, Transform]] = {}
     for library, transforms in LIBRARIES.items():
@@ -128,20 +129,35 @@ def main() -> None:
         console.print(f"importing {modules} after torch takes {import_seconds(modules):.2f} s")
 
     table = Table("", "ours", *(f"{peer}" for peer in peers))
+    figures = []
     for name, settings in SETTINGS.items():
         mine: list[float] = []
-        ratios: dict[str, list[float]] = {peer: [] for peer in peers}
+        times: dict[str, list[float]] = {peer: [] for peer in peers}
         augment = ours(settings)
         for warmed in range(arguments.rounds + 2):
             base = milliseconds(augment, images)
-            times = {peer: milliseconds(transforms[name], of_one) for peer, transforms in peers.items()}
+            taken = {peer: milliseconds(transforms[name], of_one) for peer, transforms in peers.items()}
             if warmed >= 2:
                 mine.append(base)
-                for peer, value in times.items():
-                    ratios[peer].append(value / base)
+                for peer, value in taken.items():
+                    times[peer].append(value)
+        ratios = {peer: [value / base for value, base in zip(times[peer], mine, strict=True)] for peer in peers}
+        what = f"{name}, {count} images of {arguments.image_size} px, ms"
+        middle = statistics.median(mine)
+        figures += [
+            Figure(
+                f"{what}; ratio of {peer}'s over ours",
+                middle,
+                len(mine),
+                statistics.median(times[peer]),
+                statistics.median(found),
+            )
+            for peer, found in ratios.items()
+        ] or [Figure(what, middle, len(mine))]
         cells = (f"{statistics.median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for r in ratios.values())
         table.add_row(name, f"{statistics.median(mine):.2f} ms", *cells)
     console.print(table)
+    finish("augment_throughput", machine, figures, {"device": device.reason}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ the card's work ended before a clock is read, warmed up before, what is compared
 each part.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import gc
@@ -42,6 +41,7 @@ import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.figures import Figure, Goal, Machine, parser, result_of
 from benchmarks.flops import forward_flops, training_flops
 from benchmarks.report_loop import report_epochs
 from benchmarks.train_throughput import random_examples
@@ -507,12 +507,11 @@ def show(title: str, rows: Table) -> None:
 
 
 def main() -> None:
-    began = time.monotonic()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="JSON")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny, to see that it works: its figures mean nothing")
-    arguments = parser.parse_args()
+    began, before = time.monotonic(), Machine.now()
+    command = parser(__doc__, required=True, help="written anew after each part")
+    command.add_argument("--device", default="cuda")
+    command.add_argument("--quick", action="store_true", help="tiny, to see that it works: its figures mean nothing")
+    arguments = command.parse_args()
 
     scale = QUICK if arguments.quick else FULL
     bench = Bench(arguments.device, scale, Products.now(), latest=began + LIMIT_SECONDS)
@@ -534,11 +533,29 @@ def main() -> None:
         for name, part in parts.items():
             result["parts"][name] = done(name, part, bench.latest)
             result["seconds"] = time.monotonic() - began
-            write_json(arguments.out, result)
+            figures = [] if arguments.quick else figures_of(result["parts"])
+            write_json(arguments.out, result_of("gpu", before, figures, result))
     failed = [name for name, part in result["parts"].items() if "error" in part]
     print(f"\n{arguments.out}: {len(parts) - len(failed)} of {len(parts)} parts in {result['seconds']:.0f} s")
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}; the file holds the errors.")
+
+
+def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
+    """What the part throughput says, with its goals."""
+    figures = []
+    for row in parts.get("throughput", {}).get("rows", []):
+        size, n = row["image_size"], row["n"]
+        what = f"one trial at {size} px on the card, images/s; ratio of ours over the report's loop"
+        goal = Goal("ratio", ">=", 20) if size == 224 else None
+        ours, theirs = statistics.median(row["ours"]), statistics.median(row["report_loop"])
+        figures.append(Figure(what, ours, n, theirs, row["ratio_median"], goal))
+        if row["share_of_peak"] is not None:
+            goal = Goal("ours", ">=", 0.3) if size >= 128 else None
+            figures.append(
+                Figure(f"share of the card's bfloat16 peak at {size} px", row["share_of_peak"], n, goal=goal)
+            )
+    return figures
 
 
 def peak_of(result: Mapping[str, Any]) -> float | None:

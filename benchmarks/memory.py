@@ -8,8 +8,6 @@ share counts 1/k in each. Beside it stands by how much each process's anonymous 
 that batches take, whatever the cache's size; and a copy of the pixels, if there were one.
 """
 
-import argparse
-import json
 import multiprocessing
 import re
 import sys
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import Figure, Goal, Machine, finish, parser
 from benchmarks.train_throughput import examples_from
 from trainable.device import choose
 from trainable.images import Images
@@ -72,10 +71,11 @@ def trial(pixels: Pixels, parent: Connection) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--gigabytes", type=float, default=1.0)
-    arguments = parser.parse_args()
+    machine = Machine.now()
+    command = parser(__doc__)
+    command.add_argument("--processes", type=int, default=4)
+    command.add_argument("--gigabytes", type=float, default=1.0)
+    arguments = command.parse_args()
     if sys.platform != "linux":
         sys.exit("Proportional set sizes are read from /proc/PID/smaps, which only Linux has; run this on Linux.")
 
@@ -84,19 +84,23 @@ def main() -> None:
         write_cache(path, round(arguments.gigabytes * 1e9))
         one_copy = path.stat().st_size
         mapped, grown = measure(Pixels(path, SIZE, "random"), arguments.processes)
-    result = {
-        "processes": arguments.processes,
-        "one_copy_mb": round(one_copy / 1e6, 1),
+    in_all, copies = sum(mapped) / 1e6, arguments.processes * one_copy / 1e6
+    what = f"{arguments.processes} trials on one cache of {one_copy / 1e6:.0f} MB"
+    figures = [
+        Figure(
+            f"{what}: pixels in all, MB; the peer is a copy each, by arithmetic; ratio of the peer's over ours",
+            ours=in_all,
+            peer=copies,
+            ratio=copies / in_all,
+            n=1,
+        ),
+        Figure(f"{what}: pixels beyond one copy, MB", in_all - one_copy / 1e6, n=1, goal=Goal("ours", "<=", 100)),
+    ]
+    details = {
         "pixels_of_each_mb": [round(size / 1e6, 1) for size in mapped],
-        "pixels_in_all_mb": round(sum(mapped) / 1e6, 1),
-        "beyond_one_copy_mb": round((sum(mapped) - one_copy) / 1e6, 1),
         "anonymous_grown_by_each_mb": [round(size / 1e6, 1) for size in grown],
-        "peer": "a copy each, by arithmetic",
-        "peer_in_all_mb": round(arguments.processes * one_copy / 1e6, 1),
-        "ratio": round(arguments.processes * one_copy / sum(mapped), 2),
-        "n": 1,
     }
-    print(json.dumps(result, indent=2))
+    finish("memory", machine, figures, details, arguments.out)
 
 
 def measure(pixels: Pixels, processes: int) -> tuple[list[int], list[int]]:

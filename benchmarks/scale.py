@@ -15,7 +15,6 @@ set of this process, the driver. The view goes to stderr, the result to stdout.
 
 import argparse
 import bisect
-import json
 import os
 import statistics
 import sys
@@ -24,20 +23,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-import ray
 import torch
-from PIL import Image
 
 import search.tuning
 import trainable.tune
+from benchmarks.figures import Figure, Goal, Machine, finish, parser
+from benchmarks.pictures import CLASSES, SIZE, write_images
+from benchmarks.runs import frozen_trials
 from search.run import main as search_main
-from search.study import JOURNAL, open_storage
 from trainable.checkpoint import Best
 from trainable.config import TrialConfig
 from trainable.device import Device
@@ -56,8 +55,7 @@ def sample(trial):
 
 SPACE = Space("narrow", "the space dropout with narrow networks", sample, starts=dropout.SPACE.starts)
 """
-SIZE, CLASSES = 28, 5
-WINDOW = 100  # trials over which a cost is a mean
+WINDOW = 100  # trials over which a cost is a mean, at most
 
 
 def sleeping_epochs(
@@ -108,17 +106,6 @@ def stub_trial(seconds: float) -> type[trainable.tune.ConvNetTrial]:
     return StubTrial
 
 
-def write_images(folder: Path, images: int) -> Path:
-    """A CSV of random images, each class as often as any other."""
-    rng = np.random.default_rng(0)
-    for number in range(images):
-        pixels = rng.integers(256, size=(SIZE, SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png", compress_level=1)
-    path = folder / "data.csv"
-    path.write_text("Image,Label\n" + "".join(f"{number}.png,{number % CLASSES}\n" for number in range(images)))
-    return path
-
-
 @contextmanager
 def watched_memory() -> Iterator[list[tuple[float, int]]]:
     """(seconds since 1970, bytes) of this process's resident set, twice a second until the end."""
@@ -145,86 +132,113 @@ def cost_seconds(ends: Sequence[float], slept: Sequence[float], slots: int) -> f
     return statistics.mean(between) - statistics.mean(slept[slots:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a trial that runs its course")
-    parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=1, help="of a trial that runs its course")
-    parser.add_argument("--images", type=int, default=200)
-    arguments = parser.parse_args()
-    if sys.platform != "linux":
-        sys.exit("The driver's memory is read from /proc/self/statm, which only Linux has; run this on Linux.")
-    slots, trials = arguments.slots, arguments.trials
-    window = min(WINDOW, trials // 2)
-    if window <= slots:
-        sys.exit(f"--trials: {trials} on {slots} slots are too few to tell the first from the last; give more.")
+@dataclass(frozen=True)
+class Searched:
+    """What a search of sleeping trials left. Moments are seconds since 1970."""
 
+    began: float
+    ended: float
+    ends: list[float]  # of the trials, in order
+    slept: list[float]  # seconds, of each
+    memory: list[tuple[float, int]]  # moment, bytes of the driver
+    files: int  # bytes
+
+    def driver(self, moment: float) -> float:
+        """Megabytes of the driver at a moment, by the next sample."""
+        return self.memory[min(bisect.bisect(self.memory, (moment, 0)), len(self.memory) - 1)][1] / 1e6
+
+
+def searched(arguments: argparse.Namespace, folder: Path) -> Searched:
+    """Runs the search, with all that it writes below the folder."""
     search.tuning.ConvNetTrial = stub_trial(arguments.seconds)  # type: ignore[attr-defined]
     os.environ.pop("RAY_ADDRESS", None)  # a Ray of its own
-    with tempfile.TemporaryDirectory() as folder:
-        space = Path(folder, "narrow.py")
-        space.write_text(SPACE)
-        options = {
-            "space": space,
-            "data": write_images(Path(folder), arguments.images),
-            "image-size": SIZE,
-            "trials": trials,
-            "epochs": arguments.epochs,
-            "max-concurrent": slots,
-            # Sleeping trials share a core where there are more of them than cores.
-            "cpus-per-trial": min(1.0, (os.cpu_count() or 1) / slots),
-            "out": Path(folder, "runs"),
-            "name": "scale",
-            "cache": Path(folder, "cache"),
-        }
-        began = time.time()
-        with watched_memory() as samples, redirect_stdout(sys.stderr):
-            code = search_main([part for name, value in options.items() for part in (f"--{name}", str(value))])
-        ended = time.time()
-        if code:
-            sys.exit(f"search.run ended with code {code}.")
-        storage = open_storage(Path(folder, "runs", "scale", JOURNAL))
-        (name,) = optuna.get_all_study_names(storage)
-        done = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        kept = sum(file.stat().st_size for file in Path(folder, "runs").rglob("*") if file.is_file())
-
+    space = folder / "narrow.py"
+    space.write_text(SPACE)
+    options = {
+        "space": space,
+        "data": write_images(folder, arguments.images),
+        "image-size": SIZE,
+        "trials": arguments.trials,
+        "epochs": arguments.epochs,
+        "max-concurrent": arguments.slots,
+        # Sleeping trials share a core where there are more of them than cores.
+        "cpus-per-trial": min(1.0, (os.cpu_count() or 1) / arguments.slots),
+        "out": folder / "runs",
+        "name": "scale",
+        "cache": folder / "cache",
+    }
+    began = time.time()
+    with watched_memory() as memory, redirect_stdout(sys.stderr):
+        code = search_main([part for name, value in options.items() for part in (f"--{name}", str(value))])
+    ended = time.time()
+    if code:
+        sys.exit(f"search.run ended with code {code}.")
     told = sorted(
         (trial.datetime_complete.timestamp(), len(trial.intermediate_values) * arguments.seconds / arguments.epochs)
-        for trial in done
+        for trial in frozen_trials(folder / "runs" / "scale")
         if trial.datetime_complete is not None
     )
-    ends, slept = [end for end, _ in told], [seconds for _, seconds in told]
-    ideal = sum(slept) / slots
+    files = sum(file.stat().st_size for file in (folder / "runs").rglob("*") if file.is_file())
+    return Searched(began, ended, [end for end, _ in told], [slept for _, slept in told], memory, files)
 
-    def memory(moment: float) -> float:
-        """Megabytes of the driver at a time, by the next sample."""
-        return samples[min(bisect.bisect(samples, (moment, 0)), len(samples) - 1)][1] / 1e6
 
-    driver = {"first_trial": memory(ends[0]), f"trial_{window}": memory(ends[window - 1]), "last": memory(ends[-1])}
-    first, last = slice(None, window), slice(-window, None)
-    result = {
-        "trials": len(done),
-        "slots": slots,
-        "seconds": arguments.seconds,
+def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> None:
+    """Prints and writes what the search took, against the sleep alone."""
+    slots, ends, slept, window = arguments.slots, found.ends, found.slept, window_of(arguments.trials)
+    first, last = (
+        1000 * cost_seconds(ends[part], slept[part], slots) for part in (slice(None, window), slice(-window, None))
+    )
+    ideal, took = sum(slept) / slots, found.ended - found.began
+    driver = {"first_trial": ends[0], f"trial_{window}": ends[window - 1], "last": ends[-1]}
+    memory = {when: found.driver(moment) for when, moment in driver.items()}
+    grown = memory["last"] - memory["first_trial"]
+    what = f"{len(ends)} trials of {arguments.seconds:g} s on {slots} slots"
+    figures = [
+        Figure(f"{what}, s; ratio of ours over the sleep", took, 1, ideal, took / ideal, Goal("ratio", "<=", 1.1)),
+        Figure(f"{what}: growth of the driver's memory, MB", grown, 1, goal=Goal("ours", "<=", 50)),
+        Figure(
+            f"{what}: a trial's cost beside its sleep, ms; ours the last {window}, peer the first {window} trials",
+            ours=last,
+            peer=first,
+            ratio=last / first,
+            n=window,
+        ),
+    ]
+    details = {
         "epochs": arguments.epochs,
         "images": arguments.images,
-        "n": 1,
-        "peer": "the sleep alone",
-        "peer_seconds": round(ideal, 1),
-        "ours_seconds": round(ended - began, 1),
-        "ratio": round((ended - began) / ideal, 3),
-        "before_the_first_trial_seconds": round(ends[0] - slept[0] - began, 1),
-        "after_the_last_trial_seconds": round(ended - ends[-1], 1),
-        f"cost_a_trial_ms_first_{window}": round(1000 * cost_seconds(ends[first], slept[first], slots), 1),
-        f"cost_a_trial_ms_last_{window}": round(1000 * cost_seconds(ends[last], slept[last], slots), 1),
-        "driver_memory_mb": {when: round(size, 1) for when, size in driver.items()},
-        "driver_memory_growth_mb": round(driver["last"] - driver["first_trial"], 1),
-        "files_mb": round(kept / 1e6, 1),
-        "cpus": os.cpu_count(),
-        "versions": {"optuna": optuna.__version__, "ray": ray.__version__, "torch": torch.__version__},
+        "before_the_first_trial_seconds": round(ends[0] - slept[0] - found.began, 1),
+        "after_the_last_trial_seconds": round(found.ended - ends[-1], 1),
+        "driver_memory_mb": {when: round(size, 1) for when, size in memory.items()},
+        "files_mb": round(found.files / 1e6, 1),
     }
-    print(json.dumps(result, indent=2))
+    finish("scale", machine, figures, details, arguments.out)
+
+
+def window_of(trials: int) -> int:
+    """Over how many trials a cost is a mean."""
+    return min(WINDOW, trials // 2)
+
+
+def main() -> None:
+    machine = Machine.now()
+    command = parser(__doc__)
+    command.add_argument("--trials", type=int, default=1000)
+    command.add_argument("--seconds", type=float, default=0.5, help="of a trial that runs its course")
+    command.add_argument("--slots", type=int, default=2)
+    command.add_argument("--epochs", type=int, default=1, help="of a trial that runs its course")
+    command.add_argument("--images", type=int, default=200)
+    arguments = command.parse_args()
+    if sys.platform != "linux":
+        sys.exit("The driver's memory is read from /proc/self/statm, which only Linux has; run this on Linux.")
+    if window_of(arguments.trials) <= arguments.slots:
+        sys.exit(
+            f"--trials: {arguments.trials} on {arguments.slots} slots are too few to tell the first from the last; "
+            "give more."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        found = searched(arguments, Path(folder))
+    report(arguments, machine, found)
 
 
 if __name__ == "__main__":

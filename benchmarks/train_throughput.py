@@ -6,14 +6,12 @@
 Random pixels, one thread on a CPU. The first epoch of each process warms up and is not counted.
 """
 
-import argparse
-import json
 import statistics
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from benchmarks.figures import Figure, Machine, finish, parser
 from benchmarks.report_loop import report_epochs
 from trainable.config import TrialConfig
 from trainable.device import choose
@@ -52,13 +50,14 @@ def examples_from(pixels: NDArray[np.uint8]) -> Examples:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--pairs", type=int, default=3, help="epochs of each, in turn")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    arguments = parser.parse_args()
+    machine = Machine.now()
+    command = parser(__doc__)
+    command.add_argument("--image-size", type=int, default=64)
+    command.add_argument("--images", type=int, default=1000)
+    command.add_argument("--pairs", type=int, default=3, help="epochs of each, in turn")
+    command.add_argument("--device", default="auto")
+    command.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    arguments = command.parse_args()
 
     device = choose(arguments.device, arguments.precision, threads=1)
     examples = random_examples(arguments.images, arguments.image_size)
@@ -69,18 +68,17 @@ def main() -> None:
     trained = len(examples.train)
     pairs = [(trained / next(run).row["seconds"], trained / next(peer).seconds) for _ in range(arguments.pairs)]
     ratios = [mine / theirs for mine, theirs in pairs]
-    result = {
+    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    what = f"one trial at {arguments.image_size} px in {device.precision}, images/s; ratio of ours over the peer's"
+    details = {
         "device": device.reason,
-        "torch": torch.__version__,
-        "image_size": arguments.image_size,
         "train_images": trained,
-        "pairs": len(pairs),
-        "ours_images_per_second": [round(mine, 1) for mine, _ in pairs],
-        "report_loop_images_per_second": [round(theirs, 1) for _, theirs in pairs],
-        "ratio_median": round(statistics.median(ratios), 2),
+        "ours_images_per_second": [round(rate, 1) for rate, _ in pairs],
+        "report_loop_images_per_second": [round(rate, 1) for _, rate in pairs],
         "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
     }
-    print(json.dumps(result, indent=2))
+    figures = [Figure(what, mine, len(pairs), theirs, statistics.median(ratios))]
+    finish("train_throughput", machine, figures, details, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-from benchmarks.startup import FIRST_STEP, compared
+from benchmarks.runs import compared
+from benchmarks.startup import FIRST_STEP
 from search.usage import Usage
 
 
