@@ -1,6 +1,7 @@
 """The labelled images that benchmarks search on: random ones, or a part of a CSV's."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,24 +24,28 @@ def write_images(folder: Path, images: int) -> Path:
 
 
 def read_rows(path: Path) -> Rows:
-    """A CSV's rows in an order of chance, always the same; images by absolute paths, so that the rows can be moved."""
+    """A CSV's rows in an order of chance, always the same."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    order = np.random.default_rng(0).permutation(len(rows))
-    return [{**rows[row], "Image": str((path.parent / rows[row]["Image"]).absolute())} for row in order]
+    return [rows[row] for row in np.random.default_rng(0).permutation(len(rows))]
 
 
-def write_rows(path: Path, rows: Rows) -> Path:
-    """A CSV of rows of `read_rows`. Returns its path."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+def write_part(data: Path, rows: Rows, to: Path) -> Path:
+    """Writes rows of a CSV as one of their own, with copies of their images beside it: a search reads no others."""
+    for row in rows:
+        image = to.parent / row["Image"]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        if not image.exists():
+            shutil.copyfile(data.parent / row["Image"], image)
+    with open(to, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    return path
+    return to
 
 
 def part_of(data: Path | None, images: int | None, folder: Path) -> Path:
     """A CSV in the folder: of so many of the data's images, of all where no number is given, or of random ones."""
     if data is None:
         return write_images(folder, images or 2000)
-    return write_rows(folder / "part.csv", read_rows(data)[:images])
+    return write_part(data, read_rows(data)[:images], folder / "part.csv")

@@ -8,7 +8,8 @@ modules, Adam, cosine to the end; each trial's best network kept. The split is t
 the same --seed, the known starts come first as in ours, and the network reads no inputs beside the image.
 
 The JSON holds times in seconds since 1970: of main's start, of the first training step, of each epoch's end with its
-accuracy, and of the end, when all trials are done; then the best network's accuracy on the holdout.
+accuracy, and of the end, when all trials are done; then the best network's accuracy on the holdout. With --keep each
+epoch's network stays, and the JSON names its folder.
 """
 
 import argparse
@@ -166,6 +167,7 @@ def local_ray() -> Iterator[None]:
 
 def search(arguments: argparse.Namespace, images: NDArray[np.uint8], labels: NDArray[np.int64], parts: Parts) -> Any:
     """Tune's ResultGrid. What it writes goes below `arguments.storage`."""
+    left = None if arguments.time_budget is None else max(1.0, arguments.start + arguments.time_budget - time.time())
     trainable = tune.with_parameters(
         train, images=images, labels=labels, parts=parts, epochs=arguments.epochs, seed=arguments.seed
     )
@@ -178,12 +180,14 @@ def search(arguments: argparse.Namespace, images: NDArray[np.uint8], labels: NDA
             search_alg=OptunaSearch(points_to_evaluate=list(dropout.SPACE.starts), seed=arguments.seed),
             scheduler=ASHAScheduler(max_t=arguments.epochs),
             num_samples=arguments.trials,
-            time_budget_s=arguments.time_budget,
+            time_budget_s=left,
         ),
         run_config=tune.RunConfig(
             storage_path=arguments.storage,
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1, checkpoint_score_attribute=METRIC, checkpoint_score_order=MODE
+                num_to_keep=None if arguments.keep else 1,
+                checkpoint_score_attribute=METRIC,
+                checkpoint_score_order=MODE,
             ),
         ),
     )
@@ -194,9 +198,13 @@ def holdout_accuracy(best: Any, images: NDArray[np.uint8], labels: NDArray[np.in
     """Of the best trial's best network, on images that no trial has seen."""
     (checkpoint, _) = max(best.best_checkpoints, key=lambda pair: pair[1][METRIC])
     model = network(best.config, images.shape[1], int(labels.max()) + 1)
-    with checkpoint.as_directory() as folder:
-        model.load_state_dict(torch.load(Path(folder, "model.pt"), map_location="cpu", weights_only=True))
-    return accuracy(model, DataLoader(Photos(images, labels, rows, flip=False), 256), torch.device("cpu"))
+    return kept_accuracy(model, Path(checkpoint.path), Photos(images, labels, rows, flip=False))
+
+
+def kept_accuracy(model: PlainNet, checkpoint: Path, photos: Photos) -> float:
+    """Of the network in a checkpoint's folder, on the CPU."""
+    model.load_state_dict(torch.load(checkpoint / "model.pt", map_location="cpu", weights_only=True))
+    return accuracy(model, DataLoader(photos, 256), torch.device("cpu"))
 
 
 def main() -> None:
@@ -206,14 +214,18 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="of the trials")
+    parser.add_argument(
+        "--time-budget", type=float, metavar="SECONDS", help="from this command's start to the last epoch"
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where every epoch's network is to stay")
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(namespace=argparse.Namespace(start=start))
 
     images, labels = decoded(arguments.data, arguments.image_size)
     (parts,) = Split(stratified_split(labels, np.arange(len(labels)), FRACTIONS, arguments.seed)).parts
-    with tempfile.TemporaryDirectory() as arguments.storage, local_ray():
+    with tempfile.TemporaryDirectory() as folder, local_ray():
+        arguments.storage = str((arguments.keep or Path(folder)).absolute())
         results = search(arguments, images, labels, parts)
         end = time.time()
         epochs = [
@@ -223,9 +235,12 @@ def main() -> None:
                 "valid_accuracy": row.valid_accuracy,
                 "wall_clock": row.wall_clock,
                 "began": row.began,
+                "config": result.config,
+                "checkpoint": folders.get(row.training_iteration) if arguments.keep else None,
             }
             for trial, result in enumerate(results)
             if result.metrics_dataframe is not None
+            for folders in [{of["training_iteration"]: kept.path for kept, of in result.best_checkpoints}]
             for row in result.metrics_dataframe.itertuples()
         ]
         if not epochs:

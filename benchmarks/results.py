@@ -1,0 +1,101 @@
+"""Writes benchmarks/RESULTS.md from what the benchmarks wrote by --out: no figure in it is typed by hand.
+
+python -m benchmarks.results DIR
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainable.files import write_text
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+Result = Mapping[str, Any]  # as `figures.result_of` makes it
+
+HEAD = """# Results
+
+The last run of each benchmark, as `python -m benchmarks.results` wrote it from their JSON. Ours and the peer ran in
+turn on one machine; a ratio is the median over n pairs where there are pairs. README.md in this folder says what each
+measures, and against what.
+"""
+
+
+def load(folder: Path) -> list[Result]:
+    """What benchmarks wrote into a folder, in the order in which they ran. Ends the command where there is nothing."""
+    results = [
+        result for path in sorted(folder.glob("*.json")) if "figures" in (result := json.loads(path.read_text()))
+    ]
+    if not results:
+        sys.exit(f"{folder} holds no JSON that a benchmark wrote by --out.")
+    return sorted(results, key=lambda result: result["machine"]["date"])
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """RESULTS.md."""
+    machines = list(dict.fromkeys(machine_text(result) for result in results))
+    figures = [
+        [result["benchmark"], row["what"], *map(number, (row["peer"], row["ours"], row["ratio"])), str(row["n"])]
+        + [row["goal"] or "", {True: "yes", False: "no", None: ""}[row["met"]]]
+        for result in results
+        for row in result["figures"]
+    ]
+    runs = [
+        [
+            f"`{result['command']}`",
+            result["machine"]["date"],
+            str(result["minutes"]),
+            number(result["machine"]["load_average"]),
+        ]
+        + [result["machine"]["commit"], result["machine"]["code"][:8], str(1 + machines.index(machine_text(result)))]
+        for result in results
+    ]
+    return "\n".join(
+        [
+            HEAD,
+            *table(["benchmark", "figure", "peer", "ours", "ratio", "n", "goal", "reached"], figures),
+            "\n## Runs\n\nThe load is the average of the minute before; a + after the commit: with changes.\n",
+            *table(["command", "began", "minutes", "load", "commit", "code", "machine"], runs),
+            "\n## Machines\n",
+            *(f"{place}. {text}" for place, text in enumerate(machines, start=1)),
+            "",
+        ]
+    )
+
+
+def machine_text(result: Result) -> str:
+    """The machine and the versions in a sentence."""
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    gpu = "no GPU" if machine["gpu"] == "none" else machine["gpu"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, bf16 by {machine['bf16']}, {machine['memory_gb']:g} GB, {gpu}, "
+        f"{machine['system']}; {versions}"
+    )
+
+
+def number(value: float | None) -> str:
+    """Three digits, or whole above a hundred; nothing of nothing."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if 100 <= abs(value) < float("inf") else f"{value:.3g}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="with the JSON of the benchmarks")
+    arguments = parser.parse_args()
+    results = load(arguments.folder)
+    write_text(RESULTS, markdown(results))
+    print(f"{RESULTS}: {sum(len(result['figures']) for result in results)} figures of {len(results)} benchmarks")
+
+
+if __name__ == "__main__":
+    main()
