@@ -1,0 +1,25 @@
+import json
+import sys
+
+import pytest
+
+from benchmarks import search_overhead
+
+
+def test_a_search_says_where_its_time_went(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["search_overhead", "--images", "60", "--image-size", "28", "--trials", "4", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    search_overhead.main()
+    details = json.loads(capsys.readouterr().out)["details"]
+    assert details["epochs"] == [1, 1, 1, 1]
+    assert len(details["between_trials_seconds"]) == 4 - details["workers"]
+    assert min(details["between_trials_seconds"]) >= 0
+    assert sum(details["shares"].values()) == pytest.approx(1)
+    assert "training and validation" in details["the_search_said"][0]
+
+
+def test_too_few_trials_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["search_overhead", "--trials", "2"])
+    with pytest.raises(SystemExit):
+        search_overhead.main()
+    assert "--trials: 2 on 2 slots leave nothing between trials; give more." in capsys.readouterr().err
