@@ -22,7 +22,7 @@ from benchmarks.together import ready, together
 from trainable.config import TrialConfig
 from trainable.device import Device, Precision, choose
 
-ROUNDS, ROUND_SECONDS = 5, 0.3
+ROUNDS, ROUND_SECONDS = 5, 0.2
 
 
 def core_peak(config: TrialConfig, precision: Precision, processes: int) -> dict[str, float]:
