@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -287,6 +288,30 @@ def test_a_full_disk_names_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError) as error:
         prepared(tmp_path, "a.png")
     assert str(error.value) == f"the cache folder {tmp_path / 'cache'} cannot be written: No space left on device"
+
+
+def test_a_write_that_fails_in_the_middle_leaves_nothing_of_the_cache(tmp_path: Path) -> None:
+    solid(tmp_path / "a.png", (1, 2, 3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # a file of 64 x 64 pixels has 12,416 bytes
+    try:
+        with pytest.raises(UserError) as error:
+            prepared(tmp_path, "a.png", size=64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value) == f"the cache folder {tmp_path / 'cache'} cannot be written: File too large"
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert prepared(tmp_path, "a.png", size=64).pixels.open()[0, 9, 9].tolist() == [1, 2, 3]
+
+
+def test_a_cache_of_another_decoder_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    solid(tmp_path / "a.png", (1, 2, 3))
+    before = prepared(tmp_path, "a.png").pixels
+    np.save(before.path, np.zeros_like(before.open()))
+    monkeypatch.setattr(pixels, "DECODER", pixels.DECODER + 1)
+    after = prepared(tmp_path, "a.png").pixels
+    assert after.path != before.path and after.content == before.content
+    assert after.open()[0, 0, 0].tolist() == [1, 2, 3]
 
 
 def test_an_image_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
