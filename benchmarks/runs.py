@@ -76,14 +76,14 @@ class Trial:
     name: str
     worker: int  # the process
     ended: float  # since 1970, when the driver had heard of its last epoch
-    epochs: tuple[Mapping[str, float], ...]  # rows as ConvNetTrial gives them, with Tune's time_this_iter_s
+    epochs: tuple[Mapping[str, float], ...]  # rows as ConvNetTrial gives them
 
     @property
     def began(self) -> float:
         """Since 1970: the first training step."""
         first, *later = self.epochs
-        before = sum(row["time_this_iter_s"] + row["waited_seconds"] for row in later)
-        return self.ended - first["seconds"] - first["kept_seconds"] - before
+        after = sum(row["seconds"] + row["kept_seconds"] + row["lost_seconds"] for row in later)
+        return self.ended - first["seconds"] - first["kept_seconds"] - after
 
     @property
     def trained(self) -> float:
@@ -99,17 +99,12 @@ class Trial:
     def before(self) -> float:
         """From the worker's step before it (or the worker's start) to the first training step: the message, the
         network, the optimiser."""
-        return lost(self.epochs[0])
+        return self.epochs[0]["lost_seconds"]
 
     @property
     def between_epochs(self) -> float:
         """Lost between its epochs."""
-        return sum(map(lost, self.epochs[1:]))
-
-
-def lost(row: Mapping[str, float]) -> float:
-    """Seconds since the worker's step before in which it neither trained nor kept anything."""
-    return row["waited_seconds"] + row["time_this_iter_s"] - row["seconds"] - row["kept_seconds"]
+        return sum(row["lost_seconds"] for row in self.epochs[1:])
 
 
 def trials_of(run: Path) -> list[Trial]:

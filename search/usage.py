@@ -19,14 +19,14 @@ class Usage:
 
     def add(self, trial: str, result: dict[str, Any], now: float) -> None:
         """Takes in an epoch, reported `now`: its `seconds` of training and validation, its `kept_seconds` of files, and
-        the `waited_seconds` before it, since its worker's last epoch."""
-        seconds, kept, waited = result["seconds"], result["kept_seconds"], result["waited_seconds"]
+        the `lost_seconds` before it, since its worker's last epoch: messages, a network that is built."""
+        seconds, kept, lost = result["seconds"], result["kept_seconds"], result["lost_seconds"]
         if not self._trials:
             self.first_step = now - seconds - kept
         if trial in self._trials:
-            self.between_epochs += waited
+            self.between_epochs += lost
         else:
-            self.between_trials += waited
+            self.between_trials += lost
         self._trials.add(trial)
         self.trained += seconds
         self.kept += kept

@@ -64,7 +64,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
     trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
-    that was trained just now has its `kept_seconds`, of files, and the `waited_seconds` since the actor's last step.
+    that was trained just now has its `kept_seconds`, of files, and the `lost_seconds`, in which the actor did neither
+    since its last step.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
@@ -86,12 +87,13 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         try:
             if self.rows is None:
                 self.rows = self._train()
-            waited = time.perf_counter() - self.stepped
             trained = next(self.rows)
             epoch = int(trained.row["epoch"])
             result = {**trained.row, "trial": self.trial, "training_iteration": epoch, "done": epoch >= trained.epochs}
             if trained.kept_seconds is not None:
-                result |= {"kept_seconds": trained.kept_seconds, "waited_seconds": waited}
+                spent = trained.row["seconds"] + trained.kept_seconds
+                lost = max(0.0, time.perf_counter() - self.stepped - spent)
+                result |= {"kept_seconds": trained.kept_seconds, "lost_seconds": lost}
             return result
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = self._reason(error)

@@ -6,13 +6,13 @@ from benchmarks.runs import Trial, run
 from benchmarks.search_overhead import between_trials, shares
 
 
-def epoch(seconds: float, kept: float, waited: float, step: float) -> dict[str, float]:
-    return {"seconds": seconds, "kept_seconds": kept, "waited_seconds": waited, "time_this_iter_s": step}
+def epoch(seconds: float, kept: float, lost: float) -> dict[str, float]:
+    return {"seconds": seconds, "kept_seconds": kept, "lost_seconds": lost}
 
 
 # A worker's first trial: 3 s of set-up, 2 + 2 s of training, 0.5 + 0.5 s of files, 0.25 s between. Then another's.
-FIRST = Trial("0000", 7, 105.25, (epoch(2, 0.5, 1, 4.5), epoch(2, 0.5, 0.25, 2.5)))
-SECOND = Trial("0001", 7, 109.0, (epoch(3, 0.5, 0.125, 3.625),))
+FIRST = Trial("0000", 7, 105.25, (epoch(2, 0.5, 3), epoch(2, 0.5, 0.25)))
+SECOND = Trial("0001", 7, 109.0, (epoch(3, 0.5, 0.25),))
 
 
 def test_a_trials_time_begins_at_its_first_step() -> None:
@@ -21,7 +21,7 @@ def test_a_trials_time_begins_at_its_first_step() -> None:
 
 
 def test_only_a_workers_later_trials_are_between_trials() -> None:
-    other = Trial("0002", 8, 107.0, (epoch(1, 0, 5, 3),))
+    other = Trial("0002", 8, 107.0, (epoch(1, 0, 5),))
     assert between_trials([FIRST, SECOND, other]) == [0.25]
 
 
