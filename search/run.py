@@ -33,7 +33,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from rich.console import Console
 
     from search.record import resumed
-    from spaces.space import load, names
+    from spaces.loading import load, names
 
     # No markup: file names and classes are shown as they are.
     console = Console(highlight=False, markup=False)
@@ -94,7 +94,8 @@ def list_spaces(spaces: Sequence[str], given: "Given", console: "Console") -> No
     from rich.padding import Padding
     from rich.table import Table
 
-    from spaces.space import load, parameters
+    from spaces.loading import load
+    from spaces.space import parameters
 
     given = replace(given, inputs=given.inputs or ("Gender", "Race"), target=given.target or "Age")
     console.print(f"With --inputs {','.join(given.inputs)} and --target {given.target}:", style="dim")

@@ -1,4 +1,4 @@
-"""Search spaces: a file each, found by its name. `space.py` says what a space is."""
+"""Search spaces: a file each, found by its name. `space.py` says what a space is, `loading.py` finds it."""
 
 from typing import Literal
 

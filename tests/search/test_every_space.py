@@ -8,7 +8,8 @@ import pytest
 
 from results.leaderboard import COLUMNS
 from search.run import main
-from spaces.space import Given, load, names
+from spaces.loading import load, names
+from spaces.space import Given
 from trainable.config import TrialConfig
 
 SHORT = "--trials 3 --epochs 1 --image-size 28 --max-concurrent 1 --gpus-per-trial 0".split()

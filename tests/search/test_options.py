@@ -7,7 +7,7 @@ import pytest
 
 from search.options import DEFAULTS, FIXED, Options, default_name, fixed, flag, parser, resolve, shown
 from search.run import main
-from spaces.space import load
+from spaces.loading import load
 from trainable.errors import UserError
 
 

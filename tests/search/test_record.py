@@ -19,7 +19,8 @@ from search import record
 from search.options import Options, parser, resolve
 from search.run import main
 from search.study import JOURNAL, Settings, StudyRecord
-from spaces.space import Space, load
+from spaces.loading import load
+from spaces.space import Space
 from tests.results.tiny_run import SIZE, Data, data, write_csv
 from trainable.dataset import load_labelled, load_split
 from trainable.errors import UserError

@@ -32,7 +32,7 @@ from results.leaderboard import read_metrics
 from search.options import parser, resolve
 from search.run import main, prepare
 from search.study import JOURNAL, open_storage
-from spaces.space import load
+from spaces.loading import load
 from trainable.config import TrialConfig
 from trainable.dataset import load_labelled, load_split, parse_fractions
 from trainable.device import choose

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from search.run import main
-from spaces.space import DECIDED_BY_RUN, Given, Space, cells, load, names, parameters, probe, sample
+from spaces.loading import load, names
+from spaces.space import DECIDED_BY_RUN, Given, Space, cells, parameters, probe, sample
 from trainable.config import Architecture, TrialConfig
 from trainable.device import Device
 from trainable.examples import Examples

@@ -5,7 +5,8 @@ from typing import get_args
 import optuna
 import pytest
 
-from spaces.space import Given, Space, load, names, orders_classes, parameters, probe, sample
+from spaces.loading import load, names
+from spaces.space import Given, Space, orders_classes, parameters, probe, sample
 from trainable.config import Architecture, ConfigError, Loss, TrialConfig
 from trainable.errors import UserError
 

@@ -8,7 +8,9 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from spaces.space import Given, Space, cells, describe, fingerprint, load, names, parameters, sample
+import spaces
+from spaces.loading import load, names
+from spaces.space import Given, Space, cells, describe, fingerprint, parameters, sample
 from trainable.config import ConfigError, TrialConfig
 from trainable.errors import UserError
 
@@ -30,7 +32,14 @@ def write(folder: Path, body: str = "    return TrialConfig(lr=lr)", settings: s
 
 def test_the_spaces_of_the_package() -> None:
     assert {"dropout", "gridsearch"} <= set(names())
-    assert "space" not in names()
+    assert not {"space", "check", "loading"} & set(names())
+
+
+def test_a_module_that_only_helps_is_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_helps.py").write_text("VALUE = 1")
+    monkeypatch.setattr(spaces, "__path__", [*spaces.__path__, str(tmp_path)])
+    found = names()
+    assert "dropout" in found and "only_helps" not in found
 
 
 def test_a_file_of_ones_own_works(tmp_path: Path) -> None:
