@@ -31,6 +31,12 @@ def _positions(pool, out_h, out_w, h, w, ROWS: tl.constexpr):
 
 
 @triton.jit
+def _of_channel(values, channel, c):
+    """The program's channels' values, as a row."""
+    return tl.load(values + channel, mask=channel < c, other=0)[None, :]
+
+
+@triton.jit
 def _largest(x, first, w, c, channel, inside, a, b, POOL: tl.constexpr):
     """The input, the value a x + b and the place of the first largest value of each window; NaN where there is one."""
     input = tl.load(x + first[:, None] * c + channel[None, :], mask=inside, other=0).to(tl.float32)
@@ -80,8 +86,8 @@ def _forward(
     channel = tl.program_id(1) * LANES + tl.arange(0, LANES)
     window, first = _positions(POOL, out_h, out_w, h, w, ROWS)
     inside = (window < windows)[:, None] & (channel < c)[None, :]
-    scale = tl.load(a + channel, mask=channel < c, other=0)[None, :]
-    shift = tl.load(b + channel, mask=channel < c, other=0)[None, :]
+    scale = _of_channel(a, channel, c)
+    shift = _of_channel(b, channel, c)
     _, top, _ = _largest(x, first, w, c, channel, inside, scale, shift, POOL)
     at = window[:, None] * c + channel[None, :]
     tl.store(y + at, _gated(top, top, noise, at, inside, threshold, kept, RELU, DROP), mask=inside)
@@ -95,9 +101,9 @@ def _backward_sums(
     channel = tl.program_id(1) * LANES + tl.arange(0, LANES)
     window, first = _positions(POOL, out_h, out_w, h, w, ROWS)
     inside = (window < windows)[:, None] & (channel < c)[None, :]
-    scale = tl.load(a + channel, mask=channel < c, other=0)[None, :]
-    shift = tl.load(b + channel, mask=channel < c, other=0)[None, :]
-    centre = tl.load(mean + channel, mask=channel < c, other=0)[None, :]
+    scale = _of_channel(a, channel, c)
+    shift = _of_channel(b, channel, c)
+    centre = _of_channel(mean, channel, c)
     input, top, _ = _largest(x, first, w, c, channel, inside, scale, shift, POOL)
     at = window[:, None] * c + channel[None, :]
     arrived = tl.load(g + at, mask=inside, other=0).to(tl.float32)
@@ -120,10 +126,10 @@ def _backward_input(
     first = (n * h + row * POOL) * w + column * POOL
     there = (begun < windows)[:, None] & (channel < c)[None, :]
     whole = there & ((row < out_h) & (column < out_w))[:, None]
-    scale = tl.load(a + channel, mask=channel < c, other=0)[None, :]
-    shift = tl.load(b + channel, mask=channel < c, other=0)[None, :]
-    slope = tl.load(u + channel, mask=channel < c, other=0)[None, :]
-    offset = tl.load(v + channel, mask=channel < c, other=0)[None, :]
+    scale = _of_channel(a, channel, c)
+    shift = _of_channel(b, channel, c)
+    slope = _of_channel(u, channel, c)
+    offset = _of_channel(v, channel, c)
     _, top, place = _largest(x, first, w, c, channel, whole, scale, shift, POOL)
     at = ((n * out_h + row) * out_w + column)[:, None] * c + channel[None, :]
     arrived = tl.load(g + at, mask=whole, other=0).to(tl.float32)
