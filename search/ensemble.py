@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.cli import FAILED, TERMINATED, exit_code
+from search.options import ADDRESS
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch
@@ -44,12 +45,15 @@ class EnsembleOptions:
     cache: Path | None = None  # of decoded images; None: the run's
     seed: int = 0
     refit: bool = False  # train the members that have weight on all labelled rows, and predict with those
+    address: str | None = None  # of the Ray cluster that does so; None: one on this machine
 
     def __post_init__(self) -> None:
         if self.members < 1:
             raise UserError(f"--members: {self.members} is not a number of members; it must be at least 1.")
         if self.seed < 0:
             raise UserError(f"--seed: {self.seed} is not a seed; it must be at least 0.")
+        if self.address is not None and not self.refit:
+            raise UserError("--address: nothing but --refit needs a cluster; add it, or leave --address out.")
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
         if test is not None:  # a mistake in it is better said before hours of training
             used = predicting(members, chosen.weights)
             read_test(used, test, options.sample_submission, cache, progress)
-        members = refitted(members, chosen.weights, cache, progress)
+        members = refitted(members, chosen.weights, options.address, cache, progress)
     if test is not None:
         submission = make_submission(
             members,
@@ -128,7 +132,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
 
 
 def refitted(
-    members: "Sequence[Member]", weights: Sequence[float], cache: Path, progress: bool
+    members: "Sequence[Member]", weights: Sequence[float], address: str | None, cache: Path, progress: bool
 ) -> "tuple[Member, ...]":
     """The members, those with weight trained again on all labelled rows."""
     from rich.console import Console
@@ -137,7 +141,7 @@ def refitted(
 
     console = Console(highlight=False, markup=False, quiet=not progress)
     used = [member for member, weight in zip(members, weights, strict=True) if weight > 0]
-    again = iter(refit_members(used, cache, console))
+    again = iter(refit_members(used, address, cache, console))
     return tuple(next(again) if weight > 0 else member for member, weight in zip(members, weights, strict=True))
 
 
@@ -284,6 +288,7 @@ def parser() -> argparse.ArgumentParser:
         help="how to weigh them (default: %(default)s, the best on images that weights were not fitted on)",
     )
     add("--refit", action="store_true", help="train the members on all labelled images, and predict with those")
+    add("--address", **ADDRESS)
     add("--output", metavar="DIR", type=Path, help="where to write (default: the first run's folder)")
     add("--out", metavar="DIR", type=Path, default=defaults.out, help="where runs are (default: %(default)s)")
     add("--cache", metavar="DIR", type=Path, help="decoded images (default: the run's)")

@@ -25,6 +25,11 @@ exit codes:
   0 done   1 failure   2 usage   3 done, but trials failed   130 Ctrl-C   143 SIGTERM; the last two can be resumed
 """
 
+# The option --address of every command that needs Ray.
+ADDRESS: dict[str, Any] = {
+    "metavar": "HOST:PORT",
+    "help": "a Ray cluster to join (default: start Ray on this machine)",
+}
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 
@@ -130,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     add("--cpus-per-trial", type=_amount, metavar="N", help="CPUs, and threads, of a trial (default: 1)")
     add("--gpus-per-trial", type=_share, metavar="N", help="GPUs of a trial, as in 0.25 (default: 1 if there are any)")
     add("--precision", choices=("auto", "float32", "bfloat16"), help="of products (default: auto)")
-    add("--address", metavar="HOST:PORT", help="a Ray cluster to join (default: start Ray on this machine)")
+    add("--address", **ADDRESS)
     add = parser.add_argument_group("afterwards").add_argument
     add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
     add("--test", metavar="CSV|FOLDER", help="images to predict with the ensemble; implies --ensemble")

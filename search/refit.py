@@ -30,11 +30,13 @@ POLL_SECONDS = 0.5
 WORKER_RETRIES = 3
 
 
-def refit_members(members: Sequence[Member], cache: Path, console: Console) -> list[Member]:
+def refit_members(members: Sequence[Member], address: str | None, cache: Path, console: Console) -> list[Member]:
     """The members with the checkpoints of their refits, each trained unless it is there already.
 
     Holds the locks of the members' runs.
 
+    Args:
+        address: as in `cluster.start`.
     Raises:
         UserError: where another command works on a run, the data are not what the run was made with, the cluster has no
             room, or a refit fails; then the others have been trained all the same.
@@ -47,7 +49,7 @@ def refit_members(members: Sequence[Member], cache: Path, console: Console) -> l
         sizes = _load(members, {job.config.image_size for job in jobs}, cache)
         left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
         if left:
-            _train(left, sizes, members[0].run.record["arguments"], console)
+            _train(left, sizes, members[0].run.record["arguments"], address, console)
     return [replace(member, refit=job.checkpoint) for member, job in zip(members, jobs, strict=True)]
 
 
@@ -100,10 +102,16 @@ def _load(members: Sequence[Member], sizes: Set[int], cache: Path) -> dict[int, 
     return found
 
 
-def _train(jobs: Sequence[Refit], sizes: Mapping[int, LabelledData], said: Mapping[str, Any], console: Console) -> None:
+def _train(
+    jobs: Sequence[Refit],
+    sizes: Mapping[int, LabelledData],
+    said: Mapping[str, Any],
+    address: str | None,
+    console: Console,
+) -> None:
     stop = Stop(deadline=None)
     with stop.on_signals():
-        cluster = clusters.start(None, said["cpus_per_trial"], said["gpus_per_trial"])
+        cluster = clusters.start(address, said["cpus_per_trial"], said["gpus_per_trial"])
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             failed = _trained(jobs, ray.put(dict(sizes)), cluster.trial, stop, console)

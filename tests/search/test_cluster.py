@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import ray
 
+from search import ensemble, options
 from search.cluster import Resources, slots_of, start
+from trainable.errors import UserError
 
 LOOPBACKS = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6, as Linux writes them
 LISTENING = "0A"
@@ -35,6 +37,23 @@ LISTENING = "0A"
 )
 def test_slots(cpus: float, gpus: float, wanted: Resources, slots: int) -> None:
     assert slots_of(cpus, gpus, wanted) == slots
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_an_address_where_nobody_answers_is_said(address: str) -> None:
+    with pytest.raises(UserError, match=f"^--address: no Ray cluster can be joined at {address} "):
+        start(address, 1, None)
+
+
+def test_every_command_with_ray_has_the_address() -> None:
+    given = ["--address", "10.0.0.1:6379"]
+    assert options.parser().parse_args(given).address == ensemble.parser().parse_args(given).address == given[1]
+
+
+def test_an_ensemble_takes_an_address_for_a_refit_alone() -> None:
+    with pytest.raises(UserError, match="^--address: nothing but --refit needs a cluster"):
+        ensemble.EnsembleOptions(address="10.0.0.1:6379")
+    ensemble.EnsembleOptions(address="10.0.0.1:6379", refit=True)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")
