@@ -151,6 +151,12 @@ def check_comparable(runs: Sequence[Run]) -> None:
             ("objective", first.objective, other.objective),
         ):
             if one != two:
+                read = [sorted(run.record["arguments"]["inputs"]) for run in (first, other)]
+                if what == "data" and read[0] != read[1]:  # the fingerprint is of the columns that are read, too
+                    raise UserError(
+                        f"{first.folder} reads the columns {_listed(read[0])} and {other.folder} {_listed(read[1])}, "
+                        "so that their data cannot be compared; search with the same --inputs to combine runs."
+                    )
                 raise UserError(
                     f"{first.folder} and {other.folder} differ in {what} ({one} and {two}); "
                     "an ensemble needs runs on the same data, the same split and the same objective."
@@ -271,6 +277,10 @@ def check_types(part: Mapping[str, Any], types: Mapping[str, Any]) -> None:
 
 def _logits(run: Run, trial: str) -> Path:
     return run.folder / "trials" / trial / "logits.npz"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _value(run: Run, row: Mapping[str, str]) -> float:

@@ -190,6 +190,19 @@ def test_runs_that_differ_are_refused(run: Path, section: str, key: str, what: s
     )
 
 
+def test_runs_that_read_other_columns_are_told_so(run: Path) -> None:
+    other = shutil.copytree(run, run.parent / "two")
+    edit_record(other, "data", "fingerprint", "other")
+    edit_record(other, "arguments", "inputs", ["Hair", "Eyes"])
+    first = ", ".join(load_run(run).record["arguments"]["inputs"]) or "none"
+    with pytest.raises(UserError) as error:
+        check_comparable([load_run(run), load_run(other)])
+    assert str(error.value) == (
+        f"{run} reads the columns {first} and {other} Eyes, Hair, so that their data cannot be compared; "
+        "search with the same --inputs to combine runs."
+    )
+
+
 def test_a_member_is_what_its_trial_left(run: Path, data: Data) -> None:
     loaded = load_run(run)
     member = load_member(loaded, "0004")
