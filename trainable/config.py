@@ -130,6 +130,9 @@ class Augmentation:
 class TrialConfig:
     """One training run. The defaults are the report's recipe with the network do8 (no dropout on convolutions).
 
+    What only some losses, optimizers or schedules read is ignored under the others: a space may sample it always, as
+    the samplers gp and cmaes need, which model what every trial has.
+
     Raises:
         ConfigError: when built with a value outside its range.
     """

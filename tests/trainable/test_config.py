@@ -341,6 +341,8 @@ def test_settings_that_do_go_together() -> None:
     TrialConfig(architecture="resnet18", head_dropout=0.1, image_size=64, start_scale=0.5)
     TrialConfig(experts="Gender", inputs=("Gender",), target="Age", loss="coral", warmup=5, schedule="exponential")
     TrialConfig(class_weights=True, loss="focal")
+    # A space may sample always what some choices do not read.
+    TrialConfig(optimizer="adam", momentum=0.5, schedule="cosine", gamma=0.5, loss="cross_entropy", focal_gamma=1.0)
 
 
 @pytest.mark.parametrize(
