@@ -139,7 +139,7 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
         (
             "    return TrialConfig(lr=lr, optimizer='admw' if lr == 0.05 else 'adam')",
             ", starts=[{'lr': 0.05}]",
-            "{}, start 0: optimizer is 'admw'; it must be one of adam, adamw, adamax, sgd; did you mean 'adamw'?",
+            "{}, start 0: optimizer is 'admw'; it must be one of adam, adamw, adamax, sgd, muon; did you mean 'adamw'?",
         ),
         (
             "    return TrialConfig(lr=lr, inputs=(1, 2))",
