@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
+from trainable.csv_table import INTEGER_COLUMNS
 from trainable.errors import UserError, nearest
 
 FORMAT = 2  # of run.json
@@ -151,11 +152,11 @@ def check_comparable(runs: Sequence[Run]) -> None:
             ("objective", first.objective, other.objective),
         ):
             if one != two:
-                read = [sorted(run.record["arguments"]["inputs"]) for run in (first, other)]
-                if what == "data" and read[0] != read[1]:  # the fingerprint is of the columns that are read, too
+                one_read, two_read = _columns(first), _columns(other)
+                if what == "data" and one_read != two_read:  # the fingerprint is of the columns that are read, too
                     raise UserError(
-                        f"{first.folder} reads the columns {_listed(read[0])} and {other.folder} {_listed(read[1])}, "
-                        "so that their data cannot be compared; search with the same --inputs to combine runs."
+                        f"{first.folder} reads the columns {one_read} and {other.folder} {two_read}, so that "
+                        "their data cannot be compared; search with the same --inputs and --target to combine runs."
                     )
                 raise UserError(
                     f"{first.folder} and {other.folder} differ in {what} ({one} and {two}); "
@@ -279,8 +280,11 @@ def _logits(run: Run, trial: str) -> Path:
     return run.folder / "trials" / trial / "logits.npz"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+def _columns(run: Run) -> str:
+    """The metadata columns that its fingerprint is of, where the data have them; the first three are always read."""
+    said = run.record["arguments"]
+    own = {*said["inputs"], *([said["target"]] if said["target"] else [])}
+    return ", ".join([*INTEGER_COLUMNS, *sorted(own - set(INTEGER_COLUMNS))])
 
 
 def _value(run: Run, row: Mapping[str, str]) -> float:

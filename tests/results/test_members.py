@@ -193,14 +193,22 @@ def test_runs_that_differ_are_refused(run: Path, section: str, key: str, what: s
 def test_runs_that_read_other_columns_are_told_so(run: Path) -> None:
     other = shutil.copytree(run, run.parent / "two")
     edit_record(other, "data", "fingerprint", "other")
-    edit_record(other, "arguments", "inputs", ["Hair", "Eyes"])
-    first = ", ".join(load_run(run).record["arguments"]["inputs"]) or "none"
+    edit_record(other, "arguments", "inputs", ["Hair", "Race"])
+    edit_record(other, "arguments", "target", "Height")
     with pytest.raises(UserError) as error:
         check_comparable([load_run(run), load_run(other)])
     assert str(error.value) == (
-        f"{run} reads the columns {first} and {other} Eyes, Hair, so that their data cannot be compared; "
-        "search with the same --inputs to combine runs."
+        f"{run} reads the columns Age, Gender, Race and {other} Age, Gender, Race, Hair, Height, so that their data "
+        "cannot be compared; search with the same --inputs and --target to combine runs."
     )
+
+
+def test_columns_that_are_always_read_are_no_excuse_for_other_data(run: Path) -> None:
+    other = shutil.copytree(run, run.parent / "two")
+    edit_record(other, "data", "fingerprint", "other")
+    edit_record(other, "arguments", "inputs", ["Age"])
+    with pytest.raises(UserError, match=" differ in data "):
+        check_comparable([load_run(run), load_run(other)])
 
 
 def test_a_member_is_what_its_trial_left(run: Path, data: Data) -> None:
