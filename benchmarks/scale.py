@@ -89,7 +89,6 @@ def sleeping_epochs(
             row,
             improved,
             logits(len(examples.valid)),
-            holdout_logits=lambda: logits(len(examples.holdout)),
             networks=lambda network=network: (network,),  # type: ignore[misc]  # mypy: no defaults
             latest=lambda resumable=resumable: {**resumable, "rows": list(rows)},  # type: ignore[misc]
         )

@@ -18,6 +18,7 @@ from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
 from trainable.errors import UserError, nearest
+from trainable.logits import NAME, has_holdout
 
 FORMAT = 2  # of run.json
 FAILED = "FAIL"  # the state of a trial that is never a member
@@ -218,6 +219,15 @@ def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...
     return tuple(members.values()), tuple(notes)
 
 
+def without_holdout(runs: Sequence[Run], count: int) -> tuple[tuple[Run, str], ...]:
+    """Of the best `count` trials those that were stopped before they came to the holdout, where none ran its course.
+
+    Args and errors: as for `ranked_trials`.
+    """
+    there = [(run, trial) for run, trial in ranked_trials(runs)[:count] if _logits(run, trial).is_file()]
+    return tuple((run, trial) for run, trial in there if not has_holdout(_logits(run, trial)))
+
+
 def checkpoint_paths(run: Run, trial: str) -> tuple[Path, ...]:
     """The checkpoints of a trial's best epoch, one or one a fold. Raises UserError where one is missing."""
     paths = tuple(run.folder / "trials" / trial / name for name in checkpoint_names(run.folds or 1))
@@ -277,7 +287,7 @@ def check_types(part: Mapping[str, Any], types: Mapping[str, Any]) -> None:
 
 
 def _logits(run: Run, trial: str) -> Path:
-    return run.folder / "trials" / trial / "logits.npz"
+    return run.folder / "trials" / trial / NAME
 
 
 def _columns(run: Run) -> str:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:  # --help must not wait for torch
     from rich.console import Console
 
     from results.manifest import Manifest
-    from results.members import Member
+    from results.members import Member, Run
     from results.scores import Estimate
     from results.selection import Score, Selection
+    from trainable.dataset import LabelledData
 
 METHODS = ("auto", "greedy", "convex", "uniform", "best", "single")
 WIDE = 200  # characters; more than any row of scores
@@ -93,6 +94,8 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     if not existing.is_dir():
         raise UserError(f"--output: {existing} is a file, not a folder.")
     check_kept(home)
+    cache = options.cache or Path(runs[0].data["cache"])
+    add_missing_holdouts(runs, options.members, cache)
     members, notes = distinct_members(runs, options.members)
     warnings = list(notes)
     if all(member.state != "COMPLETE" for member in members):
@@ -101,7 +104,6 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     rng = np.random.default_rng(options.seed)
     selection = select(logits, runs[0].holdout_labels, options.method, rng, ranked_here=bool(runs[0].folds))
 
-    cache = options.cache or Path(runs[0].data["cache"])
     own = options.test is None
     test = own_test(runs[0], cache) if own else options.test
     if test is None and options.sample_submission is not None:
@@ -129,6 +131,25 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     manifest = describe(home, runs, members, selection, submission, asked=options.method, seed=options.seed)
     folder = write_ensemble(home, manifest, submission)
     return Ensemble(home, folder, manifest, selection, tuple(warnings))
+
+
+def add_missing_holdouts(runs: "Sequence[Run]", count: int, cache: Path) -> None:
+    """Has the logits on the holdout made of members that were stopped before their end."""
+    from results.members import checkpoint_paths, without_holdout
+    from search.labelled import labelled_again
+    from search.record import lock
+    from trainable.checkpoint import load_best
+    from trainable.logits import add_holdout
+
+    sizes: dict[tuple[Path, int], LabelledData] = {}
+    for run, trial in without_holdout(runs, count):
+        with lock(run.folder):
+            (checkpoint,) = checkpoint_paths(run, trial)
+            size = load_best(checkpoint).config.image_size
+            if (run.folder, size) not in sizes:
+                columns, purpose = run.record["arguments"]["inputs"], f"trial {trial} was stopped before its end"
+                sizes[run.folder, size] = labelled_again(run, columns, size, cache, purpose)
+            add_holdout(checkpoint.parent, sizes[run.folder, size], "auto")
 
 
 def refitted(

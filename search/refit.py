@@ -1,7 +1,7 @@
 """An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from results.members import Member
 from search import cluster as clusters
 from search.cli import Interrupted
+from search.labelled import labelled_again
 from search.record import lock
 from search.tuning import Stop
 from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
-from trainable.dataset import DIGITS, LabelledData, load_labelled, parse_age_groups, parse_fractions
+from trainable.dataset import LabelledData
 from trainable.device import choose
 from trainable.errors import UserError, storage_fault
 from trainable.folds import fold_config
@@ -46,7 +47,11 @@ def refit_members(members: Sequence[Member], address: str | None, cache: Path, c
         for folder in {member.run.folder: None for member in members}:
             locks.enter_context(lock(folder))
         jobs = [_job(member) for member in members]
-        sizes = _load(members, {job.config.image_size for job in jobs}, cache)
+        columns = {name for member in members for name in member.run.record["arguments"]["inputs"]}
+        sizes = {  # the members' runs share their data
+            size: labelled_again(members[0].run, columns, size, cache, "--refit")
+            for size in {job.config.image_size for job in jobs}
+        }
         left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
         if left:
             _train(left, sizes, members[0].run.record["arguments"], address, console)
@@ -71,35 +76,6 @@ def _unfolded(first: TrialConfig, member: Member) -> TrialConfig:
     if fold_config(config, 0) != first:
         raise UserError(f"{path}: its seed is not the one that trial {member.trial} was trained with.")
     return config
-
-
-def _load(members: Sequence[Member], sizes: Set[int], cache: Path) -> dict[int, LabelledData]:
-    """All labelled rows at each of the image sizes. The members' runs share their data."""
-    run = members[0].run
-    said = run.record["arguments"]
-    if said["data"] != DIGITS and not Path(said["data"]).exists():
-        raise UserError(f"--refit: {run.folder} was made with the data at {said['data']}, where they no longer are.")
-    columns = {name for member in members for name in member.run.record["arguments"]["inputs"]}
-    found = {
-        size: load_labelled(
-            said["data"],
-            inputs=sorted(columns),
-            target=said["target"],
-            age_groups=parse_age_groups(said["age_groups"]),
-            image_size=size,
-            fractions=parse_fractions(said["split"]),
-            folds=said["folds"],
-            seed=said["seed"],
-            cache=cache,
-            progress=True,
-            split_file=run.folder / "splits.csv",
-        )
-        for size in sizes
-    }
-    changed = [data for data in found.values() if data.fingerprint != run.data["fingerprint"]]
-    if changed:
-        raise UserError(f"--refit: the data at {said['data']} are not those that {run.folder} was made with.")
-    return found
 
 
 def _train(

@@ -58,7 +58,9 @@ def train(
         split = next(iter(sizes.values())).split
         fit = FIT_SECONDS * members * len(split.weighed)
         deadline = began + options.time_budget - CLOSING_SECONDS - (ENSEMBLE_SECONDS + fit if options.ensemble else 0.0)
-        passes = members * test_images / len(split.parts[0].train)
+        # Where no trial has run its course by then, the members have the holdout before them as well.
+        holdout = len(split.weighed) if options.ensemble and not split.folds else 0
+        passes = members * (test_images + holdout) / len(split.parts[0].train)
         missing = START_SECONDS - (deadline - time.monotonic())
         if missing > 0:
             least = math.ceil(options.time_budget + missing)

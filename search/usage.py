@@ -25,8 +25,8 @@ class Usage:
             self.first_step = now - seconds - kept
         if trial in self._trials:
             self.between_epochs += lost
-        else:
-            self.between_trials += lost
+        else:  # what a worker did before the first step of all is not of the time that is shared out
+            self.between_trials += min(lost, now - seconds - kept - self.first_step)
         self._trials.add(trial)
         self.trained += seconds
         self.kept += kept

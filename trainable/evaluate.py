@@ -97,7 +97,11 @@ def build(best: Best, device: Device) -> nn.Module:
 
 
 def predict(
-    best: Best, pixels: NDArray[np.uint8], columns: Mapping[str, Sequence[str]], device: str = "auto"
+    best: Best,
+    pixels: NDArray[np.uint8],
+    columns: Mapping[str, Sequence[str]],
+    device: str = "auto",
+    rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """(N, C) logits of a checkpoint for N images; preprocessing and views come from the checkpoint alone.
 
@@ -106,6 +110,7 @@ def predict(
         pixels: (N, S, S, 3) uint8 with S the checkpoint's image size.
         columns: metadata cells as text, (N,) each; those that the checkpoint does not use are ignored.
         device: as in `device.choose`.
+        rows: numbers of the images that are asked for, (R,) for (R, C); None: all.
     Raises:
         ValueError: if the pixels have another size than the checkpoint's.
         UserError: as `build`.
@@ -118,6 +123,7 @@ def predict(
     model = build(best, chosen)
     images = Images(pixels, chosen, once=True)
     metadata = torch.from_numpy(best.preprocessing.metadata(columns, len(pixels))).to(chosen.device)
-    outputs = outputs_of(model, images, metadata, np.arange(len(pixels)), best.preprocessing, best.config.views)
+    rows = np.arange(len(pixels)) if rows is None else rows
+    outputs = outputs_of(model, images, metadata, rows, best.preprocessing, best.config.views)
     result: NDArray[np.float32] = head_of(best.config, best.preprocessing).logits(outputs).numpy()
     return result

@@ -46,7 +46,6 @@ class Epoch:
     row: Row  # of metrics.csv
     improved: bool  # whether it is the best so far; without validation, whether it is the last
     valid_logits: Tensor  # (Nv, C) float32
-    holdout_logits: Callable[[], Tensor]  # (Nh, C) float32
     networks: Callable[[], tuple[Best, ...]]  # what was trained: one network, or one a fold
     latest: Callable[[], dict[str, Any]]  # the state to resume from
 
@@ -102,7 +101,6 @@ def fit(
             row,
             improved,
             valid_logits,
-            holdout_logits=lambda: training.logits(examples.holdout),
             networks=lambda epoch=epoch: (training.network(epoch),),  # type: ignore[misc]  # mypy: no defaults
             latest=lambda: training.state(rows),
         )
@@ -213,7 +211,8 @@ class _Training:
     def validate(self) -> tuple[Tensor, Row]:
         """(Nv, C) logits of the validation rows, and their metrics."""
         valid = self.examples.valid
-        outputs = self._outputs(valid)
+        preprocessing, views = self.examples.preprocessing, self.config.views
+        outputs = outputs_of(self.evaluated, self.images, self.metadata, valid, preprocessing, views)
         logits, labels = self.head.logits(outputs), torch.tensor(self.examples.labels[valid])
         row = {
             "valid_loss": _mean(cross_entropy(logits, labels)),
@@ -226,16 +225,6 @@ class _Training:
             if known.any():  # else it has no value, and `objective_value` takes the validation loss
                 row["valid_objective_loss"] = _mean(self.judged(outputs[known], levels[known]))
         return logits, row
-
-    def logits(self, rows: Rows) -> Tensor:
-        """(N, C) float32 logits of the given rows."""
-        if not len(rows):
-            return torch.zeros(0, self.head.classes)
-        return self.head.logits(self._outputs(rows))
-
-    def _outputs(self, rows: Rows) -> Tensor:
-        preprocessing, views = self.examples.preprocessing, self.config.views
-        return outputs_of(self.evaluated, self.images, self.metadata, rows, preprocessing, views)
 
     def network(self, epoch: int) -> Best:
         """What was trained, to keep."""

@@ -29,8 +29,7 @@ def fit_parts(
 ) -> Iterator[Epoch]:
     """Trains a network for each part, one or a fold each, and yields epochs. Nothing goes from one fold to another.
 
-    Args and errors: as for `fit`. `valid_logits` and `holdout_logits` of folds are (N, C), a row for each of the
-    table's rows, in its order.
+    Args and errors: as for `fit`. `valid_logits` of folds are (N, C), a row for each of the table's rows, in its order.
     """
     if len(parts) == 1:
         yield from fit(config, parts[0], device, latest)
@@ -60,7 +59,7 @@ def fit_parts(
                 "rows": list(rows),
             }
 
-        yield Epoch(row, improved, logits, lambda logits=logits: logits, networks, state)  # type: ignore[misc]
+        yield Epoch(row, improved, logits, networks, state)
 
 
 def preprocessing_text(parts: Sequence[Examples]) -> str:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from ray import tune
 
 from trainable import files
-from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_best, save_latest
+from trainable.checkpoint import checkpoint_names, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.device import Precision, choose, out_of_memory
@@ -25,6 +23,7 @@ from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
 from trainable.images import Images
+from trainable.logits import add_holdout, save_valid
 from trainable.metrics import line, metrics_csv
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
@@ -148,7 +147,12 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         for epoch in fit_parts(config, parts, self.device, latest):
             rows.append(epoch.row)
             started = time.perf_counter()
-            keep(folder, rows, epoch, data)
+            if epoch.improved:
+                _save_best(folder, epoch, data)
+            files.write_text(folder / "metrics.csv", metrics_csv(rows))
+            if epoch.row["epoch"] == config.epochs:
+                add_holdout(folder, data, self.shared.device)
+            save_latest(folder / "latest.pt", epoch.latest())  # the last: it vouches for all others
             print(line(self.trial, epoch.row, config.epochs), flush=True)
             yield Trained(epoch.row, config.epochs, time.perf_counter() - started)
 
@@ -156,30 +160,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         return f"convsearch {self.shared.run.name}"
 
 
-def keep(folder: Path, rows: list[Row], epoch: Epoch, data: LabelledData) -> None:
-    """Writes an epoch's files. The state to resume from comes last: it vouches for all others."""
-    if epoch.improved:
-        _save_best(folder, epoch, data)
-    files.write_text(folder / "metrics.csv", metrics_csv(rows))
-    save_latest(folder / "latest.pt", epoch.latest())
-
-
 def _save_best(folder: Path, epoch: Epoch, data: LabelledData) -> None:
-    images: NDArray[np.str_] = np.array(data.table.images)
     networks = epoch.networks()
-    paths = [folder / name for name in checkpoint_names(len(networks))]
-    for path, network in zip(paths, networks, strict=True):
-        save_best(path, network)
-    holdout, split = epoch.holdout_logits().numpy(), data.split
-    checkpoints = [file_hash(path) for path in paths]  # a kill between the files would leave them apart
-    files.write_with(
-        folder / "logits.npz",
-        lambda file: np.savez_compressed(
-            file,
-            valid=epoch.valid_logits.numpy(),
-            holdout=holdout,
-            valid_ids=images[split.judged],
-            holdout_ids=images[split.weighed],
-            checkpoints=np.array(checkpoints),
-        ),
-    )
+    for name, network in zip(checkpoint_names(len(networks)), networks, strict=True):
+        save_best(folder / name, network)
+    save_valid(folder, data, epoch.valid_logits.numpy())

@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from results.weights import METHODS as ROWS
 from search.ensemble import METHODS, EnsembleOptions, build_ensemble, main
 from tests.results.tiny_run import Data, data, run, template
 from trainable.errors import UserError
+from trainable.logits import has_holdout
 
 __all__ = ["data", "run", "template"]  # fixtures
 
@@ -172,6 +174,42 @@ def test_rows_of_scores_do_not_wrap(
     lines = capsys.readouterr().out.splitlines()
     first = lines.index(next(line for line in lines if line[2:].startswith("single ")))
     assert [len(re.findall(r"\[.*?\]", line)) for line in lines[first : first + 5]] == [2, 3, 3, 3, 3]
+
+
+def stopped(run: Path) -> dict[Path, np.ndarray]:
+    """Makes it a run whose trials were all stopped before they came to the holdout. Returns what they would have."""
+    path = run / "leaderboard.csv"
+    path.write_text(path.read_text().replace("COMPLETE", "PRUNED"))
+    taken = {}
+    for logits in run.glob("trials/*/logits.npz"):
+        with np.load(logits) as arrays:
+            left = dict(arrays)
+        taken[logits] = left.pop("holdout")
+        np.savez(logits, **left)
+    return taken
+
+
+def test_members_that_were_stopped_come_to_the_holdout_now(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = stopped(run)
+    assert call(run, "--members", "3") == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said == "Note: No trial has run its course yet; the members are unfinished ones."
+    for logits in sorted(taken)[:3]:
+        with np.load(logits) as arrays:
+            assert np.allclose(arrays["holdout"], taken[logits], atol=1e-5)
+    assert not any(has_holdout(logits) for logits in sorted(taken)[3:])  # no members, and not looked at
+
+
+def test_members_that_were_stopped_need_the_labelled_images(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped(run)
+    record = json.loads((run / "run.json").read_text())
+    record["arguments"]["data"] = "/nowhere/data.csv"
+    (run / "run.json").write_text(json.dumps(record))
+    assert call(run) == 2
+    assert capsys.readouterr().err == (
+        f"Error: trial 0002 was stopped before its end: {run} was made with the data at /nowhere/data.csv, where they "
+        "no longer are.\n"
+    )
 
 
 def with_own_test(run: Path, test: str) -> None:

@@ -1,5 +1,3 @@
-import pytest
-
 from search.usage import Usage
 
 
@@ -10,20 +8,20 @@ def epoch(seconds: float, kept: float, lost: float) -> dict[str, float]:
 def test_the_time_of_the_slots_is_told_in_shares() -> None:
     # Two slots, the first step 5 s after the command, 20 s from there to the end: 40 s.
     usage = Usage(2, began=100.0)
-    usage.add("0000", epoch(9.0, 1.0, lost=3.0), now=115.0)
-    usage.add("0001", epoch(8.0, 1.0, lost=3.0), now=115.5)
+    usage.add("0000", epoch(9.0, 1.0, lost=3.0), now=115.0)  # these 3 s were before the first step
+    usage.add("0001", epoch(8.0, 1.0, lost=3.0), now=115.5)  # and of these all but 1.5 s
     usage.add("0000", epoch(9.0, 0.0, lost=0.5), now=124.5)
     assert usage.line(now=125.0) == (
         "First step after 5.0 s. Time of the slots since: training and validation 65.0 %, "
-        "checkpoints and logits 5.0 %, between epochs 1.2 %, between trials 15.0 %, idle 13.8 %."
+        "checkpoints and logits 5.0 %, between epochs 1.2 %, between trials 3.8 %, idle 25.0 %."
     )
 
 
 def test_what_is_lost_before_a_trials_first_epoch_is_between_trials() -> None:
     usage = Usage(1, began=0.0)
-    for trial, lost in (("0000", 1.0), ("0000", 0.25), ("0001", 2.0), ("0001", 0.25)):
-        usage.add(trial, epoch(1.0, 0.0, lost), now=10.0)
-    assert (usage.between_epochs, usage.between_trials) == (0.5, pytest.approx(3.0))
+    for trial, lost, now in (("0000", 1.0, 2.0), ("0000", 0.25, 3.25), ("0001", 2.0, 6.25), ("0001", 0.25, 7.5)):
+        usage.add(trial, epoch(1.0, 0.0, lost), now)
+    assert (usage.between_epochs, usage.between_trials) == (0.5, 2.0)
 
 
 def test_a_session_that_trained_nothing_says_nothing() -> None:

@@ -34,14 +34,12 @@ class Seen:
     row: dict[str, float]
     valid_logits: torch.Tensor
     best: Best | None
-    holdout_logits: torch.Tensor | None
     latest: Callable[[], dict[str, Any]]
 
 
 def seen(epoch: Epoch) -> Seen:
     best = epoch.networks()[0] if epoch.improved else None
-    holdout = epoch.holdout_logits() if epoch.improved else None
-    return Seen(epoch.row, epoch.valid_logits, best, holdout, epoch.latest)
+    return Seen(epoch.row, epoch.valid_logits, best, epoch.latest)
 
 
 def trained(config: TrialConfig, data: Examples = DATA, device: Device = FLOAT32) -> list[Seen]:
@@ -77,8 +75,7 @@ def test_a_configuration_gives_the_same_numbers_each_time(device: Device) -> Non
     assert outcome(first) == outcome(second)
     kept, again = last_best(first), last_best(second)
     assert kept.best is not None and again.best is not None
-    assert kept.holdout_logits is not None and again.holdout_logits is not None
-    assert torch.equal(kept.holdout_logits, again.holdout_logits)
+    assert torch.equal(kept.valid_logits, again.valid_logits)
     assert all(torch.equal(kept.best.state[name], again.best.state[name]) for name in kept.best.state)
 
 
@@ -305,7 +302,7 @@ def test_the_best_epoch_is_kept_and_predicts_what_it_did(objective: Objective, d
     settings = config(objective=objective, loss="focal", epochs=6, lr=0.03)
     epochs = trained(settings, device=device)
     kept = last_best(epochs)
-    assert kept.best is not None and kept.holdout_logits is not None
+    assert kept.best is not None
 
     def key(row: dict[str, float]) -> tuple[float, float]:
         return (-row[objective] if objective == "valid_accuracy" else row[objective], row["valid_loss"])
@@ -313,12 +310,11 @@ def test_the_best_epoch_is_kept_and_predicts_what_it_did(objective: Objective, d
     assert kept.best.epoch == kept.row["epoch"] == min((epoch.row for epoch in epochs), key=key)["epoch"]
     assert (kept.best.config, kept.best.preprocessing) == (settings, PREPROCESSING)
     assert kept.best.precision == device.precision
-    for part, logits in ((DATA.valid, kept.valid_logits), (DATA.holdout, kept.holdout_logits)):
-        predicted = predict(kept.best, DATA.pixels[part], columns(DATA, part), "cpu")
-        if device is FLOAT32:
-            assert np.array_equal(predicted, logits.numpy())
-        else:  # this machine may lack bfloat16
-            assert predicted == pytest.approx(logits.numpy(), abs=0.05)
+    predicted = predict(kept.best, DATA.pixels[DATA.valid], columns(DATA, DATA.valid), "cpu")
+    if device is FLOAT32:
+        assert np.array_equal(predicted, kept.valid_logits.numpy())
+    else:  # this machine may lack bfloat16
+        assert predicted == pytest.approx(kept.valid_logits.numpy(), abs=0.05)
 
 
 def test_each_better_epoch_is_handed_out_and_no_other() -> None:
@@ -326,7 +322,7 @@ def test_each_better_epoch_is_handed_out_and_no_other() -> None:
     best = (-1.0, 0.0)
     for epoch in epochs:
         better = merit(epoch.row, "valid_accuracy") > best
-        assert (epoch.best is not None, epoch.holdout_logits is not None) == (better, better)
+        assert (epoch.best is not None) is better
         best = max(best, merit(epoch.row, "valid_accuracy"))
 
 

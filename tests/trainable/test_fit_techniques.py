@@ -84,7 +84,6 @@ def test_validation_never_augments_and_a_checkpoint_predicts_what_validation_did
     again = load_best(tmp_path / "best.safetensors")
     assert (again.config, again.preprocessing) == (settings, data.preprocessing)
     assert np.array_equal(predicted(again, data.valid, data), epoch.valid_logits.numpy())
-    assert np.array_equal(predicted(again, data.holdout, data), epoch.holdout_logits().numpy())
     one = replace(best, config=replace(settings, views="one"))  # the control: these views are others
     assert not np.allclose(predicted(one, data.valid, data), epoch.valid_logits.numpy(), atol=1e-4)
 
@@ -101,8 +100,7 @@ def test_training_images_grow_and_what_is_evaluated_is_of_full_size() -> None:
 
     handle = register_module_forward_pre_hook(look)
     try:
-        for epoch in fit(config(start_scale=0.5, epochs=4), DATA, FLOAT32):
-            epoch.holdout_logits()
+        _ = list(fit(config(start_scale=0.5, epochs=4), DATA, FLOAT32))
     finally:
         handle.remove()
     assert sides[True] == 3 * [20] + 3 * [20] + 3 * [28] + 3 * [28]  # three batches an epoch
@@ -195,7 +193,6 @@ def test_the_average_is_what_is_evaluated_and_kept(monkeypatch: pytest.MonkeyPat
         assert kept.numpy() == pytest.approx(average.numpy(), abs=1e-5)
         assert not torch.equal(kept, weights[-1][name])
     assert np.array_equal(predicted(best, DATA.valid), epoch.valid_logits.numpy())
-    assert np.array_equal(predicted(best, DATA.holdout), epoch.holdout_logits().numpy())
 
 
 def test_the_average_does_not_change_what_is_learnt() -> None:
@@ -466,7 +463,7 @@ def test_without_validation_rows_are_of_training_and_the_last_epoch_is_kept(
     epochs = list(fit(config(**changes), everything, FLOAT32))
     assert [set(epoch.row) for epoch in epochs] == [{"epoch", "train_loss", "train_accuracy", "lr", "seconds"}] * 3
     assert [epoch.improved for epoch in epochs] == [False, False, True]
-    assert epochs[-1].valid_logits.shape == epochs[-1].holdout_logits().shape == (0, CLASSES)
+    assert epochs[-1].valid_logits.shape == (0, CLASSES)
     assert epochs[-1].networks()[0].epoch == 3
 
 

@@ -25,6 +25,7 @@ from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
 from trainable.examples import examples_of
 from trainable.folds import fold_config
+from trainable.logits import has_holdout
 from trainable.metrics import METRICS
 from trainable.splits import Parts, Split
 from trainable.tune import ConvNetTrial, Shared, trial_folder
@@ -155,6 +156,12 @@ def test_the_logits_are_those_of_the_best_epoch_in_the_order_of_the_ids(shared: 
             expected = predict(best, data.pixels.open()[rows], cells, "cpu")
             assert logits[name].dtype == np.float32
             assert np.array_equal(logits[name], expected)
+
+
+def test_the_holdout_is_seen_at_the_trials_end_alone(shared: Shared) -> None:
+    worker, logits = actor(shared, "0000", config()), trial_folder(shared.run, "0000") / "logits.npz"
+    seen = [has_holdout(logits) for _ in range(3) if worker.step()]
+    assert seen == [False, False, True]
 
 
 def test_the_files_are_written_before_the_result_is_known(shared: Shared) -> None:

@@ -1,0 +1,72 @@
+"""A trial's logits.npz: what its best networks say of the images that they did not learn from, float32, with the ids.
+
+While a trial trains, its networks are asked about the validation images alone. The holdout, which weighs ensembles, is
+seen once, at the trial's end; of a trial that was stopped before it, when an ensemble needs it as a member.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainable import files
+from trainable.checkpoint import checkpoint_names, file_hash, load_best
+from trainable.dataset import LabelledData
+from trainable.evaluate import predict
+
+NAME = "logits.npz"
+
+
+def save_valid(folder: Path, data: LabelledData, logits: NDArray[np.float32]) -> None:
+    """Writes the (Nv, C) logits of the images that the trial is ranked on, for the checkpoints that are there.
+
+    With folds these images are all, each by the network that did not learn from it, and are the holdout's too.
+    """
+    arrays = {"valid": logits}
+    if data.split.folds:
+        arrays["holdout"] = logits
+    _save(folder, data, arrays)
+
+
+def has_holdout(path: Path) -> bool:
+    """Whether there is a logits.npz at `path` that has the holdout's. One that cannot be read is taken to have them: to
+    say what is wrong with it is its reader's part."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return "holdout" in arrays.files
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return True
+
+
+def add_holdout(folder: Path, data: LabelledData, device: str) -> None:
+    """Adds the holdout's (Nh, C) logits, by the best network, where they are missing.
+
+    Args:
+        folder: of a trial with a best network.
+        data: at the network's image size.
+        device: as in `device.choose`.
+    """
+    if has_holdout(folder / NAME):
+        return
+    with np.load(folder / NAME, allow_pickle=False) as arrays:
+        valid = arrays["valid"]
+    (checkpoint,) = checkpoint_names(1)
+    best = load_best(folder / checkpoint)
+    holdout = predict(best, data.pixels.open(), data.table.columns, device, data.split.weighed)
+    _save(folder, data, {"valid": valid, "holdout": holdout})
+
+
+def _save(folder: Path, data: LabelledData, logits: dict[str, NDArray[np.float32]]) -> None:
+    images: NDArray[np.str_] = np.array(data.table.images)
+    paths = [folder / name for name in checkpoint_names(len(data.split.parts))]
+    arrays: dict[str, Any] = {
+        **logits,
+        "valid_ids": images[data.split.judged],
+        "holdout_ids": images[data.split.weighed],
+        "checkpoints": np.array([file_hash(path) for path in paths]),  # a kill between the files leaves them apart
+    }
+    files.write_with(folder / NAME, lambda file: np.savez_compressed(file, **arrays))
