@@ -26,7 +26,7 @@ class Usage:
         if trial in self._trials:
             self.between_epochs += lost
         else:  # what a worker did before the first step of all is not of the time that is shared out
-            self.between_trials += min(lost, now - seconds - kept - self.first_step)
+            self.between_trials += max(0.0, min(lost, now - seconds - kept - self.first_step))
         self._trials.add(trial)
         self.trained += seconds
         self.kept += kept

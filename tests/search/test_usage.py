@@ -24,5 +24,12 @@ def test_what_is_lost_before_a_trials_first_epoch_is_between_trials() -> None:
     assert (usage.between_epochs, usage.between_trials) == (0.5, 2.0)
 
 
+def test_a_trial_that_began_before_the_one_that_was_heard_first_lost_nothing() -> None:
+    usage = Usage(2, began=0.0)
+    usage.add("0000", epoch(1.0, 0.0, lost=2.0), now=6.0)
+    usage.add("0001", epoch(2.0, 0.0, lost=2.0), now=6.5)
+    assert usage.between_trials == 0
+
+
 def test_a_session_that_trained_nothing_says_nothing() -> None:
     assert Usage(2, began=0.0).line(now=60.0) == ""
