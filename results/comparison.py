@@ -4,6 +4,7 @@ Nothing here knows of trials that were stopped: of several seeds those that a sc
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ import pandas as pd
 from rich.table import Table
 from scipy import stats
 
-from results.leaderboard import SEARCHED
+from results.leaderboard import SEARCHED, error_over_images
 from results.settings import settings_text
 from trainable.table import count
 
@@ -26,6 +27,7 @@ class Compared:
     settings: Mapping[str, Any]
     accuracies: tuple[float, ...]  # on validation, a trial each
     images: int  # of validation
+    failed: int = 0  # trials that gave none
 
     @property
     def mean(self) -> float:
@@ -40,7 +42,7 @@ class Compared:
         """
         seeds = len(self.accuracies)
         if seeds == 1:
-            return math.sqrt(self.mean * (1 - self.mean) / self.images)
+            return error_over_images(self.mean, self.images)
         variance = sum((value - self.mean) ** 2 for value in self.accuracies) / (seeds - 1)
         return math.sqrt(max(variance, 1 / self.images**2) / seeds)
 
@@ -90,7 +92,7 @@ class Difference:
 
 
 def compared(table: pd.DataFrame, searched: Sequence[str], images: int) -> list[Compared]:
-    """The leaderboard's completed trials by configuration, the best mean first.
+    """The leaderboard's completed trials by configuration, the best mean first, with how many of it failed.
 
     Args:
         table: the leaderboard.
@@ -98,10 +100,14 @@ def compared(table: pd.DataFrame, searched: Sequence[str], images: int) -> list[
         images: of validation.
     """
     groups: dict[str, tuple[dict[str, Any], list[float]]] = {}
-    for _, row in table[table["state"] == "COMPLETE"].iterrows():
+    failed: Counter[str] = Counter()
+    for _, row in table[table["state"].isin(("COMPLETE", "FAIL"))].iterrows():
         settings = {name.removesuffix(SEARCHED): row[name] for name in searched if row[name] == row[name]}
-        groups.setdefault(repr(settings), (settings, []))[1].append(row["valid_accuracy"])
-    found = [Compared(settings, tuple(values), images) for settings, values in groups.values()]
+        if row["state"] == "FAIL":
+            failed[repr(settings)] += 1
+        else:
+            groups.setdefault(repr(settings), (settings, []))[1].append(row["valid_accuracy"])
+    found = [Compared(settings, tuple(values), images, failed[key]) for key, (settings, values) in groups.items()]
     return sorted(found, key=lambda one: -one.mean)
 
 
@@ -144,6 +150,8 @@ def render_comparison(found: Sequence[Compared]) -> Table:
             gap = difference(one, found[0], len(found))
             said = f"{100 * gap.value:+.1f} ±{100 * gap.margin:.1f}{'' if gap.clear else ', noise'}"
         seeds = str(len(one.accuracies))
+        if one.failed:  # of seeds that fail the others flatter, as they do where a scheduler stops some
+            seeds += f" of {len(one.accuracies) + one.failed}"
         view.add_row(f"{100 * one.mean:.1f} ±{100 * one.error:.1f}", seeds, said, settings_text(one.settings))
     return view
 

@@ -107,6 +107,11 @@ def _parameters(config: TrialConfig, sizes: Mapping[int, LabelledData]) -> int:
         return parameter_count(build_network(config, preprocessing))
 
 
+def error_over_images(accuracy: float, images: int) -> float:
+    """One standard error of one run's accuracy; where all images are right, or none, it is worth one image."""
+    return math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
+
+
 def searched_columns(table: pd.DataFrame) -> list[str]:
     """The columns of what was searched."""
     return [name for name in table.columns if name not in (*COLUMNS, "valid_objective_loss")]
@@ -124,8 +129,9 @@ def render(table: pd.DataFrame, objective: Objective, valid_images: int) -> Tabl
     view.add_column("searched", overflow="fold")
     for _, row in table.head(SHOWN).iterrows():
         accuracy = row["valid_accuracy"]
-        error = math.sqrt(accuracy * (1 - accuracy) / valid_images) if accuracy == accuracy else math.nan
-        shown = f"{100 * accuracy:.1f} ±{100 * error:.1f}" if accuracy == accuracy else "-"
+        shown = "-"
+        if accuracy == accuracy:
+            shown = f"{100 * accuracy:.1f} ±{100 * error_over_images(accuracy, valid_images):.1f}"
         value = f"{row[loss]:.4f}" if row[loss] == row[loss] else "-"
         settings = settings_text({name: row[name] for name in searched if row[name] == row[name]})
         view.add_row(

@@ -40,6 +40,7 @@ ARGUMENTS = {  # what is read of the options that it was made with, and their ty
     "folds": int,
     "seed": int,
     "precision": str,
+    "max_concurrent": (int, type(None)),
     "cpus_per_trial": NUMBER,
     "gpus_per_trial": (*NUMBER, type(None)),
 }

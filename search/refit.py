@@ -1,6 +1,7 @@
 """An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -90,7 +91,8 @@ def _train(
         cluster = clusters.start(address, said["cpus_per_trial"], said["gpus_per_trial"])
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
-            failed = _trained(jobs, ray.put(dict(sizes)), cluster.trial, stop, console)
+            at_once = said["max_concurrent"] or len(jobs)  # as in the search
+            failed = _trained(jobs, ray.put(dict(sizes)), cluster.trial, at_once, stop, console)
         finally:
             ray.shutdown()
     if stop.signal is not None:
@@ -100,18 +102,27 @@ def _train(
 
 
 def _trained(
-    jobs: Sequence[Refit], sizes: ray.ObjectRef, trial: clusters.Resources, stop: Stop, console: Console
+    jobs: Sequence[Refit],
+    sizes: ray.ObjectRef,
+    trial: clusters.Resources,
+    at_once: int,
+    stop: Stop,
+    console: Console,
 ) -> list[str]:
     """Trains until all have ended or `stop` has a signal. Returns a clause for each that failed."""
     task = ray.remote(_refit).options(num_cpus=trial.cpus, num_gpus=trial.gpus, max_retries=WORKER_RETRIES)
     device = "cuda" if trial.gpus else "cpu"
     threads = max(1, round(trial.cpus))
-    waiting = {task.remote(job, sizes, device, threads): job for job in jobs}
-    failed = []
+    left = deque(jobs)
+    waiting: dict[ray.ObjectRef, Refit] = {}
+    failed: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bars = {job.folder: progress.add_task(f"refit {job.folder.name}", total=job.epochs) for job in jobs}
-        while waiting and stop.signal is None:
+        while (left or waiting) and stop.signal is None:
+            while left and len(waiting) < at_once:
+                job = left.popleft()
+                waiting[task.remote(job, sizes, device, threads)] = job
             ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
             for job in jobs:
                 progress.update(bars[job.folder], completed=job.epochs_done())

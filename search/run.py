@@ -1,10 +1,12 @@
 """python -m search.run: from labelled images to a leaderboard."""
 
+import re
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +182,7 @@ def prepare(
     for warning in data.warnings:
         console.print(f"Warning: {warning}", soft_wrap=True)
     classes = data.table.classes
-    if orders_classes(space) and not all(name[:1].isdigit() for name in classes):
+    if orders_classes(space) and not rising(classes):
         console.print(
             f"Warning: the space '{space.name}' may choose coral or soft_ordinal, which learn the classes as steps of "
             f"one scale, here in the order {', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}",
@@ -192,6 +194,12 @@ def prepare(
         soft_wrap=True,
     )
     return sizes
+
+
+def rising(classes: Sequence[str]) -> bool:
+    """Whether classes begin with rising numbers, as 0, 1, 2 or 0-9, 10-19, 20-29: then they are steps in order."""
+    numbers = [int(match[0]) if (match := re.match(r"\d+", name)) else -1 for name in classes]
+    return min(numbers) >= 0 and all(one < next_one for one, next_one in pairwise(numbers))
 
 
 def _check_test(options: Options, data: "LabelledData", console: "Console") -> int:
@@ -245,6 +253,7 @@ def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: An
     """Writes leaderboard.csv, prints its head, and compares configurations where there is something to compare."""
     from results.comparison import Figure, compared, render_comparison, render_published
     from results.leaderboard import leaderboard, render, searched_columns, write_leaderboard
+    from trainable.table import count
 
     objective = study.settings.objective
     table = leaderboard(options.run, study.frozen(), objective, sizes)
@@ -260,8 +269,13 @@ def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: An
             soft_wrap=True,
         )
     console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
-    if options.scheduler != "none":
-        return  # of equal settings those that the scheduler let live would flatter the configuration
+    if options.scheduler != "none":  # of equal settings those that the scheduler let live flatter the configuration
+        if space.published is not None:
+            console.print(
+                f"Not beside the published figures, as {options.scheduler} stops trials; use --scheduler none.",
+                soft_wrap=True,
+            )
+        return
     found = compared(table, searched_columns(table), valid)
     if any(len(one.accuracies) > 1 for one in found):
         console.print()
@@ -284,10 +298,16 @@ def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: An
         console.print(view)
         console.print(
             f"Each with its own 95 % interval: ours over its seeds, or over the {valid} validation images where it ran "
-            f"once; the published one over its {space.published_images}.",
+            f"once; the published one over its {space.published_images}. Published: {space.published_by}. Ours: "
+            f"{options.data} at {options.image_size} pixels, {_inputs_text(options)}, "
+            f"{count(options.epochs, 'epoch')}, on validation.",
             soft_wrap=True,
         )
         console.print(sentences, soft_wrap=True)
+
+
+def _inputs_text(options: Options) -> str:
+    return f"with {' and '.join(options.inputs)}" if options.inputs else "no metadata"
 
 
 def build_ensemble(options: Options, console: "Console") -> int:

@@ -19,6 +19,11 @@ def check(space: Space, given: Given, source: str) -> None:
     _check_fields(space, source)
     with warnings.catch_warnings(action="ignore"):  # Optuna warns of a choice that cannot be stored; we refuse it
         found, configs = probe(space, source)
+        again = probe(space, source)[1]
+    if configs != again:
+        raise UserError(
+            f"{source}: sample() gives other settings for the same draws; what varies must come from its trial alone."
+        )
     for config in configs:
         check_decided(space, config, given, source)
     drawn = sorted(set(found) - set(space.grid or {}))
@@ -139,6 +144,8 @@ def _check_published(space: Space, source: str) -> None:
     values = [str(value) for part in space.grid.values() for value in part]
     if not _is_count(space.published_images):
         _refuse(space, source, "published_images", "how many images.")
+    if not isinstance(space.published_by, str) or not space.published_by:
+        _refuse(space, source, "published_by", "whose figures they are, in words.")
     for name, figure in space.published.items():
         if name not in values:
             raise UserError(f"{source}, published: the grid has no value '{name}'{nearest(name, values) or '.'}")

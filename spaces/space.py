@@ -52,6 +52,7 @@ class Space:
     # Others' accuracies by the value, as text, of the one parameter: from, to, and what they said if it was no number.
     published: Mapping[str, tuple[float, float] | tuple[float, float, str]] | None = None
     published_images: int = 0  # on how many images, for their error
+    published_by: str = ""  # whose they are, of what data and how they came about, for the reader of both
 
 
 def by_name(choices: Iterable[tuple[str, T]], option: str) -> dict[str, T]:

@@ -147,7 +147,7 @@ class TrialConfig:
     head_width: int = 32  # the first linear layer's outputs
     head_dropout: float = 0.5
     init: Init = "default"  # identity: the first filters of each convolution pass their channel on
-    experts: str | None = None  # an input column: a network of its own for each of its values
+    experts: str | None = None  # an input column: a network of its own for each value of two training images or more
     # Data
     image_size: int = 224  # pixels, the side of the square that images are resized to
     inputs: tuple[str, ...] = ()  # metadata columns joined at the head

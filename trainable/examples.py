@@ -1,11 +1,12 @@
 """Labelled images as one trial sees them."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.config import TrialConfig
+from trainable.config import ConfigError, TrialConfig
 from trainable.dataset import LabelledData
 from trainable.preprocess import Preprocessing
 from trainable.splits import Parts
@@ -49,7 +50,13 @@ def examples_of(data: LabelledData, config: TrialConfig, parts: Parts) -> Exampl
 
 
 def preprocessing_of(data: LabelledData, config: TrialConfig, parts: Parts) -> Preprocessing:
-    """The preprocessing of a trial of this configuration."""
+    """The preprocessing of a trial of this configuration.
+
+    A value of a single training image makes no expert, as batch norm needs two: it is one that training never saw.
+
+    Raises:
+        ConfigError: where no value makes an expert.
+    """
     assert data.table.labels is not None
     mean, std = data.statistics(parts.train)
     levels: dict[str, int] = {}
@@ -57,11 +64,18 @@ def preprocessing_of(data: LabelledData, config: TrialConfig, parts: Parts) -> P
         (values,) = data.vocabulary([config.target], parts.train).values()
         label = dict(zip(data.table.columns[config.target], data.table.labels.tolist(), strict=True))
         levels = {value: label[value] for value in values}
+    vocabulary = data.vocabulary(config.inputs, parts.train)
+    if config.experts is not None:
+        cells = data.table.columns[config.experts]
+        images = Counter(cells[row] for row in parts.train.tolist())
+        vocabulary[config.experts] = tuple(value for value in vocabulary[config.experts] if images[value] > 1)
+        if not vocabulary[config.experts]:
+            raise ConfigError(f"experts is {config.experts!r}, of whose values none has two training images")
     return Preprocessing(
         image_size=data.pixels.image_size,
         mean=mean,
         std=std,
         classes=data.table.classes,
-        vocabulary=data.vocabulary(config.inputs, parts.train),
+        vocabulary=vocabulary,
         levels=levels,
     )

@@ -66,8 +66,7 @@ def fit(
         latest: an earlier epoch's `latest()`, to resume from.
         epochs: how many to train, where it is not the configuration's number; the schedule stays the configuration's.
     Raises:
-        ConfigError: if the network does not fit the images, the images are not of the configuration's size, or an
-            expert has fewer than two training images.
+        ConfigError: if the network does not fit the images, or the images are not of the configuration's size.
         NonFiniteLossError: naming the epoch, when a loss is NaN or infinite.
     """
     if config.image_size != examples.preprocessing.image_size:
@@ -121,9 +120,6 @@ class _Training:
             self.networks = list(self.model.networks)
             own = examples.metadata[train, preprocessing.group(config.experts)]
             self.groups = [train[own[:, expert] > 0] for expert in range(own.shape[1])]
-            for value, rows in zip(preprocessing.vocabulary[config.experts], self.groups, strict=True):
-                if len(rows) < 2:
-                    raise ConfigError(f"experts is {config.experts!r}, whose value {value} has 1 training image")
         for network, rows in zip(self.networks, self.groups, strict=True):
             if isinstance(network, Coral):
                 network.start_at(self._counts(rows))
@@ -191,7 +187,7 @@ class _Training:
         if not every_step:
             self.optimizer.param_groups[0]["lr"] = lr  # the schedules go on from what they find
             self.schedule.step()
-        images_seen = len(self.examples.train)
+        images_seen = sum(map(len, self.groups))
         return loss_sum.item() / images_seen, correct.item() / images_seen
 
     def _batches(self) -> Iterator[tuple[int, Rows]]:

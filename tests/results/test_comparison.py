@@ -44,7 +44,7 @@ def test_trials_with_the_same_settings_are_one_configuration() -> None:
     )
     assert compared(table, ["optimizer", "momentum"], 100) == [
         Compared({"optimizer": "adam"}, (0.5, 0.7), 100),
-        Compared({"optimizer": "sgd", "momentum": 0.9}, (0.6,), 100),
+        Compared({"optimizer": "sgd", "momentum": 0.9}, (0.6,), 100, failed=1),
         Compared({"optimizer": "sgd", "momentum": 0.8}, (0.1,), 100),
     ]
 
@@ -59,6 +59,11 @@ def test_of_several_seeds_the_error_is_over_the_seeds() -> None:
 def test_of_one_run_the_error_is_over_its_images() -> None:
     assert of(0.8, images=100).error == pytest.approx(0.04)  # sqrt(0.8 * 0.2 / 100)
     assert of(0.8, images=400).error == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_where_all_images_are_alike_the_error_is_worth_one_image(accuracy: float) -> None:
+    assert of(accuracy, images=400).error == pytest.approx(1 / 400)
 
 
 @pytest.mark.parametrize(("other", "clear"), [((0.4, 0.5, 0.6), False), ((0.3, 0.4, 0.5), True)])

@@ -82,6 +82,7 @@ class Data:
                 "folds": self.labelled.split.folds,
                 "seed": 0,
                 "precision": "auto",
+                "max_concurrent": None,
                 "cpus_per_trial": 1.0,
                 "gpus_per_trial": 0.0,
             },

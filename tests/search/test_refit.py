@@ -151,6 +151,12 @@ def refit(run: Path, people: Path, *arguments: str) -> int:
     return ensemble.main([str(run), *test, "--refit", *arguments])
 
 
+def test_refits_keep_to_the_runs_own_max_concurrent(refitted: Path) -> None:
+    times = times_of(refitted)
+    first, second = sorted(("0000", "0001"), key=lambda trial: times[f"refits/{trial}/refit.json"])
+    assert times[f"refits/{first}/refit.json"] <= times[f"refits/{second}/metrics.csv"]  # of one epoch, written once
+
+
 def test_a_second_refit_trains_nothing(
     refitted: Path, people: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ from rich.console import Console
 
 from results.leaderboard import read_metrics
 from search.options import parser, resolve
-from search.run import main, prepare
+from search.run import main, prepare, rising
 from search.study import JOURNAL, open_storage
 from spaces.loading import load
 from trainable.config import TrialConfig
@@ -587,3 +587,18 @@ def test_classes_that_seem_to_have_no_order_are_warned_of(
         "here in the order bus, car"
     )
     assert warnings == ([expected] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (("0", "1", "2"), True),
+        (("0-9", "10-19", "20-29", "100+"), True),
+        (("5", "0-9", "10-19", "100+", "20-29"), False),
+        (("bus", "car"), False),
+        (("0", "car"), False),
+        (("1st", "1nd"), False),
+    ],
+)
+def test_classes_that_begin_with_rising_numbers_are_steps_in_order(classes: tuple[str, ...], expected: bool) -> None:
+    assert rising(classes) is expected

@@ -91,6 +91,22 @@ def test_a_file_that_is_no_space_is_told_why(tmp_path: Path, text: str, message:
     assert str(error.value) == message.format(path)
 
 
+def test_a_sample_takes_what_varies_from_its_trial_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import itertools\n"
+        "from spaces.space import Space\n"
+        "from trainable.config import TrialConfig\n"
+        "widths = itertools.count(8)\n"
+        "SPACE = Space(name='mine', summary='s', sample=lambda trial: TrialConfig(head_width=next(widths)))\n"
+    )
+    with pytest.raises(UserError) as error:
+        load(str(path))
+    assert str(error.value) == (
+        f"{path}: sample() gives other settings for the same draws; what varies must come from its trial alone."
+    )
+
+
 def test_a_file_may_have_dataclasses_with_annotations_for_later(tmp_path: Path) -> None:
     # A dataclass looks up such annotations in sys.modules, under its module's name.
     path = write(tmp_path)
@@ -440,7 +456,7 @@ def test_a_space_that_decides_more_than_the_run_has_data_for_is_refused(
     assert str(error.value) == message.format(path)
 
 
-FIGURES = ", grid={'lr': [0.01, 0.02]}, published={'0.01': (0.5, 0.6)}, published_images=100"
+FIGURES = ", grid={'lr': [0.01, 0.02]}, published={'0.01': (0.5, 0.6)}, published_images=100, published_by='somebody'"
 
 
 @pytest.mark.parametrize(
@@ -450,6 +466,7 @@ FIGURES = ", grid={'lr': [0.01, 0.02]}, published={'0.01': (0.5, 0.6)}, publishe
             ", published={'0.01': (0.5, 0.6)}, published_images=100",
             "{}: published needs a grid of one parameter, whose values its figures are for.",
         ),
+        (FIGURES.replace("somebody", ""), "{}: published_by is ''; it must be whose figures they are, in words."),
         (FIGURES.replace("100", "0"), "{}: published_images is 0; it must be how many images."),
         (
             FIGURES.replace("'0.01'", "'0.011'"),

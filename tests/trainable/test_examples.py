@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainable.config import TrialConfig
+from trainable.config import ConfigError, TrialConfig
 from trainable.dataset import LabelledData, load_labelled
 from trainable.examples import UNKNOWN, examples_of
 from trainable.splits import Parts
@@ -66,6 +68,18 @@ def test_what_depends_on_the_data_follows_from_the_training_rows_alone(data: Lab
     seen = examples_of(data, settings(), one_gender)
     assert seen.preprocessing.vocabulary == {"Gender": ("0",)}
     assert seen.metadata[:, 0].tolist() == [1, 0] * 5
+
+
+def test_a_value_of_one_training_image_makes_no_expert(data: LabelledData) -> None:
+    experts = replace(settings(target=None), experts="Gender")
+    cells = data.table.columns["Gender"]
+    rows = [cells.index("0"), *(row for row, cell in enumerate(cells) if cell == "1")]  # one 0
+    seen = examples_of(data, experts, Parts(np.array(rows), NONE, NONE))
+    assert seen.preprocessing.vocabulary == {"Gender": ("1",)}
+    assert seen.metadata[:, 0].tolist() == [float(cell == "1") for cell in cells]
+    with pytest.raises(ConfigError) as error:
+        examples_of(data, experts, Parts(np.array([cells.index("0"), cells.index("1")]), NONE, NONE))
+    assert str(error.value) == "experts is 'Gender', of whose values none has two training images"
 
 
 def test_the_parts_are_those_that_are_given(data: LabelledData) -> None:
