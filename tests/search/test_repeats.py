@@ -92,8 +92,8 @@ def test_the_report_stands_beside_its_figures(
     assert lines[lines.index(header) + 3 :][:4] == [
         "Each with its own 95 % interval: ours over its seeds, or over the 9 validation images where it ran once; the "
         "published one over its 822. Published: the report's leaderboard: faces in five age groups at 224 pixels, with "
-        f"gender and race, 30 epochs. Ours: {arguments[arguments.index('--data') + 1]} at 28 pixels, no metadata, 1 epoch, "
-        "on validation.",
+        f"gender and race, 30 epochs. Ours: {arguments[arguments.index('--data') + 1]} at 28 pixels, no metadata, "
+        "1 epoch, on validation.",
         "Of 1 pair with a figure on both sides, 0 differ beyond the noise here and 0 there, by intervals that hold "
         "together at 95 % on each side.",
         "On both sides, in the same order: none.",
