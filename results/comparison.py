@@ -119,7 +119,8 @@ def margin(one: Compared | Figure) -> float:
 def difference(one: Compared | Figure, other: Compared | Figure, configurations: int) -> Difference:
     """`one` minus `other`, with an interval that holds together with those of all pairs of so many configurations.
 
-    So it holds, too, where the pair was chosen for what it gave, as the best of them.
+    So it holds, too, where the pair was chosen for what it gave, as the best of them. It takes their errors to be
+    independent: where repeats share seeds that help or hurt both, it is a little too wide.
 
     Source: Games and Howell 1976, Pairwise Multiple Comparison Procedures with Unequal N's and/or Variances. Whole
     degrees of freedom, rounded down: of three seeds each their interval is a little too narrow where there are many.
@@ -129,11 +130,11 @@ def difference(one: Compared | Figure, other: Compared | Figure, configurations:
     shares = sum(part.error**4 / part.freedom for part in (one, other))
     if shares > 0:
         freedom = math.floor(error**4 / shares + 1e-9)  # 3.999999999999 is 4
-    return Difference(one.mean - other.mean, error, _quantile(configurations, freedom) * error)
+    return Difference(one.mean - other.mean, error, quantile(configurations, freedom) * error)
 
 
 @cache  # a tenth of a second each
-def _quantile(configurations: int, freedom: float) -> float:
+def quantile(configurations: int, freedom: float) -> float:
     """How many standard errors all differences of so many means lie within, at 95 %."""
     return float(stats.studentized_range.ppf(0.95, configurations, freedom)) / math.sqrt(2)
 

@@ -30,6 +30,7 @@ ADDRESS: dict[str, Any] = {
     "metavar": "HOST:PORT",
     "help": "a Ray cluster to join (default: start Ray on this machine)",
 }
+CONFIRM = "confirm"  # the space of a confirmation's runs, which no user can name, and their folder in the run's
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 
@@ -107,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    shared = shared_options()
     add = parser.add_argument_group("what to search").add_argument
     add("--space", metavar="NAME|FILE", help="a space's name, or a Python file that defines SPACE (default: dropout)")
     add("--list-spaces", action="store_true", help="print the spaces with their parameters, and end")
@@ -122,25 +124,47 @@ def parser() -> argparse.ArgumentParser:
     add("--scheduler", choices=SCHEDULERS, help="what stops weak trials early (default: the space's, mostly asha)")
     add("--trials", type=_positive, metavar="N", help="trials in all (default: the space's)")
     add("--epochs", type=_positive, metavar="N", help="epochs of a trial that runs its course (default: the space's)")
-    add("--repeats", type=_positive, metavar="N", help="each grid point or known start N times, with other seeds")
-    add("--time-budget", type=_seconds, metavar="TIME", help="a hard bound on the command, as in 90s, 30m or 2h")
+    add("--repeats", type=_positive, metavar="N", help="each grid point or known start N times, the same N seeds each")
+    add("--time-budget", **shared["time_budget"])
     add("--seed", type=_seed, metavar="N", help="of the split, the sampler and every trial (default: 0)")
     add = parser.add_argument_group("where").add_argument
     add("--name", type=_name, help="the run's name (default: made of space and data)")
-    add("--out", type=Path, metavar="DIR", help="the folder of runs (default: runs)")
+    add("--out", **shared["out"])
     add("--resume", metavar="NAME", type=_name, help="go on with a run, with its own settings")
     add("--cache", type=Path, metavar="DIR", help="decoded images (default: ~/.cache/convsearch)")
     add = parser.add_argument_group("on what").add_argument
-    add("--max-concurrent", type=_positive, metavar="N", help="trials at once (default: as many as fit)")
-    add("--cpus-per-trial", type=_amount, metavar="N", help="CPUs, and threads, of a trial (default: 1)")
-    add("--gpus-per-trial", type=_share, metavar="N", help="GPUs of a trial, as in 0.25 (default: 1 if there are any)")
+    for name in ON_WHAT:
+        add(flag(name), **shared[name])
     add("--precision", choices=("auto", "float32", "bfloat16"), help="of products (default: auto)")
-    add("--address", **ADDRESS)
     add = parser.add_argument_group("afterwards").add_argument
     add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
     add("--test", metavar="CSV|FOLDER", help="images to predict with the ensemble; implies --ensemble")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of a user's mistakes too")
+    parser.add_argument("--debug", **shared["debug"])
     return parser
+
+
+ON_WHAT = ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address")
+
+
+def shared_options() -> dict[str, dict[str, Any]]:
+    """What defines the options that several commands train with, by field."""
+    return {
+        "out": {"type": Path, "metavar": "DIR", "help": "the folder of runs (default: runs)"},
+        "time_budget": {
+            "type": _seconds,
+            "metavar": "TIME",
+            "help": "a hard bound on the command, as in 90s, 30m or 2h",
+        },
+        "max_concurrent": {"type": _positive, "metavar": "N", "help": "trials at once (default: as many as fit)"},
+        "cpus_per_trial": {"type": _amount, "metavar": "N", "help": "CPUs, and threads, of a trial (default: 1)"},
+        "gpus_per_trial": {
+            "type": _share,
+            "metavar": "N",
+            "help": "GPUs of a trial, as in 0.25 (default: 1 if there are any)",
+        },
+        "address": ADDRESS,
+        "debug": {"action": "store_true", "help": "show tracebacks of a user's mistakes too"},
+    }
 
 
 def resolve(given: Mapping[str, Any], space: "Space") -> Options:
@@ -229,6 +253,13 @@ def out_option(options: Options) -> str:
     return "" if options.out == DEFAULTS["out"] else f" --out {shlex.quote(str(options.out))}"
 
 
+def again(options: Options) -> str:
+    """The command that goes on with the run."""
+    if options.space == CONFIRM:
+        return f"python -m search.confirm {shlex.quote(str(options.out.parent))}"
+    return f"python -m search.run --resume {options.name}{out_option(options)}"
+
+
 def flag(field: str) -> str:
     """A field's option: --image-size for image_size."""
     return "--" + field.replace("_", "-")
@@ -248,6 +279,13 @@ def _names(text: str) -> tuple[str, ...]:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 1")
+    return int(text)
+
+
+def several(text: str) -> int:
+    """An option's integer of at least 2."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 2")
     return int(text)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.fingerprint import code_fingerprint, versions
-from search.options import FIXED, KEPT, Options, fixed, flag, kept, out_option, shown
+from search.options import CONFIRM, FIXED, KEPT, Options, again, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
@@ -110,12 +110,22 @@ def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
     if record is None:
         known = [path.parent.name for path in out.glob("*/run.json")]
         raise UserError(f"--resume: {out} has no run called '{name}'{nearest(name, known) or '.'}")
+    check_search(record, out / name, "--resume")
     settings = dict(given, name=name)
     for field in (*FIXED, *KEPT):
         value = record["arguments"][field]
         if settings.get(field) is None:
             settings[field] = tuple(value) if isinstance(value, list) else value
     return settings
+
+
+def check_search(record: Mapping[str, Any], run: Path, option: str) -> None:
+    """Raises UserError for a run that is a part of another's confirmation."""
+    if record["arguments"]["space"] == CONFIRM:
+        searched = shlex.quote(str(run.parent.parent))
+        raise UserError(
+            f"{option}: {run} is a part of a confirmation, which goes on with: python -m search.confirm {searched}"
+        )
 
 
 def check_same(record: Mapping[str, Any], options: Options, space: Space, data: LabelledData | None) -> None:
@@ -133,8 +143,7 @@ def check_same(record: Mapping[str, Any], options: Options, space: Space, data: 
     if differences:
         raise UserError(
             f"the run '{options.name}' was made with {'; '.join(differences)}. "
-            "Choose another --name, or go on with its own settings: "
-            f"python -m search.run --resume {options.name}{out_option(options)}"
+            f"Choose another --name, or go on with its own settings: {again(options)}"
         )
     if record["space"]["fingerprint"] != fingerprint(space):
         raise UserError(
@@ -242,6 +251,21 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
     files.write_json(run / "run.json", record)
 
 
+@contextmanager
+def entered(options: Options, space: Space, data: LabelledData) -> Iterator[None]:
+    """Holds the run's lock, with its record and split written: a new run, or one that goes on as what it is.
+
+    Raises:
+        UserError: as `lock`, `stored` and `check_same` do.
+    """
+    with lock(options.run):
+        earlier = to_go_on_with(options.run)
+        if earlier is not None:
+            check_same(earlier, options, space, data)
+        write(options, space, data, earlier)
+        yield
+
+
 def add_session(run: Path) -> list[str]:
     """Notes in run.json what is about to train: command, code, versions, hardware.
 
@@ -249,9 +273,10 @@ def add_session(run: Path) -> list[str]:
     """
     record = stored(run)
     assert record is not None
+    module = "confirm" if record["arguments"]["space"] == CONFIRM else "run"
     session = {
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": shlex.join(["python", "-m", "search.run", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"search.{module}", *sys.argv[1:]]),
         "code": code_fingerprint(),
         "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count()},

@@ -17,6 +17,7 @@ from trainable.errors import UserError
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
     from rich.console import Console
 
+    from search.study import StudyRecord
     from spaces.space import Given, Space
     from trainable.dataset import LabelledData
 
@@ -133,11 +134,7 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     sizes = prepare(options, space, console, earlier)
     data = next(iter(sizes.values()))  # they differ in their pixels alone
     test_images = _check_test(options, data, console)
-    with record.lock(options.run):
-        earlier = record.to_go_on_with(options.run)
-        if earlier is not None:
-            record.check_same(earlier, options, space, data)
-        record.write(options, space, data, earlier)
+    with record.entered(options, space, data):
         code = _train(options, space, sizes, test_images, console, began)
     if options.ensemble and code in (0, FAILED_TRIALS):
         return build_ensemble(options, console) or code
@@ -217,8 +214,24 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
 
 def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
-    from optuna.trial import TrialState
+    study, code = train_left(options, space, sizes, test_images, console, began)
+    show_leaderboard(options, space, sizes, study, console)
+    failed = say_failed(options, study, console)
+    code = FAILED_TRIALS if failed and code == 0 else code
+    if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not options.ensemble:
+        test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
+        console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
+    return code
 
+
+def train_left(
+    options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float
+) -> "tuple[StudyRecord, int]":
+    """Trains the trials that are left, if any are. Returns the study and the exit code.
+
+    Raises:
+        UserError: as `session.train` does.
+    """
     from search.session import train
     from search.study import Settings, StudyRecord
     from trainable.table import count
@@ -228,12 +241,16 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     )
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials, options.repeats)
     if study.unfinished() or len(study.frozen()) < options.trials:
-        code = train(options, sizes, test_images, study, console, began)
-    else:
-        done = count(len(study.frozen()), "trial")
-        console.print(f"The run '{options.name}' has its {done} already: nothing is left to train.", soft_wrap=True)
-        code = 0
-    show_leaderboard(options, space, sizes, study, console)
+        return study, train(options, sizes, test_images, study, console, began)
+    done = count(len(study.frozen()), "trial")
+    console.print(f"The run '{options.name}' has its {done} already: nothing is left to train.", soft_wrap=True)
+    return study, 0
+
+
+def say_failed(options: Options, study: "StudyRecord", console: "Console") -> int:
+    """Says how many trials failed, if any did, and why the first. Returns how many."""
+    from optuna.trial import TrialState
+
     failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
     if failed:
         first = failed[0]
@@ -242,14 +259,12 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
             f"{first.user_attrs['end']['reason']}",
             soft_wrap=True,
         )
-    code = FAILED_TRIALS if failed and code == 0 else code
-    if code in (0, FAILED_TRIALS) and len(failed) < len(study.frozen()) and not options.ensemble:
-        test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
-        console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
-    return code
+    return len(failed)
 
 
-def show_leaderboard(options: Options, space: "Space", sizes: "Sizes", study: Any, console: "Console") -> None:
+def show_leaderboard(
+    options: Options, space: "Space", sizes: "Sizes", study: "StudyRecord", console: "Console"
+) -> None:
     """Writes leaderboard.csv, prints its head, and compares configurations where there is something to compare."""
     from results.comparison import Figure, compared, render_comparison, render_published
     from results.leaderboard import leaderboard, render, searched_columns, write_leaderboard

@@ -11,7 +11,7 @@ from search import cluster as clusters
 from search import record
 from search.cli import FAILED, INTERRUPTED, TERMINATED
 from search.ensemble import EnsembleOptions
-from search.options import Options, out_option
+from search.options import Options, again
 from search.progress import Progress
 from search.scheduler import Scheduler
 from search.searcher import StudySearcher
@@ -109,14 +109,17 @@ def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str
 
 def _ending(options: Options, stop: Stop, console: Console) -> int:
     """Says why the session ended before its time, if it did, and how to go on. Returns the exit code."""
-    again = f"python -m search.run --resume {options.name}{out_option(options)}"
     if stop.fault is not None:
-        console.print(f"Stopped: {stop.fault}. Mend it and go on with: {again}", soft_wrap=True)
+        console.print(f"Stopped: {stop.fault}. Mend it and go on with: {again(options)}", soft_wrap=True)
         return FAILED
     if stop.signal is not None:
-        console.print(f"Interrupted by {stop.signal.name}. Go on with: {again}", soft_wrap=True)
+        console.print(f"Interrupted by {stop.signal.name}. Go on with: {again(options)}", soft_wrap=True)
         return INTERRUPTED if stop.signal.name == "SIGINT" else TERMINATED
     if stop.out_of_time:
-        said = f"The time budget is used up. Go on with: {again} --time-budget TIME"
-        console.print(said, soft_wrap=True)
+        say_out_of_time(options, console)
     return 0
+
+
+def say_out_of_time(options: Options, console: Console) -> None:
+    """Says that the time budget is used up, and how to go on."""
+    console.print(f"The time budget is used up. Go on with: {again(options)} --time-budget TIME", soft_wrap=True)

@@ -1,8 +1,9 @@
 """The record of a search: an Optuna study in the run's folder, written by the driver alone.
 
 Everything that a search must remember is in it or follows from it, so that a search killed at any moment goes on as if
-nothing had happened: a trial's random draws come from (run's seed, trial's number), its start or grid cell from its
-number, and the rungs of a scheduler from the values reported. How a trial ends is written ahead of the reports that
+nothing had happened: a trial's random draws come from (run's seed, trial's number), but for the seed of its training
+where points are repeated (run's seed, repeat); its start or grid cell comes from its number, and the rungs of a
+scheduler from the values reported. How a trial ends is written ahead of the reports that
 end it ("end"), so that no kill leaves half an ending.
 """
 
@@ -118,7 +119,8 @@ class StudyRecord:
         sampler: a name of SAMPLERS.
         settings: what the run decides.
         trials: how many trials the study shall have.
-        repeats: how often each point of the grid, or each start, is tried; all of them once, then again.
+        repeats: how often each point of the grid, or each start, is tried; all of them once, then again. The k-th
+            repeat of every point trains with one seed, so that they can be compared in pairs.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class StudyRecord:
         self.sampler = SAMPLERS[sampler]
         points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
         self._points = points * repeats
+        self._paired = len(points) if repeats > 1 else None  # how many trials have the first repeat's seed
         storage = open_storage(folder / JOURNAL)
         names = optuna.get_all_study_names(storage)
         if names:  # whatever its name: a run keeps its study when its folder is renamed
@@ -188,15 +191,17 @@ class StudyRecord:
         stored = trial.user_attrs.get("config")
         if stored is not None:
             return TrialConfig.from_dict(stored)
-        seed = int(np.random.SeedSequence([self.settings.seed, trial.number]).generate_state(1)[0])
-        settings = {**dataclasses.asdict(self.settings), "seed": seed}
-        for field in self.space.decides:
-            del settings[field]
-        sampled = sample(self.space, trial)
-        check_decided(self.space, sampled, Given(self.settings.inputs, self.settings.target, self.settings.image_size))
-        config = dataclasses.replace(sampled, **settings)
+        config = configured(self.space, trial, self.settings, self._seed(trial.number))
         trial.set_user_attr("config", config.to_dict())
         return config
+
+    def _seed(self, number: int) -> int:
+        """Of a trial's training."""
+        drawn_from = [self.settings.seed, number]
+        if self._paired is not None and number < len(self._points):
+            # The 1 keeps it apart from all that are drawn from a number.
+            drawn_from = [self.settings.seed, number // self._paired, 1]
+        return int(np.random.SeedSequence(drawn_from).generate_state(1)[0])
 
     def report(self, name: str, epoch: int, value: float) -> None:
         """Records an epoch's objective. An epoch that is known already, as after a worker's death, is left alone."""
@@ -232,6 +237,27 @@ class StudyRecord:
     def _values(self, trial: optuna.Trial) -> Mapping[int, float]:
         frozen: FrozenTrial = self.study._storage.get_trial(trial._trial_id)
         return frozen.intermediate_values
+
+
+def configured(space: Space, trial: optuna.Trial, settings: Settings, seed: int) -> TrialConfig:
+    """What the space makes of a trial, with the run's settings and the seed of its training.
+
+    Raises:
+        ConfigError, UserError: as `sample` and `check_decided` do.
+    """
+    decided = {**dataclasses.asdict(settings), "seed": seed}
+    for field in space.decides:
+        del decided[field]
+    sampled = sample(space, trial)
+    check_decided(space, sampled, Given(settings.inputs, settings.target, settings.image_size))
+    return dataclasses.replace(sampled, **decided)
+
+
+def stored_trials(run: Path) -> list[FrozenTrial]:
+    """The trials of a run's study in the order of their numbers; the caller holds the run's lock."""
+    storage = open_storage(run / JOURNAL)
+    names = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
 
 
 def trial_name(number: int) -> str:

@@ -182,14 +182,19 @@ def test_grid_points_run_once_each_in_order(tmp_path: Path) -> None:
     assert [trial.params for trial in record.frozen()] == cells(SPACE)
 
 
-def test_grid_points_are_repeated_all_once_and_then_again_with_other_seeds(tmp_path: Path) -> None:
+def test_grid_points_are_repeated_all_once_and_then_again_with_another_seed(tmp_path: Path) -> None:
     for trials in (4, 7, 12):  # of which the later go on with what the earlier left
         record = open_record(tmp_path, trials, sampler="grid", repeats=2)
         play_all(record)
         assert len(record.frozen()) == trials
     assert [trial.params for trial in record.frozen()] == cells(SPACE) * 2
     seeds = [trial.user_attrs["config"]["seed"] for trial in record.frozen() if "config" in trial.user_attrs]
-    assert len(set(seeds)) == len(seeds) == 8  # head_dropout 1 makes no configuration
+    first, second = seeds[0], seeds[-1]
+    assert seeds == 4 * [first] + 4 * [second]  # head_dropout 1 makes no configuration
+    once = open_record(tmp_path / "once", 12, sampler="random")
+    play_all(once)
+    drawn = {trial.user_attrs["config"]["seed"] for trial in once.frozen() if "config" in trial.user_attrs}
+    assert first != second and not {first, second} & drawn
 
 
 def test_repeated_starts_come_before_what_is_sampled(tmp_path: Path) -> None:
@@ -199,7 +204,9 @@ def test_repeated_starts_come_before_what_is_sampled(tmp_path: Path) -> None:
     assert [p.items() >= start.items() for p, start in zip(params, STARTS * 2, strict=False)] == [True] * 6
     assert len({p["lr"] for p in params}) == 3 + 2
     seeds = [trial.user_attrs["config"]["seed"] for trial in record.frozen() if "config" in trial.user_attrs]
-    assert len(set(seeds)) == len(seeds)
+    first, _, second, _, *sampled = seeds  # of each repeat the middle start makes no configuration
+    assert seeds[:4] == [first, first, second, second]
+    assert len({first, second, *sampled}) == 4
     at_once = open_record(tmp_path / "again", 8, repeats=2)
     play_all(at_once)
     assert told(at_once) == told(record)
