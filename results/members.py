@@ -112,6 +112,11 @@ def find_run(name: str | None, out: Path) -> Path:
     raise UserError(f"RUN: {out} has no run called '{name}'{nearest(name, runs) or '.'}")
 
 
+def with_confirmation(folder: Path) -> tuple[Path, ...]:
+    """A run's folder, then those of the runs that confirm it and have a leaderboard."""
+    return (folder, *(board.parent for board in sorted(folder.glob("confirm/*/leaderboard.csv"))))
+
+
 def load_run(folder: Path) -> Run:
     """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable."""
     path = folder / "run.json"
@@ -307,7 +312,7 @@ def _value(run: Run, row: Mapping[str, str]) -> float:
 
 
 def _last_change(folder: Path) -> float:
-    files = (folder / "run.json", folder / "leaderboard.csv")
+    files = (folder / "run.json", folder / "leaderboard.csv", folder / "confirm.json")
     return max(file.stat().st_mtime for file in files if file.is_file())
 
 

@@ -36,7 +36,7 @@ EXAMPLES = """examples:
 class EnsembleOptions:
     """What an ensemble is to be made of."""
 
-    runs: tuple[str, ...] = ()  # names below `out`, or folders; none: the run worked on last
+    runs: tuple[str, ...] = ()  # names below `out`, or folders, each with its confirmation; none: that worked on last
     out: Path = Path("runs")
     test: str | None = None  # a CSV or a folder; None: the data's own test part, if it has one
     sample_submission: Path | None = None
@@ -79,14 +79,14 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     import numpy as np
 
     from results.manifest import check_kept, describe, write_ensemble
-    from results.members import check_comparable, distinct_members, find_run, load_run
+    from results.members import check_comparable, distinct_members, find_run, load_run, with_confirmation
     from results.selection import select
     from results.submission import make_submission, own_test, predicting, read_test
 
     folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
     for name in options.runs or (None,):
-        folder = find_run(name, options.out)
-        folders.setdefault(folder.resolve(), folder)
+        for folder in with_confirmation(find_run(name, options.out)):
+            folders.setdefault(folder.resolve(), folder)
     runs = [load_run(folder) for folder in folders.values()]
     check_comparable(runs)
     home = options.output or runs[0].folder
@@ -148,7 +148,7 @@ def add_missing_holdouts(runs: "Sequence[Run]", count: int, cache: Path) -> None
             size = load_best(checkpoint).config.image_size
             if (run.folder, size) not in sizes:
                 columns, purpose = run.record["arguments"]["inputs"], f"trial {trial} was stopped before its end"
-                sizes[run.folder, size] = labelled_again(run, columns, size, cache, purpose)
+                sizes[run.folder, size] = labelled_again(run.folder, run.record, columns, size, cache, purpose)
             add_holdout(checkpoint.parent, sizes[run.folder, size], "auto")
 
 
@@ -185,7 +185,8 @@ def _show_members(ensemble: Ensemble, console: "Console") -> None:
     for header in ("trial", "run", manifest["objective"], "weight"):
         table.add_column(header, no_wrap=header != "run", overflow="fold")
     for member in manifest["members"]:
-        name = (ensemble.home / member["run"]).resolve().name
+        run = (ensemble.home / member["run"]).resolve()
+        name = "/".join(run.parts[-3:]) if run.parent.name == "confirm" else run.name
         table.add_row(member["trial"], name, f"{member[manifest['objective']]:.4f}", f"{member['weight']:.3f}")
     console.print(table)
 

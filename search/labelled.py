@@ -1,25 +1,29 @@
 """The labelled data of a run, once more: as they were, or not at all."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
-from results.members import Run
 from trainable.dataset import DIGITS, LabelledData, load_labelled, parse_age_groups, parse_fractions
 from trainable.errors import UserError
 
 
-def labelled_again(run: Run, columns: Collection[str], size: int, cache: Path, purpose: str) -> LabelledData:
+def labelled_again(
+    run: Path, record: Mapping[str, Any], columns: Collection[str], size: int, cache: Path, purpose: str
+) -> LabelledData:
     """All labelled rows of a run at an image size, divided as they were.
 
     Args:
+        run: its folder.
+        record: its run.json.
         columns: of metadata that are needed.
         purpose: what they are needed for, for a message.
     Raises:
         UserError: where they are gone, or are not those that the run was made with.
     """
-    said = run.record["arguments"]
+    said = record["arguments"]
     if said["data"] != DIGITS and not Path(said["data"]).exists():
-        raise UserError(f"{purpose}: {run.folder} was made with the data at {said['data']}, where they no longer are.")
+        raise UserError(f"{purpose}: {run} was made with the data at {said['data']}, where they no longer are.")
     data = load_labelled(
         said["data"],
         inputs=sorted(columns),
@@ -31,8 +35,8 @@ def labelled_again(run: Run, columns: Collection[str], size: int, cache: Path, p
         seed=said["seed"],
         cache=cache,
         progress=True,
-        split_file=run.folder / "splits.csv",
+        split_file=run / "splits.csv",
     )
-    if data.fingerprint != run.data["fingerprint"]:
-        raise UserError(f"{purpose}: the data at {said['data']} are not those that {run.folder} was made with.")
+    if data.fingerprint != record["data"]["fingerprint"]:
+        raise UserError(f"{purpose}: the data at {said['data']} are not those that {run} was made with.")
     return data

@@ -49,13 +49,14 @@ def refit_members(members: Sequence[Member], address: str | None, cache: Path, c
             locks.enter_context(lock(folder))
         jobs = [_job(member) for member in members]
         columns = {name for member in members for name in member.run.record["arguments"]["inputs"]}
-        sizes = {  # the members' runs share their data
-            size: labelled_again(members[0].run, columns, size, cache, "--refit")
+        first = members[0].run  # the members' runs share their data
+        sizes = {
+            size: labelled_again(first.folder, first.record, columns, size, cache, "--refit")
             for size in {job.config.image_size for job in jobs}
         }
         left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
         if left:
-            _train(left, sizes, members[0].run.record["arguments"], address, console)
+            _train(left, sizes, first.record["arguments"], address, console)
     return [replace(member, refit=job.checkpoint) for member, job in zip(members, jobs, strict=True)]
 
 

@@ -63,7 +63,7 @@ def test_training_spaces_and_results_need_no_ray() -> None:
     assert "ray" not in loaded
 
 
-@pytest.mark.parametrize("command", ["run", "ensemble"])
+@pytest.mark.parametrize("command", ["run", "ensemble", "confirm"])
 def test_help_waits_for_no_library(command: str) -> None:
     loaded = modules_after(f"from search.{command} import main; main()", "--help")
     assert "argparse" in loaded

@@ -1,0 +1,148 @@
+"""What is said of configurations that were trained again, on studies whose truth is known: no training."""
+
+import numpy as np
+import pytest
+
+from results.confirmation import DEFAULT, Confirmation, Searched, Tried, confirmation, render, sentences
+from trainable.errors import UserError
+
+IMAGES = 1000
+
+
+def confirmed(
+    accuracies: dict[str, list[float]], winner: str = "0000", default: str = "0000", seconds: tuple[float, ...] = ()
+) -> Confirmation:
+    """Of configurations whose accuracies are those of the seeds 0, 1, 2, ...; nan where a training failed."""
+    tried = []
+    for place, (name, values) in enumerate(accuracies.items()):
+        by_seed = {seed: value for seed, value in enumerate(values) if value == value}
+        tried.append(Tried(name, {"lr": 0.1 / (place + 1)}, by_seed, seconds[place] if seconds else 1.0, 1000 + place))
+    return confirmation(tried, Searched(winner, 0.581, 24), default, IMAGES, np.random.default_rng(0))
+
+
+def test_means_and_intervals_are_those_of_the_pooled_deviation() -> None:
+    found = confirmed({"0000": [0.50, 0.52, 0.54], "0001": [0.60, 0.60, 0.63]})
+    # Squares (4 + 0 + 4) e-4 and (1 + 1 + 4) e-4 over 2 + 2 degrees of freedom; t(4) is 2.776 at 97.5 %.
+    assert found.freedom == 4
+    assert found.deviation == pytest.approx((14e-4 / 4) ** 0.5)
+    best, other = found.rows
+    assert (best.tried.name, other.tried.name) == ("0001", "0000")
+    assert best.fresh.value == pytest.approx(0.61)
+    assert best.error == pytest.approx((14e-4 / 4 / 3) ** 0.5)
+    assert best.fresh.high - best.fresh.value == pytest.approx(2.776445 * best.error)
+
+
+def test_a_seeds_own_effect_is_no_noise_of_a_difference() -> None:
+    """Seeds that help or hurt both by up to 10 points, and a difference of 1 to 1.2 points at each."""
+    found = confirmed({"0000": [0.50, 0.60, 0.55], "0001": [0.510, 0.612, 0.561]})
+    gap = found.row("0000")
+    assert gap is not None and gap.against_best is not None
+    assert gap.against_best.value == pytest.approx(-0.011)
+    # The differences' variance of 1 e-6 would be 0.5 e-6 of each; but accuracies on 1000 images differ by an image at
+    # least, which is 1 e-6. t(2) is 4.3027 at 97.5 %.
+    assert gap.against_best.error == pytest.approx((2e-6 / 3) ** 0.5)
+    assert gap.against_best.margin == pytest.approx(4.3027 * gap.against_best.error, rel=1e-3)
+    assert gap.against_best.clear and found.tied == ("0001",)
+    assert gap.fresh.high - gap.fresh.value > 0.05
+
+
+def test_differences_are_over_the_seeds_that_both_have() -> None:
+    accuracies = {"0000": [0.5, 0.7, 0.9, 0.9], "0001": [0.4, 0.6], "0002": [0.5, 0.7, 0.8, 0.9]}
+    found = confirmed(accuracies, default="0002")
+    assert [row.tried.name for row in found.rows] == ["0000", "0002", "0001"]
+    assert found.rows[2].against_best is not None
+    assert found.rows[2].against_best.value == pytest.approx(-0.1)
+    # In the tie are those alone that have all seeds.
+    assert found.tied == ("0000", "0002")
+
+
+def test_ties_are_called_ties_and_the_cheapest_is_named() -> None:
+    accuracies = {"0000": [0.60, 0.64, 0.62], "0007": [0.63, 0.61, 0.64], "0009": [0.20, 0.22, 0.21]}
+    said = "\n".join(sentences(confirmed(accuracies, seconds=(0.5, 2.0, 0.1), default="0009")))
+    assert "The search's winner, trial 0000: best of 24 looked like 58.1 %, is 62.0 ± " in said
+    assert "The best now is trial 0007, 62.7 ± " in said
+    assert (
+        "Tied with it, as no difference is beyond the noise: trial 0000. The cheapest of these 2 is trial 0000: "
+        "0.50 s an epoch, 1,000 parameters." in said
+    )
+    assert "Trial 0007 beats the default: +41.7 ±" in said
+    assert "*: the default is trial 0009." in said
+
+
+def test_a_winner_that_does_not_beat_the_default_is_said_not_to() -> None:
+    found = confirmed({"0000": [0.60, 0.64, 0.62], DEFAULT: [0.62, 0.60, 0.63]}, default=DEFAULT)
+    assert any(
+        one.startswith("Trial 0000 does not beat the default beyond the noise: +0.3 ±") for one in sentences(found)
+    )
+    ahead = confirmed({"0000": [0.60, 0.64, 0.62], DEFAULT: [0.92, 0.90, 0.93]}, default=DEFAULT)
+    assert "No trial beat it." in sentences(ahead)
+    assert any(one.startswith("Trial 0000 is worse than the default: -29.7 ±") for one in sentences(ahead))
+
+
+def test_the_default_is_not_shrunk_towards_what_it_was_not_chosen_from() -> None:
+    accuracies = {name: [0.6, 0.7, 0.65] for name in ("0000", "0001", "0002")}
+    found = confirmed({**accuracies, DEFAULT: [0.1, 0.2, 0.15]}, default=DEFAULT)
+    row = found.row(DEFAULT)
+    assert row is not None and row.worth.value == pytest.approx(0.15, abs=0.003)
+    assert row.best_probability == 0
+    assert sum(row.best_probability for row in found.rows) == pytest.approx(1)
+
+
+def test_what_failed_is_left_out() -> None:
+    found = confirmed({"0000": [np.nan, np.nan], "0001": [0.5, 0.6]}, default="0000")
+    assert [row.tried.name for row in found.rows] == ["0001"]
+    assert found.best.against_default is None
+    assert sentences(found)[1:] == [
+        "The search's winner, trial 0000: best of 24 looked like 58.1 %, failed with each seed.",
+        "The default failed with each seed, so nothing is compared with it.",
+    ]
+    with pytest.raises(UserError, match="no configuration was trained twice without failing"):
+        confirmed({"0000": [0.5, np.nan], "0001": [0.6]})
+
+
+def test_the_same_accuracies_give_the_same_figures() -> None:
+    accuracies = {"0000": [0.60, 0.64, 0.62], "0007": [0.63, 0.61, 0.64]}
+    assert confirmed(accuracies) == confirmed(accuracies)
+    assert len(render(confirmed(accuracies)).rows) == 2
+
+
+STUDIES, SEARCHED, TOP, SEEDS, FIRST = 1000, 24, 8, 5, 2
+SPREAD = NOISE = 0.02  # of the configurations' true accuracies, and of one training
+
+
+def test_intervals_cover_the_truth_and_being_the_best_is_paid_for() -> None:
+    """Of 24 configurations that differ as much as two trainings of one do, the 8 that looked best; 2 seeds each, and 5
+    of the better half and the winner."""
+    rng = np.random.default_rng(1)
+    errors = []
+    for _ in range(STUDIES):
+        truths = rng.normal(0.6, SPREAD, SEARCHED)
+        looked = rng.normal(truths, NOISE)
+        top = np.argsort(-looked)[:TOP]
+        trained = rng.normal(truths[top, None], NOISE, (TOP, SEEDS))
+        kept = {0, *np.argsort(-trained[:, :FIRST].mean(1))[: TOP // 2].tolist()}
+        tried = [
+            Tried(str(i), {}, dict(enumerate(trained[i, : SEEDS if i in kept else FIRST].tolist())), 1.0, 1)
+            for i in range(TOP)
+        ]
+        found = confirmation(tried, Searched("0", looked[top[0]], SEARCHED), "0", IMAGES, rng)
+        best, winner, truth = found.best, found.row("0"), truths[top]
+        assert winner is not None
+        true_best = truth[int(best.tried.name)]
+        errors.append(
+            (
+                looked[top[0]] - truth[0],
+                winner.fresh.value - truth[0],
+                winner.fresh.low <= truth[0] <= winner.fresh.high,
+                best.fresh.value - true_best,
+                best.worth.value - true_best,
+                best.worth.low <= true_best <= best.worth.high,
+                best.best_probability - (true_best == truth.max()),
+            )
+        )
+    naive, winner_bias, winner_covers, raw, shrunken, best_covers, probability = np.mean(errors, axis=0)
+    assert naive > 1.2 * NOISE
+    assert abs(winner_bias) < naive / 10 and 0.93 <= winner_covers <= 0.97
+    assert abs(shrunken) < naive / 10 and 0.93 <= best_covers <= 0.97
+    assert raw > 5 * abs(shrunken)
+    assert abs(probability) < 0.05

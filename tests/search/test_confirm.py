@@ -1,0 +1,350 @@
+"""The command from end to end: a search of digits, its confirmation interrupted and resumed, and their ensemble."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search import confirm, ensemble, record
+from search import run as search_run
+from search.confirm import Plan, Training, default_of, promoted, tier_space, tiers
+from search.study import Settings, StudyRecord, configured
+from spaces.check import check
+from spaces.loading import load
+from spaces.space import Given, Space, fingerprint, sample
+from trainable.config import TrialConfig
+
+SETTINGS = Settings(3, 28, (), None, "valid_accuracy", seed=7)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A search of three trials, and how its confirmation went."""
+
+    run: Path
+    first: subprocess.CompletedProcess[str]  # interrupted in its first tier
+    second: str  # what the resumed one printed
+    code: int
+
+
+@pytest.fixture(scope="module")
+def done(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    out = tmp_path_factory.mktemp("runs")
+    where = ["--out", str(out), "--address", cluster, "--gpus-per-trial", "0", "--max-concurrent", "2"]
+    options = ["--space", tiny, "--trials", "3", "--epochs", "1", "--scheduler", "none", "--cache", str(cache)]
+    assert search_run.main([*options, *where, "--name", "run"]) == 0
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_AUTH_MODE": "token"}
+    command = [sys.executable, "-u", "-m", "search.confirm", "run", "--top", "3", "--seeds", "4", *where]
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    said = ""
+    while " finished after " not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGINT)
+    said += process.communicate()[0]
+    first = subprocess.CompletedProcess(command, process.returncode, said)
+    with redirect_stdout(StringIO()) as second:
+        code = confirm.main(["run", *where])
+    return Done(out / "run", first, second.getvalue(), code)
+
+
+def trainings(tier: Path) -> list[dict[str, Any]]:
+    """The configurations of a tier's trials, as they were trained."""
+    return [json.loads(path.read_text()) for path in sorted(tier.glob("trials/*/config.json"))]
+
+
+def facts(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "confirm.json").read_text())
+    return found
+
+
+def test_an_interrupted_confirmation_says_how_to_go_on_and_does(done: Done) -> None:
+    assert done.first.returncode == 130
+    assert f"Interrupted by SIGINT. Go on with: python -m search.confirm {done.run}\n" in done.first.stdout
+    assert done.code == 0, done.second
+    trained = len(trainings(done.run / "confirm/1")) + len(trainings(done.run / "confirm/2"))
+    before, after = (said.count(" finished after ") for said in (done.first.stdout, done.second))
+    assert before >= 1 and before + after == trained
+    assert f"Next: python -m search.ensemble {done.run}\n" in done.second
+
+
+def test_each_configuration_is_trained_with_the_same_seeds_and_no_seed_comes_twice(done: Done) -> None:
+    searched, first, second = (trainings(done.run / part) for part in (".", "confirm/1", "confirm/2"))
+    assert len(searched) == 3 and len(first) == 6 and len(second) in (4, 6)
+    seeds = [sorted({config["seed"] for config in part}) for part in (first, second)]
+    assert [len(part) for part in seeds] == [2, 2]
+    assert len({*seeds[0], *seeds[1], *(config["seed"] for config in searched)}) == 2 + 2 + 3
+    for part in (first, second):
+        by_rate: dict[float, set[int]] = {}
+        for config in part:
+            by_rate.setdefault(config["lr"], set()).add(config["seed"])
+        assert {len(found) for found in by_rate.values()} == {2}
+    assert {config["lr"] for config in first} == {config["lr"] for config in searched}
+
+
+def test_what_was_found_is_said_and_written(done: Done) -> None:
+    found = facts(done.run)
+    assert (found["top"], found["seeds"], found["searched"]["compared"]) == (3, 4, 3)
+    assert found["default"] == "0000"  # the first known start
+    assert {row["tried"]["name"] for row in found["rows"]} == {"0000", "0001", "0002"}
+    assert {len(row["tried"]["accuracies"]) for row in found["rows"]} <= {2, 4}
+    assert sum(row["best_probability"] for row in found["rows"]) == pytest.approx(1)
+    for sentence in found["sentences"]:
+        assert f"{sentence}\n" in done.second
+    assert "looked like" in done.second and "0000*" in done.second
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(
+    done: Done, cluster: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (done.run / "confirm.json").read_bytes()
+    assert confirm.main([str(done.run), "--address", cluster]) == 0
+    assert " finished after " not in capsys.readouterr().out
+    assert (done.run / "confirm.json").read_bytes() == before
+
+
+def test_what_was_confirmed_can_be_a_member_and_be_trained_again(
+    done: Done, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    copy = shutil.copytree(done.run, tmp_path / "moved")
+    assert ensemble.main([str(copy), "--members", "2", "--method", "uniform", "--refit"]) == 0
+    manifest = json.loads((copy / "ensemble.json").read_text())
+    assert [run["path"] for run in manifest["runs"]] == [".", "confirm/1", "confirm/2"]
+    assert manifest["trials_compared"] == 3 + len(trainings(copy / "confirm/1")) + len(trainings(copy / "confirm/2"))
+    assert any(member["run"].startswith("confirm/") for member in manifest["members"])
+    assert "moved/confirm/" in capsys.readouterr().out
+    assert ensemble.main(["--verify", str(copy / "ensemble.json")]) == 0
+
+
+def copied(done: Done, tmp_path: Path) -> Path:
+    return shutil.copytree(done.run, tmp_path / "run")
+
+
+def test_time_that_is_up_between_the_tiers_says_how_to_go_on(
+    done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(done, tmp_path)
+    shutil.rmtree(run / "confirm" / "2")
+    (run / "confirm.json").unlink()
+    assert confirm.main([str(run), "--time-budget", "10s"]) == 0
+    again = f"python -m search.confirm {run} --time-budget TIME"
+    assert capsys.readouterr().out.splitlines()[-1] == f"The time budget is used up. Go on with: {again}"
+    assert not (run / "confirm.json").exists() and not (run / "confirm" / "2").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "sentence"),
+    [
+        ("rnu", [], "RUN: {out} has no run called 'rnu'; did you mean 'run'?"),
+        ("{out}", [], "{out} is not a run's folder: it has no run.json."),
+        (
+            "{out}/run/confirm/1",
+            [],
+            "RUN: {out}/run/confirm/1 is a part of a confirmation, which goes on with: "
+            "python -m search.confirm {out}/run",
+        ),
+        (
+            "run",
+            ["--top", "2"],
+            "--top: {out}/run is being confirmed with 3, not 2; keep that, or move {out}/run/confirm away to begin "
+            "anew.",
+        ),
+        (
+            "run",
+            ["--seeds", "5"],
+            "--seeds: {out}/run is being confirmed with 4, not 5; keep that, or move {out}/run/confirm away to begin "
+            "anew.",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    done: Done, run: str, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = done.run.parent
+    assert confirm.main([run.format(out=out), "--out", str(out), *options]) == 2
+    assert capsys.readouterr().err == f"Error: {sentence.format(out=out)}\n"
+
+
+@pytest.mark.parametrize("option", ["--top", "--seeds"])
+def test_one_is_nothing_to_compare(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        confirm.main(["run", option, "1"])
+    assert end.value.code == 2
+    assert f"argument {option}: '1' is not an integer of at least 2" in capsys.readouterr().err
+
+
+def test_resuming_a_part_of_a_confirmation_says_what_goes_on_with_it(
+    done: Done, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search_run.main(["--resume", "1", "--out", str(done.run / "confirm")]) == 2
+    assert capsys.readouterr().err == (
+        f"Error: --resume: {done.run}/confirm/1 is a part of a confirmation, which goes on with: "
+        f"python -m search.confirm {done.run}\n"
+    )
+
+
+def test_a_run_that_is_worked_on_is_left_alone(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    with record.lock(done.run):
+        assert confirm.main([str(done.run)]) == 2
+    assert capsys.readouterr().err == f"Error: {done.run} is being worked on by process {os.getpid()}.\n"
+
+
+def edit(run: Path, part: str, **values: object) -> None:
+    path = run / "run.json"
+    content = json.loads(path.read_text())
+    content[part] |= values
+    path.write_text(json.dumps(content))
+
+
+def test_data_that_moved_and_a_plan_that_is_lost_are_said(
+    done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(done, tmp_path)
+    edit(run, "arguments", data="/nowhere/data.csv")
+    assert confirm.main([str(run)]) == 2
+    moved = f"RUN: {run} was made with the data at /nowhere/data.csv, where they no longer are."
+    assert capsys.readouterr().err == f"Error: {moved}\n"
+    (run / "confirm" / "plan.json").write_text("{")
+    assert confirm.main([str(run)]) == 2
+    assert capsys.readouterr().err.startswith(f"Error: {run}/confirm/plan.json is missing or damaged (")
+
+
+def test_other_data_and_another_space_are_said(done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copied(done, tmp_path)
+    edit(run, "data", split_fingerprint="0")
+    assert confirm.main([str(run)]) == 2
+    split = f"RUN: {run}/splits.csv is not the split that {run} was made with."
+    assert capsys.readouterr().err == f"Error: {split}\n"
+    edit(run, "data", fingerprint="0")
+    assert confirm.main([str(run)]) == 2
+    assert capsys.readouterr().err == f"Error: RUN: the data at digits are not those that {run} was made with.\n"
+    shutil.rmtree(run / "confirm")
+    edit(run, "space", fingerprint="0")
+    assert confirm.main([str(run)]) == 2
+    assert f"has changed since {run} was made: its default is another now.\n" in capsys.readouterr().err
+    assert not (run / "confirm").exists()
+
+
+# What is chosen
+
+
+RATES = """
+from spaces.space import Space
+from trainable.config import TrialConfig
+
+def sample(trial):
+    batch_size = trial.suggest_categorical("batch", [32, 64])
+    return TrialConfig(lr=trial.suggest_float("lr", 1e-4, 1e-1), batch_size=batch_size)
+
+SPACE = Space("rates", "", sample, starts=[{"lr": 1e-2, "batch": 32}, {"lr": 1e-3, "batch": 32}])
+"""
+
+
+@pytest.fixture(scope="module")
+def rates(tmp_path_factory: pytest.TempPathFactory) -> Space:
+    """A space of two parameters, whose name is its file's."""
+    path = tmp_path_factory.mktemp("rates") / "rates.py"
+    path.write_text(RATES)
+    return replace(load(str(path)), name=str(path))
+
+
+def searched(run: Path, space: Space, accuracies: list[float | None], repeats: int = 1) -> dict[str, Any]:
+    """A search whose trials gave these accuracies, or failed; and what its run.json says."""
+    run.mkdir()
+    study = StudyRecord(run, space, "random", SETTINGS, len(accuracies), repeats)
+    for accuracy in accuracies:
+        asked = study.ask()
+        assert asked is not None
+        folder = run / "trials" / asked.trial
+        folder.mkdir(parents=True)
+        if accuracy is None:
+            study.fail(asked.trial, "no reason")
+            continue
+        header = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds"
+        (folder / "metrics.csv").write_text(f"{header}\n1,1,0.5,1,{accuracy},0.1,1\n")
+        study.complete(asked.trial, 1, accuracy)
+    arguments = {"inputs": [], "image_size": 28, "target": None, "epochs": 3, "sampler": "random"}
+    return {
+        "arguments": {**arguments, "space": space.name},
+        "objective": "valid_accuracy",
+        "seed": 7,
+        "space": {"fingerprint": fingerprint(space)},
+    }
+
+
+def test_the_top_are_the_best_that_ran_their_course_and_repeats_are_one(rates: Space, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    said = searched(run, rates, [0.5, 0.6, 0.8, 0.65, 0.64, None, 0.1], repeats=2)  # of two starts: 0.65 and 0.625
+    plan = confirm.choose(run, said, top=3, seeds=5)
+    assert list(plan.configurations) == ["0000", "0004", "0001"]
+    assert (plan.winner, plan.compared) == ("0000", 4)
+    assert plan.accuracy == pytest.approx(0.65)
+    assert plan.default == "0000"
+    assert plan.settings["0001"] == rates.starts[1]
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_a_default_that_is_not_among_the_top_comes_beside_them(rates: Space, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    plan = confirm.choose(run, searched(run, rates, [0.1, 0.6, 0.5, 0.4]), top=2, seeds=5)
+    assert list(plan.configurations) == ["0001", "0002", "default"]
+    assert (plan.default, plan.settings["default"]) == ("default", rates.starts[0])
+    assert plan.configurations["default"].lr == 1e-2
+
+
+def test_a_search_in_which_nothing_ran_its_course_cannot_be_confirmed(rates: Space, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(confirm.UserError, match="no trial has run its course yet, so there is nothing to confirm"):
+        confirm.choose(run, searched(run, rates, [None]), top=2, seeds=5)
+
+
+def test_a_start_is_completed_as_the_search_does(rates: Space) -> None:
+    partial = replace(rates, starts=[{"lr": 1e-2}])
+    config, searched = default_of(partial, "random", SETTINGS)
+    assert searched["lr"] == 1e-2
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(searched)
+    assert replace(configured(partial, study.ask(), SETTINGS, seed=7), seed=0) == replace(config, seed=0)
+    assert default_of(replace(rates, starts=[]), "random", SETTINGS) == (
+        TrialConfig(epochs=3, image_size=28, objective="valid_accuracy", seed=7),
+        {},
+    )
+
+
+def test_a_tier_is_a_space_like_any_other() -> None:
+    configs = {"0003": TrialConfig(image_size=32, inputs=("Race",), epochs=9, seed=5), "default": TrialConfig(lr=0.1)}
+    plan = Plan(2, 5, "0003", 0.5, 4, "default", configs, {})
+    space = tier_space(plan, ["0003", "default"], "valid_loss")
+    check(space, Given(("Race",), None, 28), "confirm")
+    assert (space.grid, space.objective) == ({"configuration": ["0003", "default"]}, "valid_loss")
+    assert space.image_sizes == [32, TrialConfig().image_size]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial({"configuration": "0003"})
+    assert sample(space, study.ask()) == TrialConfig(image_size=32, inputs=("Race",))
+
+
+def test_the_second_tier_has_the_better_half_the_default_and_the_winner() -> None:
+    names = ["0004", "0001", "0002", "0003", "0005", "default"]
+    plan = Plan(5, 5, "0004", 0.6, 9, "default", dict.fromkeys(names, TrialConfig()), {})
+    accuracies = {"0004": 0.1, "0001": 0.2, "0002": 0.5, "0003": 0.4, "0005": 0.6}  # the default failed
+    found = [Training(name, seed, a, 1, 1.0, 1) for seed in (1, 2) for name, a in accuracies.items()]
+    assert promoted(plan, found) == ["0004", "0002", "0003", "0005"]
+    found.append(Training("default", 1, 0.0, 1, 1.0, 1))
+    assert promoted(plan, found) == ["0004", "0002", "0003", "0005", "default"]
+
+
+def test_few_seeds_are_one_tier() -> None:
+    assert [tiers(seeds) for seeds in (2, 3, 4, 5)] == [(2,), (3,), (2, 2), (2, 3)]
