@@ -11,7 +11,8 @@ it stands in the table like the others, and they are compared with it.
 
 A configuration of which no trial gets there gets there never; where some do, their mean alone would flatter it, and
 only their number is said. Intervals are Student's, over the seeds, at 95 %. Trials that did not run their course are
-left out. Seconds compare where the machine did nothing else, and as many trials at once throughout.
+left out. Seconds compare where the machine did nothing else, and as many trials at once throughout. In a process's
+first epoch libraries warm up, so that a trial's first counts no more seconds than its second.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def first(rows: Sequence[Row], accuracy: float) -> tuple[int, float] | None:
     """After how many epochs and seconds a trial's validation accuracy is `accuracy` or more; None: never."""
     seconds = 0.0
     for epoch, row in enumerate(rows, start=1):
-        seconds += row["seconds"]
+        seconds += min(row["seconds"], rows[1]["seconds"]) if epoch == 1 and len(rows) > 1 else row["seconds"]
         if row["valid_accuracy"] >= accuracy:
             return epoch, seconds
     return None
@@ -123,7 +124,8 @@ def read_trials(run: Path) -> tuple[dict[str, list[list[Row]]], int]:
         else:
             found.setdefault(name_of(config), []).append(rows)
     if not found:
-        raise UserError(f"{run} has no trial that ran its course; name a finished run's folder, as in runs/faster.")
+        what = "has no trial that ran its course" if run.is_dir() else "does not exist"
+        raise UserError(f"{run} {what}; name a finished run's folder, as in runs/faster.")
     return found, left_out
 
 
@@ -186,6 +188,7 @@ def main() -> None:
         sys.exit(f"Error: {error}")
     report = next(one for one in found if one.configuration == REPORT)
     if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(
             arguments.out,
             {

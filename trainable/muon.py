@@ -15,7 +15,8 @@ class Muon(optim.Optimizer):
 
     Muon makes each matrix's momentum orthogonal before the step, by five Newton-Schulz rounds in bfloat16. Of the
     network's parameters it gets the filters but the first layer's, which read the image, and depthwise ones, whose rows
-    have nothing to do with each other. Those, linear layers, batch norms and biases get AdamW.
+    have nothing to do with each other. (Filters in groups, as ResNeXt's, are taken as one matrix all the same.) Those,
+    linear layers, batch norms and biases get AdamW.
 
     Muon's step is scaled to the size of AdamW's (0.2 sqrt(max(O, I H W)), Liu et al. 2025, Muon is Scalable for LLM
     Training, eq. 4), so that both go by one learning rate and one weight decay, which is decoupled.

@@ -87,6 +87,14 @@ def test_the_accuracy_after_fewer_epochs(run: Path) -> None:
     assert found[0].epochs == Mean(1.0, 0.0)
 
 
+def test_a_trials_first_epoch_counts_no_more_seconds_than_its_second() -> None:
+    warming = rows([0.1, 0.5, 0.6])
+    warming[0]["seconds"] = 9.0
+    assert first(warming, 0.5) == (2, 4.0)
+    warming[0]["seconds"] = 1.0
+    assert first(warming, 0.5) == (2, 3.0)
+
+
 def test_of_one_seed_there_is_no_interval(tmp_path: Path) -> None:
     write(tmp_path, TRIALS[:3])
     accuracy, _, found = compare(read_trials(tmp_path)[0], None)
