@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: env search test test-cuda lint format
+.PHONY: env search test test-search test-rest test-cuda lint format
 
 env: $(INSTALLED)
 
@@ -17,8 +17,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 search: env
 	$(BIN)/python -m search.run --space dropout --trials 12 --epochs 6 --name first --ensemble
 
+# Two halves at once: the tests that start searches mostly wait for Ray. Each half's output comes when it is done.
 test: env
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory test-search test-rest
+
+test-search: env
+	$(BIN)/python -m pytest tests/search tests/benchmarks
+
+test-rest: env
+	$(BIN)/python -m pytest tests --ignore=tests/search --ignore=tests/benchmarks
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda
