@@ -36,7 +36,7 @@ def examples_from(pixels: NDArray[np.uint8]) -> Examples:
     rng = np.random.default_rng(1)
     images, size = len(pixels), int(pixels.shape[1])
     labels = rng.integers(5, size=images)
-    train, valid, holdout = np.split(np.arange(images), [images * 70 // 100, images * 85 // 100])
+    train, valid, _ = np.split(np.arange(images), [images * 70 // 100, images * 85 // 100])
     return Examples(
         pixels=pixels,
         metadata=np.eye(5, dtype=np.float32)[rng.integers(5, size=(images, 2))].reshape(images, 10),
@@ -44,7 +44,6 @@ def examples_from(pixels: NDArray[np.uint8]) -> Examples:
         levels=labels,
         train=train,
         valid=valid,
-        holdout=holdout,
         preprocessing=Preprocessing(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), tuple("abcde"), INPUTS),
     )
 

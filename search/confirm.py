@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from search.cli import FAILED_TRIALS, TERMINATED, exit_code
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
+from trainable.files import write_json
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
     import optuna
@@ -154,7 +155,7 @@ def confirm(run: Path, given: Mapping[str, Any], console: "Console", began: floa
         if data.split_fingerprint != said["data"]["split_fingerprint"]:
             raise UserError(f"RUN: {run / record.SPLITS} is not the split that {run} was made with.")
         (run / CONFIRM).mkdir(exist_ok=True)
-        _write(run / CONFIRM / "plan.json", plan.to_json())
+        write_json(run / CONFIRM / "plan.json", plan.to_json())
         names, trainings, failed = list(plan.configurations), list[Training](), 0
         for number, repeats in enumerate(tiers(plan.seeds), start=1):
             space = tier_space(plan, names, said["objective"])
@@ -170,7 +171,7 @@ def confirm(run: Path, given: Mapping[str, Any], console: "Console", began: floa
                 return code
             names = promoted(plan, trainings)
         found = _found(plan, trainings, said["seed"], len(data.split.judged))
-        _write(run / "confirm.json", {"top": plan.top, "seeds": plan.seeds, "format": FORMAT, **_facts(found)})
+        write_json(run / "confirm.json", {"top": plan.top, "seeds": plan.seeds, "format": FORMAT, **_facts(found)})
     _show(run, found, console)
     return FAILED_TRIALS if failed else 0
 
@@ -389,12 +390,6 @@ def _show(run: Path, found: "Confirmation", console: "Console") -> None:
         console.print(sentence, soft_wrap=True)
     console.print(f"Wrote {run / 'confirm.json'}", soft_wrap=True)
     console.print(f"Next: python -m search.ensemble {shlex.quote(str(run))}", soft_wrap=True)
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    from trainable import files
-
-    files.write_json(path, value)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ UNKNOWN = -1  # the level of a row whose value training never saw
 
 @dataclass(frozen=True)
 class Examples:
-    """N rows, of which train, valid and holdout are three disjoint parts."""
+    """N rows, of which train and valid are two disjoint parts. Those of the holdout are in neither."""
 
     pixels: NDArray[np.uint8]  # (N, S, S, 3), usually memory-mapped
     metadata: NDArray[np.float32]  # (N, K) one-hots
@@ -24,7 +24,6 @@ class Examples:
     levels: NDArray[np.int64]  # (N,) what is learnt: the class, or the position of the target column's value
     train: NDArray[np.int64]  # row numbers
     valid: NDArray[np.int64]
-    holdout: NDArray[np.int64]
     preprocessing: Preprocessing
 
 
@@ -44,7 +43,6 @@ def examples_of(data: LabelledData, config: TrialConfig, parts: Parts) -> Exampl
         levels=levels,
         train=parts.train,
         valid=parts.valid,
-        holdout=parts.holdout,
         preprocessing=preprocessing,
     )
 

@@ -129,7 +129,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         folder.mkdir(parents=True, exist_ok=True)
         config = TrialConfig.from_dict(self.trial_config)
         data = self.shared.data[config.image_size]
-        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, config.inputs, config.target)
+        columns = (config.inputs, config.target, config.experts)  # all that `examples_of` reads of the configuration
+        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, *columns)
         if key not in _examples:
             _examples.clear()
             _examples[key] = [examples_of(data, config, parts) for parts in data.split.parts]

@@ -84,7 +84,6 @@ def examples_for(config: TrialConfig) -> Examples:
         levels=labels if config.target is None else np.array(AGES, np.int64),
         train=np.arange(4),
         valid=np.arange(4, 6),
-        holdout=np.zeros(0, np.int64),
         preprocessing=preprocessing,
     )
 

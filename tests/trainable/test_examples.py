@@ -84,7 +84,7 @@ def test_a_value_of_one_training_image_makes_no_expert(data: LabelledData) -> No
 
 def test_the_parts_are_those_that_are_given(data: LabelledData) -> None:
     seen = examples_of(data, settings(), PARTS)
-    assert (seen.train, seen.valid, seen.holdout) == (PARTS.train, PARTS.valid, PARTS.holdout)
+    assert (seen.train, seen.valid) == (PARTS.train, PARTS.valid)
     assert seen.pixels[:, 0, 0, 0].tolist() == [10 * index for index in range(10)]
 
 
@@ -92,7 +92,7 @@ def test_a_network_that_learns_from_all_rows_knows_every_level(data: LabelledDat
     seen = examples_of(data, settings(), data.split.everything)
     assert list(seen.preprocessing.levels) == ["7", "9", "10", "30", "41", "50"]
     assert seen.levels.tolist() == [0, 3, 1, 3, 1, 2, 4, 4, 5, 4]
-    assert (len(seen.train), len(seen.valid), len(seen.holdout)) == (10, 0, 0)
+    assert (len(seen.train), len(seen.valid)) == (10, 0)
 
 
 def test_inputs_do_not_change_the_levels(data: LabelledData) -> None:

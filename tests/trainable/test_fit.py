@@ -223,7 +223,6 @@ def test_training_metrics_are_means_over_images_and_not_over_batches() -> None:
         levels=labels,
         train=np.arange(10),
         valid=np.arange(10, 12),
-        holdout=np.arange(12, 14),
         preprocessing=PREPROCESSING,
     )
     settings = config(optimizer="sgd", lr=1e-30, dropout=None, head_dropout=0.0, epochs=1)

@@ -449,7 +449,7 @@ def test_a_groups_last_image_joins_the_batch_before(batch_size: int, schedule: A
 
 @pytest.fixture(scope="module")
 def everything() -> Examples:
-    return replace(DATA, train=np.arange(len(DATA.labels)), valid=np.zeros(0, np.int64), holdout=np.zeros(0, np.int64))
+    return replace(DATA, train=np.arange(len(DATA.labels)), valid=np.zeros(0, np.int64))
 
 
 @pytest.mark.parametrize("changes", [{}, {"loss": "focal", "objective": "valid_objective_loss"}], ids=str)

@@ -30,8 +30,7 @@ SIDES = np.random.default_rng(3).permutation(np.repeat([0, 1, 2], [16, 12, 10]))
 
 def folds_of(data: Examples = DATA, sides: np.ndarray = SIDES) -> list[Examples]:
     return [
-        replace(data, train=parts.train, valid=parts.valid, holdout=parts.holdout)
-        for parts in Split(sides, folds=int(sides.max()) + 1).parts
+        replace(data, train=parts.train, valid=parts.valid) for parts in Split(sides, folds=int(sides.max()) + 1).parts
     ]
 
 

@@ -97,9 +97,9 @@ def fails_with(error: Exception) -> Callable[..., Any]:
 def test_a_trial_sees_the_parts_and_the_inputs_it_asks_for(data: Data) -> None:
     (parts,) = data.labelled.split.parts
     both, none = (examples_of(data.labelled, config(inputs=inputs), parts) for inputs in (("Gender",), ()))
-    for part, side in ((both.train, TRAIN), (both.valid, VALID), (both.holdout, HOLDOUT)):
+    for part, side in ((both.train, TRAIN), (both.valid, VALID), (parts.holdout, HOLDOUT)):
         assert (data.labelled.split.sides[part] == side).all()
-    assert sorted([*both.train, *both.valid, *both.holdout]) == list(range(60))
+    assert sorted([*both.train, *both.valid, *parts.holdout]) == list(range(60))
     assert both.metadata.tolist() == [[1 - index % 2, index % 2] for index in range(60)]
     assert both.preprocessing.vocabulary == {"Gender": ("0", "1")}
     assert (none.metadata.shape, none.preprocessing.vocabulary) == ((60, 0), {})
@@ -302,6 +302,20 @@ def test_pixels_are_opened_once_for_all_trials_of_a_process(shared: Shared, monk
         worker.reset_config(asked(f"{number:04}", config(epochs=1, **changes)))
         trained(worker)
     assert [(each.inputs, each.target) for each in opened] == [(("Gender",), None), ((), None), ((), "Gender")]
+
+
+def test_a_trial_after_one_of_experts_reads_every_value_again(shared: Shared) -> None:
+    data = shared.data[28]
+    rare = int(data.split.parts[0].train[0])
+    genders = tuple("2" if row == rare else cell for row, cell in enumerate(data.table.columns["Gender"]))
+    table = replace(data.table, columns={**data.table.columns, "Gender": genders})
+    rarer = replace(shared, data={28: replace(data, table=table, fingerprint="rare")})
+    worker = actor(rarer, "0000", config(experts="Gender", epochs=1))
+    trained(worker)
+    worker.reset_config(asked("0001", config(epochs=1)))
+    trained(worker)
+    read = [load_best(trial_folder(rarer.run, trial) / "best.safetensors") for trial in ("0000", "0001")]
+    assert [best.preprocessing.vocabulary["Gender"] for best in read] == [("0", "1"), ("0", "1", "2")]
 
 
 # Death and resumption

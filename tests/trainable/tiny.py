@@ -51,7 +51,6 @@ def examples(train: int = 20, valid: int = 12, holdout: int = 6) -> Examples:
         levels=labels,
         train=np.sort(rows[:train]),
         valid=np.sort(rows[train : train + valid]),
-        holdout=np.sort(rows[train + valid :]),
         preprocessing=PREPROCESSING,
     )
 
