@@ -41,9 +41,11 @@ def leaderboard(
         run: the run's folder.
         trials: of its study.
         objective: what ranks.
-        sizes: the data at each image size, for the count of parameters.
+        sizes: the data at each image size, for the count of parameters; empty: they are those of an earlier
+            leaderboard.csv, where there is one, as a network takes a while to count.
     """
     entries = []
+    counted = {} if sizes else _counted(run)
     for trial in trials:
         folder = run / "trials" / f"{trial.number:04d}"
         rows = read_metrics(folder / "metrics.csv")
@@ -55,7 +57,9 @@ def leaderboard(
             "seconds": round(sum(row["seconds"] for row in rows), 2),
         }
         config = trial.user_attrs.get("config")
-        if config is not None:
+        if folder.name in counted:
+            entry["parameters"] = counted[folder.name]
+        elif config is not None and sizes:
             with suppress(ConfigError):  # of a network that does not fit its images: the trial has failed by it
                 entry["parameters"] = _parameters(TrialConfig.from_dict(config), sizes)
         if best is not None:
@@ -97,6 +101,14 @@ def read_metrics(path: Path) -> list[Row]:
             f"{path} is damaged; restore it from a copy, or delete it to rank the trial as one without epochs."
         ) from None
     return rows
+
+
+def _counted(run: Path) -> dict[str, float]:
+    """Each trial's parameters by the run's leaderboard.csv; none where there is none that can be read."""
+    with suppress(OSError, ValueError, KeyError):
+        table = pd.read_csv(run / "leaderboard.csv", dtype={"trial": str})
+        return {name: count for name, count in zip(table["trial"], table["parameters"], strict=True) if count == count}
+    return {}
 
 
 def _parameters(config: TrialConfig, sizes: Mapping[int, LabelledData]) -> int:

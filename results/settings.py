@@ -9,9 +9,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     """'lr=0.001 dropout_1-8=0,0,0,0,0,0.5,0.5,0': numbered settings, as of each convolution, become one list."""
     lists: dict[str, list[tuple[int, str]]] = {}  # by the name without its number
     for name, value in settings.items():
-        numbered = re.fullmatch(r"(.+)_(\d+)", name)
-        stem, number = (numbered[1], int(numbered[2])) if numbered else (name, 0)
-        lists.setdefault(stem, []).append((number, f"{value:.2g}" if isinstance(value, float) else str(value)))
+        stem, number = numbered(name)
+        lists.setdefault(stem, []).append((number or 0, f"{value:.2g}" if isinstance(value, float) else str(value)))
     parts = []
     for stem, values in lists.items():
         numbers = [number for number, _ in values]
@@ -21,3 +20,9 @@ def settings_text(settings: Mapping[str, Any]) -> str:
             name += f"-{numbers[-1]}" if consecutive else "," + ",".join(map(str, numbers[1:]))
         parts.append(f"{name}={','.join(value for _, value in values)}")
     return " ".join(parts)
+
+
+def numbered(name: str) -> tuple[str, int | None]:
+    """A name without the number at its end, as of a convolution, and that number: 'dropout_3' is 'dropout', 3."""
+    found = re.fullmatch(r"(.+)_(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, None)

@@ -1,0 +1,229 @@
+"""What each searched parameter did to the accuracy, at an epoch that all trials reached, with intervals.
+
+Trials that were stopped count with those that ran on: what is compared is the best of the first E epochs, and E is the
+last epoch that all of them have. So no parameter looks good because the scheduler let its trials train longer.
+N trials, P effects.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import FrozenTrial, TrialState
+from scipy import stats
+
+from results.scores import Estimate
+from results.settings import numbered
+
+FAMILY = 4  # as many numbered parameters, as of each convolution, or more count as two: the first half and the last
+LEAST_TRIALS = 8  # fewer say nothing of effects
+RESAMPLES = 200  # of the trials, for the importances' intervals
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The difference that a parameter made, in accuracy."""
+
+    parameter: str  # or the half of a family: 'dropout_1-4'
+    change: str  # 'from 0 to 0.5', 'adamw instead of adam'
+    accuracy: Estimate  # with an interval that holds together with those of all effects, at 95 %
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is beyond the noise."""
+        return not self.accuracy.low <= 0 <= self.accuracy.high
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much a parameter decides whether a trial is among the best."""
+
+    parameter: str
+    share: Estimate  # of all parameters' importance
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What the trials say of the parameters."""
+
+    epoch: int  # E
+    trials: int  # N
+    effects: tuple[Effect, ...]
+    together: bool  # fitted with each other; else, for want of trials, each alone
+    importances: tuple[Importance, ...]  # the most important first
+    left_out: tuple[str, ...]  # parameters that not all trials have, or that never varied
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """One parameter, or half of a family, as columns of a regression."""
+
+    name: str
+    changes: tuple[str, ...]  # a column each
+    columns: Floats  # (N, as many)
+
+
+def effects(trials: Sequence[FrozenTrial], accuracies: Mapping[int, Sequence[float]]) -> Effects | None:
+    """The effects of what was searched; None where there are too few trials, or nothing varied.
+
+    Args:
+        trials: of the study; those that failed are not looked at.
+        accuracies: on validation, by trial number, an epoch each.
+    """
+    ran = [trial for trial in trials if trial.state != TrialState.FAIL and accuracies.get(trial.number)]
+    # One that has only just begun would make all others as short.
+    ended = [trial for trial in ran if trial.state.is_finished()]
+    if len(ended) < LEAST_TRIALS:
+        return None
+    epoch = min(len(accuracies[trial.number]) for trial in ended)
+    ran = [trial for trial in ran if len(accuracies[trial.number]) >= epoch]
+    values = np.array([max(accuracies[trial.number][:epoch]) for trial in ran])
+    common = [name for name in ran[0].params if all(name in trial.params for trial in ran)]
+    varied = [name for name in common if len({repr(trial.params[name]) for trial in ran}) > 1]
+    left_out = sorted({name for trial in ran for name in trial.params} - set(varied))
+    factors = [factor for group in _groups(varied, ran) for factor in _factors(group, ran)]
+    if not factors:
+        return None
+    columns = sum(factor.columns.shape[1] for factor in factors)
+    together = len(ran) - 1 - columns >= columns and _independent(factors)
+    return Effects(
+        epoch=epoch,
+        trials=len(ran),
+        effects=tuple(_fitted(factors, values, columns) if together else _alone(factors, values, columns)),
+        together=together,
+        importances=_importances(ran, varied, values),
+        left_out=tuple(left_out),
+    )
+
+
+def _groups(names: Sequence[str], trials: Sequence[FrozenTrial]) -> list[list[str]]:
+    """The parameters, those of a family of numbers together."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        stem, number = numbered(name)
+        numeric = not isinstance(trials[0].distributions[name], CategoricalDistribution) or all(
+            _is_number(trial.params[name]) for trial in trials
+        )
+        groups.setdefault(f"{stem}_" if number is not None and numeric else name, []).append(name)
+    return [part for group in groups.values() for part in ([group] if len(group) >= FAMILY else [[one] for one in group])]
+
+
+def _factors(group: Sequence[str], trials: Sequence[FrozenTrial]) -> list[_Factor]:
+    if len(group) == 1:
+        return [_factor(group[0], trials)]
+    halves = [group[: len(group) // 2], group[len(group) // 2 :]]
+    return [
+        _number(
+            f"{half[0]}-{numbered(half[-1])[1]}",
+            np.array([[trial.params[name] for name in half] for trial in trials], float).mean(1),
+            False,
+            "on average ",
+        )
+        for half in halves
+    ]
+
+
+def _factor(name: str, trials: Sequence[FrozenTrial]) -> _Factor:
+    values = [trial.params[name] for trial in trials]
+    distribution = trials[0].distributions[name]
+    if not isinstance(distribution, CategoricalDistribution):
+        return _number(name, np.array(values, float), bool(getattr(distribution, "log", False)))
+    if all(_is_number(value) for value in values) and len(set(values)) > 2:
+        positive = min(values) > 0
+        return _number(name, np.array(values, float), positive and max(values) / min(values) >= 30)
+    texts = [str(value) for value in values]
+    levels = sorted(set(texts), key=lambda level: (-texts.count(level), texts.index(level)))  # the commonest first
+    columns = np.array([[text == level for level in levels[1:]] for text in texts], float)
+    return _Factor(name, tuple(f"{level} instead of {levels[0]}" for level in levels[1:]), columns)
+
+
+def _number(name: str, values: Floats, log: bool, how: str = "") -> _Factor:
+    """A column of which 1 is the step from a low value to a high one: from where a tenth are lower, to where a tenth
+    are higher, as the very ends may be one trial each."""
+    low, high = np.quantile(values, (0.1, 0.9), method="nearest").tolist()
+    if low == high:
+        low, high = float(values.min()), float(values.max())
+    column = np.log(values / low) / np.log(high / low) if log else (values - low) / (high - low)
+    return _Factor(name, (f"{how}from {low:.3g} to {high:.3g}",), column[:, None])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _design(factors: Sequence[_Factor]) -> Floats:
+    columns = np.concatenate([factor.columns for factor in factors], axis=1)
+    return np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
+
+
+def _independent(factors: Sequence[_Factor]) -> bool:
+    design = _design(factors)
+    return int(np.linalg.matrix_rank(design)) == design.shape[1]
+
+
+def _fitted(factors: Sequence[_Factor], values: Floats, effects: int) -> list[Effect]:
+    """The effects of an additive model by least squares; intervals of so many, by Bonferroni's inequality."""
+    design = _design(factors)
+    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+    freedom = len(values) - design.shape[1]
+    variance = float(((values - design @ coefficients) ** 2).sum()) / freedom
+    errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(design.T @ design)) * variance, 0))
+    reach = float(stats.t.ppf(1 - 0.025 / effects, freedom)) * errors
+    changes = [(factor.name, change) for factor in factors for change in factor.changes]
+    return [
+        Effect(name, change, Estimate(value, value - margin, value + margin))
+        for (name, change), value, margin in zip(changes, coefficients[1:].tolist(), reach[1:].tolist(), strict=True)
+    ]
+
+
+def _alone(factors: Sequence[_Factor], values: Floats, effects: int) -> list[Effect]:
+    return [
+        effect
+        for factor in factors
+        if len(values) - 2 - factor.columns.shape[1] > 0
+        for effect in _fitted([factor], values, effects)
+    ]
+
+
+def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], values: Floats) -> tuple[Importance, ...]:
+    """Optuna's importances at equal fidelity; intervals from trials drawn again with replacement.
+
+    Source: Watanabe et al. 2023, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces.
+    """
+    # Optuna leaves out parameters whose distribution holds a single value.
+    rng = np.random.default_rng(0)
+    found = _ped_anova(trials, names, values, np.arange(len(trials)))
+    drawn = [_ped_anova(trials, names, values, rng.integers(len(trials), size=len(trials))) for _ in range(RESAMPLES)]
+    importances = []
+    for name, share in found.items():
+        low, high = np.quantile([one.get(name, 0.0) for one in drawn], (0.025, 0.975))
+        importances.append(Importance(name, Estimate(share, min(float(low), share), max(float(high), share))))
+    return tuple(sorted(importances, key=lambda one: -one.share.value))
+
+
+def _ped_anova(
+    trials: Sequence[FrozenTrial], names: Sequence[str], values: Floats, rows: NDArray[np.int64]
+) -> dict[str, float]:
+    distributions: dict[str, BaseDistribution] = {name: trials[0].distributions[name] for name in names}
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params={name: trials[row].params[name] for name in names},
+                distributions=distributions,
+                value=float(values[row]),
+            )
+            for row in rows
+        ]
+    )
+    raw = PedAnovaImportanceEvaluator().evaluate(study, params=list(names))
+    total = sum(raw.values())
+    return {name: value / total if total > 0 and math.isfinite(total) else 0.0 for name, value in raw.items()}

@@ -1,0 +1,292 @@
+"""All that a finished or running search has to say, gathered once for the page and for programs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from optuna.trial import FrozenTrial
+
+from results.comparison import Compared, compared
+from results.effects import Effects, effects
+from results.leaderboard import COLUMNS, error_over_images, leaderboard, read_metrics, searched_columns
+from results.manifest import MANIFEST, read_manifest
+from results.predictions import Predictions, of_ensemble, of_trial
+from results.timeline import Stretch, Use, steps, stretches, use
+from trainable.config import Objective, maximised
+from trainable.errors import UserError
+from trainable.fit import Row, merit, objective_value
+from trainable.table import count
+
+CONFIRMATION = "confirm.json"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial's epochs."""
+
+    trial: str
+    state: str
+    accuracies: tuple[float, ...]  # on validation, an epoch each
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A new best value of the search."""
+
+    epochs: int  # of all trials together, until then
+    value: float
+    trial: str
+    epoch: int  # of the trial
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A search as it stands."""
+
+    run: Path
+    name: str
+    record: Mapping[str, Any]  # run.json
+    objective: Objective
+    epochs: int  # of a trial that runs its course
+    states: Mapping[str, int]  # trials by state
+    reasons: Mapping[str, str]  # why trials failed
+    images: int  # that trials are ranked on
+    board: pd.DataFrame  # the leaderboard
+    curves: tuple[Curve, ...]
+    rungs: Mapping[int, int]  # epochs after which trials were stopped, and how many
+    improvements: tuple[Improvement, ...]
+    spent: int  # epochs, of all trials
+    effects: Effects | None
+    configurations: tuple[Compared, ...]  # where nothing was stopped early
+    timeline: tuple[Stretch, ...]
+    use: Use | None
+    balance: tuple[tuple[str, str, int], ...]  # class, part, images
+    predictions: tuple[Predictions, ...]  # of the best trial; and of the ensemble, if there is one
+    ensemble: Mapping[str, Any] | None  # its manifest
+    confirmation: Mapping[str, Any] | None  # confirm.json
+    notes: tuple[str, ...]  # what could not be had
+
+    @property
+    def ended(self) -> bool:
+        """Whether all its trials are done."""
+        open_trials = self.states.get("RUNNING", 0) + self.states.get("WAITING", 0)
+        return open_trials == 0 and sum(self.states.values()) >= self.record["arguments"]["trials"]
+
+    @property
+    def compared(self) -> int:
+        """How many trials the first of the leaderboard is the best of."""
+        return int((self.board["valid_accuracy"].notna() & (self.board["state"] != "FAIL")).sum()) if self.states else 0
+
+    def error(self, accuracy: float) -> float:
+        """One standard error of a trial's accuracy, over the images."""
+        return error_over_images(accuracy, self.images)
+
+
+def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> Facts:
+    """Reads a run, which may be under way.
+
+    Args:
+        run: its folder.
+        record: its run.json.
+        trials: of its study.
+    Raises:
+        UserError: where a file of it is damaged.
+    """
+    objective: Objective = record["objective"]
+    rows = {trial.number: _rows_of(run, trial) for trial in trials}
+    curves = [
+        Curve(
+            f"{trial.number:04d}",
+            trial.state.name,
+            tuple(row["valid_accuracy"] for row in rows[trial.number]),
+            tuple(row["valid_loss"] for row in rows[trial.number]),
+        )
+        for trial in trials
+    ]
+    stopped = [len(curve.accuracies) for curve in curves if curve.state == "PRUNED"]
+    states: dict[str, int] = {}
+    for trial in trials:
+        states[trial.state.name] = states.get(trial.state.name, 0) + 1
+    board = leaderboard(run, trials, objective, {}) if trials else pd.DataFrame(columns=list(COLUMNS))
+    counts: Mapping[str, int] = record["data"]["counts"]
+    images = sum(counts.values()) if record["arguments"]["folds"] else counts["valid"]
+    found = steps(run)
+    improvements, spent = _improvements(rows, [(step.trial, step.epoch) for step in found], objective)
+    configurations: list[Compared] = []
+    if record["arguments"]["scheduler"] == "none" and trials:
+        configurations = compared(board, searched_columns(board), images)
+    predictions, manifest, notes = _predictions(run, record, board)
+    return Facts(
+        run=run,
+        name=run.resolve().name,
+        record=record,
+        objective=objective,
+        epochs=record["arguments"]["epochs"],
+        states=states,
+        reasons={
+            f"{trial.number:04d}": trial.user_attrs["end"]["reason"]
+            for trial in trials
+            if "reason" in trial.user_attrs.get("end", {})
+        },
+        images=images,
+        board=board,
+        curves=tuple(curves),
+        rungs={epoch: stopped.count(epoch) for epoch in sorted(set(stopped))},
+        improvements=improvements,
+        spent=spent,
+        effects=effects(trials, {number: [row["valid_accuracy"] for row in own] for number, own in rows.items()}),
+        configurations=tuple(configurations),
+        timeline=tuple(stretches(found)),
+        use=use(found),
+        balance=_balance(run, record["data"]["classes"]),
+        predictions=predictions,
+        ensemble=manifest,
+        confirmation=_confirmation(run),
+        notes=notes,
+    )
+
+
+def _rows_of(run: Path, trial: FrozenTrial) -> list[Row]:
+    return read_metrics(run / "trials" / f"{trial.number:04d}" / "metrics.csv")
+
+
+def _improvements(
+    rows: Mapping[int, Sequence[Row]], order: Sequence[tuple[str, int]], objective: Objective
+) -> tuple[tuple[Improvement, ...], int]:
+    """When the search's best value rose, by epochs of all trials in the order of time; and how many there were.
+
+    Args:
+        order: trials and epochs as they ended, where that is known; the others come last, a trial after the other.
+    """
+    known = {(f"{number:04d}", int(row["epoch"])): row for number, own in rows.items() for row in own}
+    ordered = [key for key in order if key in known]
+    ordered += [key for key in known if key not in set(ordered)]
+    sign = 1 if maximised(objective) else -1
+    found: list[Improvement] = []
+    for spent, key in enumerate(ordered, start=1):
+        value = objective_value(known[key], objective)
+        if math.isfinite(value) and (not found or sign * value > sign * found[-1].value):
+            found.append(Improvement(spent, value, *key))
+    return tuple(found), len(ordered)
+
+
+def _balance(run: Path, classes: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
+    table = pd.read_csv(run / "splits.csv", dtype=str, keep_default_na=False)
+    sizes = table.groupby(["Label", "Split"]).size()
+    parts = list(dict.fromkeys(table["Split"]))
+    order = [part for part in ("train", "valid", "holdout") if part in parts] or sorted(parts)
+    return tuple((name, part, int(sizes.get((name, part), 0))) for name in classes for part in order)
+
+
+def _predictions(
+    run: Path, record: Mapping[str, Any], board: pd.DataFrame
+) -> tuple[tuple[Predictions, ...], dict[str, Any] | None, tuple[str, ...]]:
+    """What the best trial and the ensemble said; the ensemble's manifest; and why a part of it cannot be had."""
+    found: list[Predictions] = []
+    manifest, notes = None, []
+    classes, folds = record["data"]["classes"], record["arguments"]["folds"]
+    ranked = board[board["valid_accuracy"].notna() & (board["state"] != "FAIL")]
+    try:
+        if len(ranked):
+            best = of_trial(run, ranked.iloc[0]["trial"], classes, folds)
+            found += [best] if best else []
+    except UserError as error:
+        notes.append(str(error))
+    try:
+        if (run / MANIFEST).is_file():
+            manifest, home = read_manifest(run / MANIFEST)
+            found.append(of_ensemble(home, manifest))
+    except UserError as error:
+        notes.append(str(error))
+    return tuple(found), manifest, tuple(notes)
+
+
+def _confirmation(run: Path) -> dict[str, Any] | None:
+    path = run / CONFIRMATION
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = [found[key] for key in ("rows", "sentences", "tied", "images")]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); confirm the run again to have it made anew.") from None
+    return found
+
+
+def answer(facts: Facts) -> list[str]:
+    """What a person should take away, in sentences."""
+    said = []
+    if not facts.compared:
+        return ["No trial has finished an epoch yet, so there is nothing to rank."]
+    best = facts.board.iloc[0]
+    accuracy = float(best["valid_accuracy"])
+    looked = f"{100 * accuracy:.1f} ± {100 * facts.error(accuracy):.1f} %"
+    if facts.confirmation is not None:
+        said += facts.confirmation["sentences"][1:]  # the first says how the figures are meant: it stands at the table
+    else:
+        said.append(
+            f"The best of {count(facts.compared, 'trial')} is trial {best['trial']}: {looked} on {facts.images} validation "
+            "images (± one standard error over the images). As the luckiest of so many it looks better than it is"
+            + (": confirm it before you believe it." if facts.compared > 1 else ".")
+        )
+    if facts.ensemble is not None:
+        said.append(_ensemble_sentence(facts.ensemble))
+    said += _effect_sentences(facts)
+    stopped = facts.states.get("PRUNED", 0)
+    if stopped:
+        saved = sum(facts.epochs - len(curve.accuracies) for curve in facts.curves if curve.state == "PRUNED")
+        said.append(
+            f"{count(stopped, 'trial')} of {sum(facts.states.values())} were stopped early, which saved {saved} of "
+            f"{saved + facts.spent} epochs."
+        )
+    failed = facts.states.get("FAIL", 0)
+    if failed:
+        trial, reason = next(iter(facts.reasons.items()), ("", "for a reason that is not recorded"))
+        said.append(f"{count(failed, 'trial')} failed; the first, {trial}: {reason}.")
+    return said
+
+
+def _ensemble_sentence(manifest: Mapping[str, Any]) -> str:
+    score = manifest["scores"][manifest["method"]]
+    members = sum(member["weight"] > 0 for member in manifest["members"])
+    n = manifest["holdout_images"]
+    if manifest["method"] == "single":
+        return f"Of the ensembles none is better than the best single model: {_percent(score['accuracy'])} on {n} images."
+    gain = score["accuracy_gain"]
+    verdict = " (inside the noise)" if gain["low"] <= 0 <= gain["high"] else ""
+    return (
+        f"The ensemble of {count(members, 'network')} ({manifest['method']}) has {_percent(score['accuracy'])} on {n} "
+        f"{'out-of-fold' if manifest['folds'] else 'holdout'} images: {_points(gain)} points against the best single "
+        f"model{verdict}."
+    )
+
+
+def _effect_sentences(facts: Facts) -> list[str]:
+    found = facts.effects
+    if found is None:
+        return []
+    clear = [effect for effect in found.effects if effect.clear]
+    names = list(dict.fromkeys(effect.parameter for effect in found.effects))
+    silent = [name for name in names if name not in {effect.parameter for effect in clear}]
+    parts = [
+        f"{effect.parameter} {effect.change}: {100 * effect.accuracy.value:+.1f} points "
+        f"[{100 * effect.accuracy.low:+.1f}, {100 * effect.accuracy.high:+.1f}]"
+        for effect in sorted(clear, key=lambda effect: -abs(effect.accuracy.value))
+    ]
+    if silent:
+        parts.append(f"no effect shown of {', '.join(silent)}")
+    end = "" if found.epoch >= facts.epochs else f" (of {facts.epochs}: what all of them reached)"
+    return [f"After {count(found.epoch, 'epoch')}{end}, over {found.trials} trials: {'; '.join(parts)}."]
+
+
+def _percent(estimate: Mapping[str, float]) -> str:
+    return f"{100 * estimate['value']:.1f} % [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+
+
+def _points(estimate: Mapping[str, float]) -> str:
+    return f"{100 * estimate['value']:+.1f} [{100 * estimate['low']:+.1f}, {100 * estimate['high']:+.1f}]"
