@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial
 
-from results.comparison import Compared, compared
+from results.comparison import Compared, compared, difference
 from results.effects import Effects, effects
 from results.leaderboard import COLUMNS, error_over_images, leaderboard, read_metrics, searched_columns
 from results.manifest import MANIFEST, read_manifest
 from results.predictions import Predictions, of_ensemble, of_trial
+from results.settings import settings_text
 from results.timeline import Stretch, Use, steps, stretches, use
 from trainable.config import Objective, maximised
 from trainable.errors import UserError
@@ -120,6 +121,8 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
     configurations: list[Compared] = []
     if record["arguments"]["scheduler"] == "none" and trials:
         configurations = compared(board, searched_columns(board), images)
+    repeated = any(len(one.accuracies) > 1 for one in configurations)  # then they are compared as what they are
+    accuracies = {number: [row["valid_accuracy"] for row in own] for number, own in rows.items()}
     predictions, manifest, notes = _predictions(run, record, board)
     return Facts(
         run=run,
@@ -139,7 +142,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         rungs={epoch: stopped.count(epoch) for epoch in sorted(set(stopped))},
         improvements=improvements,
         spent=spent,
-        effects=effects(trials, {number: [row["valid_accuracy"] for row in own] for number, own in rows.items()}),
+        effects=None if repeated else effects(trials, accuracies),
         configurations=tuple(configurations),
         timeline=tuple(stretches(found)),
         use=use(found),
@@ -226,7 +229,9 @@ def answer(facts: Facts) -> list[str]:
     best = facts.board.iloc[0]
     accuracy = float(best["valid_accuracy"])
     looked = f"{100 * accuracy:.1f} ± {100 * facts.error(accuracy):.1f} %"
-    if facts.confirmation is not None:
+    if any(len(one.accuracies) > 1 for one in facts.configurations):
+        said.append(_configurations_sentence(facts.configurations))
+    elif facts.confirmation is not None:
         said += facts.confirmation["sentences"][1:]  # the first says how the figures are meant: it stands at the table
     else:
         said.append(
@@ -249,6 +254,21 @@ def answer(facts: Facts) -> list[str]:
         trial, reason = next(iter(facts.reasons.items()), ("", "for a reason that is not recorded"))
         said.append(f"{count(failed, 'trial')} failed; the first, {trial}: {reason}.")
     return said
+
+
+def _configurations_sentence(found: Sequence[Compared]) -> str:
+    """The best configuration over seeds, and which are clearly worse."""
+    best, *others = found
+    gaps = [(settings_text(one.settings), difference(one, best, len(found))) for one in others]
+    worse = [f"{name} ({100 * gap.value:+.1f} ± {100 * gap.margin:.1f} points)" for name, gap in gaps if gap.clear]
+    level = [name for name, gap in gaps if not gap.clear]
+    said = (
+        f"The best configuration over seeds is {settings_text(best.settings)}: {100 * best.mean:.1f} ± "
+        f"{100 * best.error:.1f} % ({count(len(best.accuracies), 'seed')})."
+    )
+    if level:
+        said += f" Not told apart from it: {', '.join(level)}."
+    return said + (f" Worse beyond the noise: {', '.join(worse)}." if worse else "")
 
 
 def _ensemble_sentence(manifest: Mapping[str, Any]) -> str:

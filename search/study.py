@@ -260,6 +260,23 @@ def stored_trials(run: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
 
 
+def watched_trials(run: Path) -> list[FrozenTrial]:
+    """As `stored_trials`, of a run that another process may be writing: nothing is mended, a torn end is not seen.
+
+    Raises:
+        UserError: where the study is damaged.
+    """
+    path = run / JOURNAL
+    if not path.exists():
+        return []
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter()))
+        names = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}).") from None
+
+
 def trial_name(number: int) -> str:
     """A trial's name in files and views: its Optuna number in four digits."""
     return f"{number:04d}"

@@ -18,7 +18,7 @@ from trainable.csv_table import read_csv
 from trainable.digits import digits_folder
 from trainable.errors import UserError, nearest
 from trainable.folder import read_folder, read_test_folder
-from trainable.pixels import Pixels, Prepared, prepare
+from trainable.pixels import Pixels, Prepared, decoded_image, prepare
 from trainable.preprocess import vocabulary as vocabulary_of
 from trainable.splits import (
     HOLDOUT,
@@ -48,6 +48,7 @@ __all__ = [
     "load_test",
     "parse_age_groups",
     "parse_fractions",
+    "picture",
     "save_split",
 ]
 
@@ -199,6 +200,17 @@ def decode(table: Table, image_size: int, cache: Path, progress: bool) -> Pixels
     pixels = _prepare(table, image_size, cache, progress, problems).pixels
     refuse(table.source, problems, "nothing was decoded")
     return pixels
+
+
+def picture(data: str, image: str, size: int, cache: Path) -> NDArray[np.uint8] | None:
+    """One (S, S, 3) image of what --data names, at S = `size` pixels; None where it is not to be had (any more).
+
+    Args:
+        image: as the table names it; what leaves the data's folder is not to be had.
+        cache: the folder of decoded images, where 'digits' are.
+    """
+    root = cache / DIGITS if data == DIGITS else Path(data) if Path(data).is_dir() else Path(data).parent
+    return decoded_image(root, image, size)
 
 
 def parse_age_groups(text: str) -> tuple[int, ...]:

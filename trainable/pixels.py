@@ -141,6 +141,16 @@ def prepare(table: Table, image_size: int, cache: Path, *, progress: bool) -> Pr
     return Prepared(pixels, facts, faults)
 
 
+def decoded_image(root: Path, image: str, image_size: int) -> NDArray[np.uint8] | None:
+    """One image below `root`, (S, S, 3); None where it cannot be used."""
+    try:
+        with _pillow_warnings():
+            content, _ = _decode(_read(os.path.realpath(root), image), image_size)
+    except Unreadable:
+        return None
+    return np.frombuffer(content, np.uint8).reshape(image_size, image_size, 3)
+
+
 @contextmanager
 def cache_writes(cache: Path) -> Iterator[None]:
     """Turns a full disk or a forbidden folder into a UserError that names the cache."""

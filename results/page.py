@@ -1,0 +1,139 @@
+"""The report as one HTML file that needs no network: figures, their library, pictures and style are inside."""
+
+import base64
+import hashlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import vl_convert
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from results.charts import Spec, best_of_runs, figures
+from results.facts import Facts, answer
+from results.sections import Block, Figures, Grid, Pictures, Section, Text, sections, status, together
+from trainable.dataset import picture
+
+PICTURE = 96  # pixels of a picture's side
+HERE = Path(__file__).resolve().parent
+
+
+def page(
+    runs: Sequence[Facts],
+    following: Sequence[tuple[str, str]],
+    refresh: int | None = None,
+) -> str:
+    """The page of one or more runs. Images that are no longer where they were are shown by their names alone.
+
+    Args:
+        following: of each run, what is useful next, in words and as a command.
+        refresh: seconds after which the page asks for itself again; None: it stands alone and may ask nobody anything.
+    """
+    drawn: dict[str, Spec] = {}
+    for number, facts in enumerate(runs):
+        drawn |= {f"{name}-{number}": spec for name, spec in figures(facts).items()}
+    if len(runs) > 1:
+        drawn["together"] = best_of_runs(runs)
+    library, script, refreshing = Markup(_library()), Markup(_file("page.js")), Markup("")
+    if refresh is not None:
+        refreshing = Markup(_file("refresh.js").replace("SECONDS", str(refresh)))
+    notes, side_by_side = together(runs)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(_file("page.html")).render(
+        title=" and ".join(facts.name for facts in runs),
+        written=f"convsearch, as of {time.strftime('%Y-%m-%d %H:%M')}",
+        policy=_policy([library, script, refreshing], refresh is not None),
+        style=Markup(_file("page.css")),
+        runs=[
+            {
+                "name": facts.name,
+                "status": status(facts),
+                "answer": answer(facts),
+                "notes": facts.notes,
+                "next": {"words": words, "command": command},
+                "parts": [_shown(part, facts) for part in sections(facts)],
+            }
+            for facts, (words, command) in zip(runs, following, strict=True)
+        ],
+        together={"notes": notes, "table": _table(side_by_side)},
+        drawn=drawn,
+        figures=_json(drawn),
+        library=library,
+        script=script,
+        refreshing=refreshing,
+    )
+
+
+def _shown(section: Section, facts: Facts) -> dict[str, Any]:
+    return {"title": section.title, "blocks": [_block(block, facts) for block in section.blocks]}
+
+
+def _block(block: Block, facts: Facts) -> dict[str, Any]:
+    match block:
+        case Text():
+            return {"kind": "caption" if block.aside else "text", "text": block.text}
+        case Grid():
+            return {"kind": "table", "table": _table(block)}
+        case Figures():
+            return {"kind": "figures", **vars(block)}
+        case Pictures():
+            said = facts.record["data"]
+            return {
+                "kind": "pictures",
+                "pictures": [
+                    {
+                        "source": _source(picture(said["source"], mistake.image, PICTURE, Path(said["cache"]))),
+                        "label": mistake.label,
+                        "said": mistake.said,
+                        "confidence": f"{100 * mistake.confidence:.0f} %",
+                        "name": mistake.image,
+                    }
+                    for mistake in block.mistakes
+                ],
+            }
+
+
+def _table(grid: Grid) -> dict[str, Any]:
+    return vars(grid)
+
+
+def _source(image: NDArray[np.uint8] | None) -> str | None:
+    """The picture inside its address."""
+    if image is None:
+        return None
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _json(value: Any) -> Markup:
+    """JSON that no text in it can end the script of."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def _policy(scripts: Sequence[Markup], refreshes: bool) -> str:
+    """Nothing but the scripts of this file may run, and nothing may be fetched from anywhere."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    asks = "; connect-src 'self'" if refreshes else ""
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:{asks}"
+
+
+@cache  # two seconds
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed, as functions of the window."""
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+
+
+def _file(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
