@@ -6,7 +6,8 @@ N trials, P effects.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from results.settings import numbered
 
 FAMILY = 4  # as many numbered parameters, as of each convolution, or more count as two: the first half and the last
 LEAST_TRIALS = 8  # fewer say nothing of effects
-RESAMPLES = 200  # of the trials, for the importances' intervals
+RESAMPLES = 100  # of the trials, for the importances' intervals
 
 Floats = NDArray[np.float64]
 
@@ -198,32 +199,61 @@ def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], values: Fl
 
     Source: Watanabe et al. 2023, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces.
     """
-    # Optuna leaves out parameters whose distribution holds a single value.
     rng = np.random.default_rng(0)
-    found = _ped_anova(trials, names, values, np.arange(len(trials)))
-    drawn = [_ped_anova(trials, names, values, rng.integers(len(trials), size=len(trials))) for _ in range(RESAMPLES)]
+    distributions: dict[str, BaseDistribution] = {name: trials[0].distributions[name] for name in names}
+    params = [{name: trial.params[name] for name in names} for trial in trials]
+
+    def shares(rows: NDArray[np.int64]) -> dict[str, float]:
+        chosen = [_complete(place, params[row], distributions, float(values[row])) for place, row in enumerate(rows)]
+        return _ped_anova(chosen, names)
+
+    found = shares(np.arange(len(trials)))
+    drawn = [shares(rng.integers(len(trials), size=len(trials))) for _ in range(RESAMPLES)]
     importances = []
     for name, share in found.items():
-        low, high = np.quantile([one.get(name, 0.0) for one in drawn], (0.025, 0.975))
+        low, high = np.quantile([one[name] for one in drawn], (0.025, 0.975))
         importances.append(Importance(name, Estimate(share, min(float(low), share), max(float(high), share))))
     return tuple(sorted(importances, key=lambda one: -one.share.value))
 
 
-def _ped_anova(
-    trials: Sequence[FrozenTrial], names: Sequence[str], values: Floats, rows: NDArray[np.int64]
-) -> dict[str, float]:
-    distributions: dict[str, BaseDistribution] = {name: trials[0].distributions[name] for name in names}
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={name: trials[row].params[name] for name in names},
-                distributions=distributions,
-                value=float(values[row]),
-            )
-            for row in rows
-        ]
+def _complete(
+    place: int, params: dict[str, Any], distributions: dict[str, BaseDistribution], value: float
+) -> FrozenTrial:
+    """A trial of its own identity, which the importances go by, even where it is drawn twice."""
+    return FrozenTrial(
+        number=place,
+        trial_id=place,
+        state=TrialState.COMPLETE,
+        value=value,
+        params=params,
+        distributions=distributions,
+        datetime_start=None,
+        datetime_complete=None,
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
     )
-    raw = PedAnovaImportanceEvaluator().evaluate(study, params=list(names))
+
+
+class _Valued(optuna.Study):
+    """A study of given trials, which are not copied: a hundred times a thousand would take minutes."""
+
+    def __init__(self, trials: list[FrozenTrial]) -> None:
+        study = optuna.create_study(direction="maximize")
+        super().__init__(study.study_name, study._storage)
+        self._valued = trials
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """All of them: they are complete."""
+        return self._valued
+
+
+def _ped_anova(trials: list[FrozenTrial], names: Sequence[str]) -> dict[str, float]:
+    """Each parameter's share of the importance."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # where all trials are alike, so are the importances
+        raw = PedAnovaImportanceEvaluator().evaluate(_Valued(trials), params=list(names))
     total = sum(raw.values())
-    return {name: value / total if total > 0 and math.isfinite(total) else 0.0 for name, value in raw.items()}
+    return {name: raw.get(name, 0.0) / total if total > 0 and math.isfinite(total) else 0.0 for name in names}

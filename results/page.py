@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,24 @@ PICTURE = 96  # pixels of a picture's side
 HERE = Path(__file__).resolve().parent
 
 
+@dataclass(frozen=True)
+class Watching:
+    """How a served page keeps up with its run."""
+
+    state: str  # of the run as the page shows it; letters, digits, dots and hyphens
+    seconds: int  # after which it asks for the state again
+
+
 def page(
     runs: Sequence[Facts],
     following: Sequence[tuple[str, str]],
-    refresh: int | None = None,
+    watching: Watching | None = None,
 ) -> str:
     """The page of one or more runs. Images that are no longer where they were are shown by their names alone.
 
     Args:
         following: of each run, what is useful next, in words and as a command.
-        refresh: seconds after which the page asks for itself again; None: it stands alone and may ask nobody anything.
+        watching: how the page keeps up; None: it stands alone and may ask nobody anything.
     """
     drawn: dict[str, Spec] = {}
     for number, facts in enumerate(runs):
@@ -43,8 +52,9 @@ def page(
     if len(runs) > 1:
         drawn["together"] = best_of_runs(runs)
     library, script, refreshing = Markup(_library()), Markup(_file("page.js")), Markup("")
-    if refresh is not None:
-        refreshing = Markup(_file("refresh.js").replace("SECONDS", str(refresh)))
+    if watching is not None:
+        script_text = _file("refresh.js").replace("SECONDS", str(watching.seconds)).replace("STATE", watching.state)
+        refreshing = Markup(script_text)
     notes, side_by_side = together(runs)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -52,7 +62,7 @@ def page(
     return environment.from_string(_file("page.html")).render(
         title=" and ".join(facts.name for facts in runs),
         written=f"convsearch, as of {time.strftime('%Y-%m-%d %H:%M')}",
-        policy=_policy([library, script, refreshing], refresh is not None),
+        policy=_policy([library, script, refreshing], watching is not None),
         style=Markup(_file("page.css")),
         runs=[
             {

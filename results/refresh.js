@@ -1,10 +1,6 @@
 "use strict";
-// A new page only where the run has moved on, so that nobody is disturbed in reading.
-let tag = null;
+// A new page only where the run has moved on since this one was made, so that nobody is disturbed in reading.
 setInterval(async () => {
   const answer = await fetch("state").catch(() => null);
-  if (!answer || !answer.ok) return;
-  const now = await answer.text();
-  if (tag !== null && tag !== now) location.reload();
-  tag = now;
+  if (answer && answer.ok && (await answer.text()) !== "STATE") location.reload();
 }, SECONDS * 1000);

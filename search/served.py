@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from results.page import page
+from results.page import Watching, page
 from search.report import following, read
 from trainable.errors import UserError
 
@@ -39,7 +39,7 @@ class Pages:
             state = self.state()
             if self._made is None or self._made[0] != state:
                 runs = [read(run) for run in self._runs]
-                self._made = state, page(runs, [following(facts) for facts in runs], self._refresh)
+                self._made = state, page(runs, [following(facts) for facts in runs], Watching(state, self._refresh))
             return self._made[1]
 
 

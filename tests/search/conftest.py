@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webdriver import WebDriver
 
 SIZE, PEOPLE = 28, 60
 AGES = (3, 8, 14, 19, 25, 28, 33, 37, 46, 58)  # two a class: below 10, 20, 30, 40, 61
@@ -92,3 +97,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("space") / "tiny.py"
     path.write_text(TINY)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[WebDriver]:
+    """A headless Chromium that can reach nobody but this machine."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs chromium and chromedriver on the PATH")
+    options = Options()
+    options.binary_location = chromium
+    quiet = "no-first-run disable-background-networking disable-component-update disable-sync disable-quic disable-gpu"
+    for name in ("headless=new", "no-sandbox", *quiet.split()):  # a sandbox needs more than a container gives
+        options.add_argument(f"--{name}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = Chrome(options=options, service=Service(driver))
+    try:
+        yield started
+    finally:
+        started.quit()

@@ -1,0 +1,273 @@
+"""The command on a real search of digits: every format, a run under way, what is wrong, and the page in a browser."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
+
+from search import report
+from search import run as search_run
+
+TRIALS = 9
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    where = ["--out", str(out), "--address", cluster, "--gpus-per-trial", "0", "--max-concurrent", "2"]
+    options = ["--space", tiny, "--trials", str(TRIALS), "--epochs", "4", "--cache", str(cache), "--ensemble"]
+    assert search_run.main([*options, *where, "--name", "run"]) == 0
+    return out / "run"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert report.main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence of a mistake."""
+    assert report.main(arguments) == 2
+    found = capsys.readouterr()
+    assert found.out == "" and found.err.count("\n") == 1
+    return found.err.removeprefix("Error: ").rstrip()
+
+
+def test_the_page_is_one_file_that_asks_nobody(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed([str(run)], capsys) == f"Wrote {run / 'report.html'}\n"
+    page = (run / "report.html").read_text()
+    assert f"The best of {TRIALS} trials is trial " in page
+    assert "python -m search.confirm" in page
+    assert not re.search(r'<(link|script)[^>]+(src|href)=|<img src="(?!data:)', page)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src &#39;none&#39;") and "unsafe-eval" not in policy[1]
+
+
+def test_json_has_the_same_facts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (facts,) = json.loads(printed([str(run), "--format", "json"], capsys))["runs"]
+    board = list(csv.DictReader((run / "leaderboard.csv").open()))
+    assert [row["trial"] for row in facts["leaderboard"]] == [row["trial"] for row in board]
+    assert [row["parameters"] for row in facts["leaderboard"]] == [int(row["parameters"]) for row in board]
+    assert facts["best_of"] == TRIALS and facts["status"] is None
+    assert facts["answer"][0].startswith(f"The best of {TRIALS} trials is trial {board[0]['trial']}: ")
+    assert facts["epochs_spent"] == sum(int(row["epochs"]) for row in board)
+    best = facts["predictions"][0]
+    assert best["accuracy"]["value"] == pytest.approx(float(board[0]["valid_accuracy"]), abs=1e-6)
+    assert sum(map(sum, best["confusion"])) == best["images"] == facts["images_ranked_on"]
+    ensemble = json.loads((run / "ensemble.json").read_text())
+    assert facts["ensemble"]["method"] == ensemble["method"]
+    assert {row["class"] for row in facts["balance"]} == set("0123456789")
+
+
+def test_csv_has_a_row_a_trial_with_its_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(StringIO(printed([str(run), "--format", "csv"], capsys))))
+    assert len(rows) == TRIALS and {row["run"] for row in rows} == {"run"}
+    share = float(rows[0]["valid_accuracy"])
+    images = 225  # of 1,500 a sixth and a bit: 70/15/15
+    assert float(rows[0]["valid_accuracy_error"]) == pytest.approx((share * (1 - share) / images) ** 0.5, rel=1e-4)
+
+
+def test_markdown_has_the_answer_and_the_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed([str(run), "--format", "md"], capsys)
+    assert text.startswith("# run\n\n- The best of ")
+    assert "## Leaderboard" in text and "## How the ensemble was chosen" in text
+    assert len(re.findall(r"^\| \d+ \| \d{4} \|", text, re.MULTILINE)) == TRIALS
+
+
+def test_what_is_written_is_written_where_it_is_asked_for(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "board.csv"
+    assert printed([str(run), "--format", "csv", "--output", str(path)], capsys) == f"Wrote {path}\n"
+    assert path.read_text().startswith("run,rank,trial,")
+    assert not (run / "report.html").exists()
+
+
+def test_a_run_under_way_is_shown_as_it_stands(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The journal as a driver has it that is writing its next line; and no leaderboard yet."""
+    journal = run / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    ends = [number for number, line in enumerate(lines) if b'"end"' in line]
+    content = b"".join(lines[: ends[4]]) + lines[ends[4]][:20]
+    journal.write_bytes(content)
+    (run / "leaderboard.csv").unlink()
+    (run / "ensemble.json").unlink()
+    (facts,) = json.loads(printed([str(run), "--format", "json"], capsys))["runs"]
+    assert re.fullmatch(rf"Not at its end: 4 of {TRIALS} trials done, \d under way\.", facts["status"])
+    assert facts["leaderboard"][0]["parameters"] is None
+    assert journal.read_bytes() == content  # the torn line is its writer's
+    assert "python -m search.run --resume run --out " in page_of(run, capsys)
+
+
+def test_a_run_that_has_no_trial_yet_has_a_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "study.journal").unlink()
+    shutil.rmtree(run / "trials")
+    assert "No trial has finished an epoch yet, so there is nothing to rank." in page_of(run, capsys)
+
+
+def test_names_are_text_and_never_a_page_s_code(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "</script><script>document.title='taken'</script>"
+    for name in ("run.json", "splits.csv"):
+        text = (run / name).read_text()
+        text = text.replace('"9"', json.dumps(evil)) if name == "run.json" else text.replace(",9,", f",{evil},")
+        (run / name).write_text(text)
+    page = page_of(run, capsys)
+    assert "taken" in page and evil not in page
+
+
+def page_of(run: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    printed([str(run)], capsys)
+    return (run / "report.html").read_text()
+
+
+def test_two_runs_stand_side_by_side(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    record = json.loads((other / "run.json").read_text())
+    record["data"]["fingerprint"] = "0" * 32
+    (other / "run.json").write_text(json.dumps(record))
+    page = tmp_path / "page.html"
+    printed([str(run), str(other), str(run), "--output", str(page)], capsys)
+    text = page.read_text()
+    assert "<h1>run and other</h1>" in text
+    assert "other has other data than run (or reads other columns), so their figures do not compare." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--serve", "--format", "csv"], "--serve shows a page and writes none; leave --output and --format out."),
+        (["--port", "80"], "--port: nothing but --serve needs one; add it, or leave --port out."),
+        (["--serve", "--port", "70000"], "--port: 70000 is no port; choose one from 1 to 65535, or 0 for any that is free."),
+        (["--output", "/nowhere/page.html"], "--output: /nowhere/page.html is in no folder that exists."),
+    ],
+)
+def test_options_that_do_not_fit(
+    run: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused([str(run), *arguments], capsys) == said
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused([str(tmp_path)], capsys) == f"{tmp_path} is not a run's folder: it has no run.json."
+
+
+def test_a_run_of_another_format(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "format": 1}))
+    assert refused([str(run)], capsys) == f"{run / 'run.json'} has format 1; this version reads format 2."
+
+
+def test_a_damaged_part_is_named_and_nothing_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "trials" / "0001" / "metrics.csv").write_text("epoch,valid_loss\n1,abc\n")
+    assert "0001/metrics.csv is damaged" in refused([str(run)], capsys)
+    assert not (run / "report.html").exists()
+
+
+def test_an_ensemble_whose_member_is_gone_is_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    member = json.loads((run / "ensemble.json").read_text())["members"][0]["trial"]
+    (run / "trials" / member / "logits.npz").unlink()
+    assert f"{member}/logits.npz is missing or damaged" in page_of(run, capsys)
+
+
+# In a browser
+
+
+def drawn(browser: WebDriver, address: str) -> list[str]:
+    """Opens a page and waits for its figures; returns their ids. Nothing may have gone wrong in it."""
+    browser.get_log("browser")  # type: ignore[no-untyped-call]  # of the page before
+    browser.get(address)
+    script = "return [...document.querySelectorAll('.vega')].map((one) => [one.id, one.querySelector('svg') !== null])"
+    WebDriverWait(browser, 60).until(lambda page: all(there for _, there in page.execute_script(script)))
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+    return [name for name, _ in browser.execute_script(script)]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (375, True)])
+def test_the_page_draws_all_its_figures_at_any_width(
+    run: Path, browser: WebDriver, capsys: pytest.CaptureFixture[str], width: int, dark: bool
+) -> None:
+    page_of(run, capsys)
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    names = drawn(browser, f"file://{run / 'report.html'}")
+    shown = "curves best effects slice0 confusion0 recalls0 calibration0 confusion1 balance timeline".split()
+    assert {f"{name}-0" for name in shown} <= set(names)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return document.querySelectorAll('.pictures img').length") > 0
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
+
+
+def test_a_stranger_s_class_names_do_nothing_in_the_browser(
+    run: Path, browser: WebDriver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test_names_are_text_and_never_a_page_s_code(run, capsys)
+    drawn(browser, f"file://{run / 'report.html'}")
+    assert browser.title == "run"
+
+
+@pytest.fixture
+def served(run: Path) -> Iterator[str]:
+    """The address of the run's served page."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-u", "-m", "search.report", str(run), "--serve", "--port", "0"]
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        found = re.match(r"(http://127\.0\.0\.1:\d+/) shows it, on this machine alone; Ctrl-C ends it\.", line)
+        assert found, line + process.stdout.read()
+        yield found[1]
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+def test_a_served_page_keeps_up_with_its_run(run: Path, served: str, browser: WebDriver) -> None:
+    journal = run / "study.journal"
+    whole = journal.read_bytes()
+    cut = whole[: whole.rfind(b'"end"')]
+    journal.write_bytes(cut[: cut.rfind(b"\n") + 1])
+    drawn(browser, served)
+    status = "return document.querySelector('.status')?.textContent ?? ''"
+    assert "Not at its end" in browser.execute_script(status)
+    journal.write_bytes(whole)
+    WebDriverWait(browser, 60).until(lambda page: page.execute_script(status) == "")
+
+
+def test_a_served_page_is_for_this_machine_alone(served: str) -> None:
+    with urlopen(served) as answer:
+        assert answer.status == 200
+    for address, host, code in ((served, "evil.example", 403), (f"{served}run.json", None, 404)):
+        with pytest.raises(HTTPError) as caught:
+            urlopen(Request(address, headers={"Host": host} if host else {}))
+        assert caught.value.code == code
+        caught.value.close()
+
+
+def test_a_port_that_is_taken(run: Path, served: str, capsys: pytest.CaptureFixture[str]) -> None:
+    port = served.rstrip("/").rpartition(":")[2]
+    said = f"--port: {port} is taken; choose another, or 0 for any that is free."
+    assert refused([str(run), "--serve", "--port", port], capsys) == said
