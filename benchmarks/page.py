@@ -2,8 +2,8 @@
 
     python -m benchmarks.page --trials 1000
 
-The run is one of `benchmarks.scale`: trials that sleep instead of training, through the whole search. The page is opened
-in a headless Chromium, which `chromium` and `chromedriver` on the PATH must be; it is open when its last figure is drawn.
+The run is one of `benchmarks.scale`: trials that sleep instead of training, through the whole search. The page is
+opened in a headless Chromium (`chromium` and `chromedriver` on the PATH); it is open when its last figure is drawn.
 """
 
 import argparse
@@ -75,7 +75,9 @@ def main() -> None:
     figures = [
         Figure(f"{what}: to make it, s", making, 1),
         Figure(f"{what}: its size, MB", size, 1, goal=Goal("ours", "<=", 5)),
-        Figure(f"{what}: to open it, s, the median", statistics.median(opening), len(opening), goal=Goal("ours", "<=", 2)),
+        Figure(
+            f"{what}: to open it, s, the median", statistics.median(opening), len(opening), goal=Goal("ours", "<=", 2)
+        ),
     ]
     finish("page", machine, figures, {"opening_seconds": [round(one, 2) for one in opening]}, asked.out)
 

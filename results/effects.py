@@ -114,7 +114,9 @@ def _groups(names: Sequence[str], trials: Sequence[FrozenTrial]) -> list[list[st
             _is_number(trial.params[name]) for trial in trials
         )
         groups.setdefault(f"{stem}_" if number is not None and numeric else name, []).append(name)
-    return [part for group in groups.values() for part in ([group] if len(group) >= FAMILY else [[one] for one in group])]
+    return [
+        part for group in groups.values() for part in ([group] if len(group) >= FAMILY else [[one] for one in group])
+    ]
 
 
 def _factors(group: Sequence[str], trials: Sequence[FrozenTrial]) -> list[_Factor]:
@@ -167,7 +169,7 @@ def _design(factors: Sequence[_Factor]) -> Floats:
 
 def _independent(factors: Sequence[_Factor]) -> bool:
     design = _design(factors)
-    return int(np.linalg.matrix_rank(design)) == design.shape[1]
+    return bool(np.linalg.matrix_rank(design) == design.shape[1])
 
 
 def _fitted(factors: Sequence[_Factor], values: Floats, effects: int) -> list[Effect]:
@@ -243,9 +245,7 @@ class _Valued(optuna.Study):
         super().__init__(study.study_name, study._storage)
         self._valued = trials
 
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         """All of them: they are complete."""
         return self._valued
 

@@ -19,7 +19,7 @@ from results.settings import settings_text
 from results.timeline import Stretch, Use, steps, stretches, use
 from trainable.config import Objective, maximised
 from trainable.errors import UserError
-from trainable.fit import Row, merit, objective_value
+from trainable.fit import Row, objective_value
 from trainable.table import count
 
 CONFIRMATION = "confirm.json"
@@ -235,9 +235,9 @@ def answer(facts: Facts) -> list[str]:
         said += facts.confirmation["sentences"][1:]  # the first says how the figures are meant: it stands at the table
     else:
         said.append(
-            f"The best of {count(facts.compared, 'trial')} is trial {best['trial']}: {looked} on {facts.images} validation "
-            "images (± one standard error over the images). As the luckiest of so many it looks better than it is"
-            + (": confirm it before you believe it." if facts.compared > 1 else ".")
+            f"The best of {count(facts.compared, 'trial')} is trial {best['trial']}: {looked} on {facts.images} "
+            "validation images (± one standard error over the images). As the luckiest of so many it looks better "
+            "than it is" + (": confirm it before you believe it." if facts.compared > 1 else ".")
         )
     if facts.ensemble is not None:
         said.append(_ensemble_sentence(facts.ensemble))
@@ -276,7 +276,9 @@ def _ensemble_sentence(manifest: Mapping[str, Any]) -> str:
     members = sum(member["weight"] > 0 for member in manifest["members"])
     n = manifest["holdout_images"]
     if manifest["method"] == "single":
-        return f"Of the ensembles none is better than the best single model: {_percent(score['accuracy'])} on {n} images."
+        return (
+            f"Of the ensembles none is better than the best single model: {_percent(score['accuracy'])} on {n} images."
+        )
     gain = score["accuracy_gain"]
     verdict = " (inside the noise)" if gain["low"] <= 0 <= gain["high"] else ""
     return (

@@ -18,7 +18,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from results.charts import Spec, best_of_runs, figures
+from results.chart import Spec
+from results.charts import best_of_runs, figures
 from results.facts import Facts, answer
 from results.sections import Block, Figures, Grid, Pictures, Section, Text, sections, status, together
 from trainable.dataset import picture
@@ -141,8 +142,9 @@ def _policy(scripts: Sequence[Markup], refreshes: bool) -> str:
 
 @cache  # two seconds
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed, as functions of the window."""
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    """Vega-Embed with Vega and Vega-Lite, as a function of the window."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script")
 
 
 def _file(name: str) -> str:

@@ -138,7 +138,8 @@ def _predictions(
         calibration=_bins(confidence, hits),
         calibration_error=calibration_estimate(gaps, np.random.default_rng(0)),
         mistakes=tuple(
-            Mistake(ids[row], classes[labels[row]], classes[said[row]], float(confidence[row])) for row in wrong
+            Mistake(ids[row], classes[int(labels[row])], classes[int(said[row])], float(confidence[row]))
+            for row in wrong.tolist()
         ),
     )
 

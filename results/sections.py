@@ -95,7 +95,10 @@ def together(runs: Sequence[Facts]) -> tuple[list[str], Grid]:
     for facts in runs[1:]:
         data = facts.record["data"]
         if data["fingerprint"] != first["fingerprint"]:
-            notes.append(f"{facts.name} has other data than {runs[0].name} (or reads other columns), so their figures do not compare.")
+            notes.append(
+                f"{facts.name} has other data than {runs[0].name} (or reads other columns), so their figures do not "
+                "compare."
+            )
         elif data["split_fingerprint"] != first["split_fingerprint"]:
             notes.append(f"{facts.name} has another split than {runs[0].name}, so their figures hardly compare.")
     rows = []
@@ -185,8 +188,8 @@ def _configurations(facts: Facts) -> Section | None:
         seeds = f"{len(one.accuracies)}{f' of {len(one.accuracies) + one.failed}' if one.failed else ''}"
         rows.append([f"{100 * one.mean:.1f} ± {100 * one.error:.1f}", seeds, against, settings_text(one.settings)])
     said = (
-        f"Mean accuracy on {facts.images} validation images, ± one standard error over seeds; differences with intervals "
-        "that hold together at 95 % (Games and Howell 1976)."
+        f"Mean accuracy on {facts.images} validation images, ± one standard error over seeds; differences with "
+        "intervals that hold together at 95 % (Games and Howell 1976)."
     )
     columns = ["accuracy, %", "seeds", f"against the best of {len(found)}", "configuration"]
     return Section("Configurations over seeds", (Text(said, aside=True), Grid(columns, rows, frozenset({0, 1, 2}))))
@@ -237,9 +240,9 @@ def _effects(facts: Facts) -> Section | None:
         else f"Over {found.trials} trials."
     )
     said = (
-        f"{fidelity} Effects are {how}; a number's is from a low value to a high one (a tenth of the trials were lower, a "
-        "tenth higher). The intervals hold together at 95 %. The sampler chose what to try next by what it had seen, so "
-        "these are associations: what is worth having, confirm with fresh seeds."
+        f"{fidelity} Effects are {how}; a number's is from a low value to a high one (a tenth of the trials were "
+        "lower, a tenth higher). The intervals hold together at 95 %. The sampler chose what to try next by what it "
+        "had seen, so these are associations: what is worth having, confirm with fresh seeds."
     )
     if found.left_out:
         said += f" Not compared, as not all trials have them or they did not vary: {', '.join(found.left_out)}."
@@ -264,11 +267,13 @@ def _effects(facts: Facts) -> Section | None:
 
 def _predictions(number: int, found: Predictions) -> Section:
     said = (
-        f"Accuracy {_percent(found.accuracy)} on {found.images} {found.part} (95 % interval). Expected calibration error "
-        f"{_percent(found.calibration_error)}."
+        f"Accuracy {_percent(found.accuracy)} on {found.images} {found.part} (95 % interval). Expected calibration "
+        f"error {_percent(found.calibration_error)}."
     )
     if found.model == "the ensemble":
-        said += " Its weights were fitted on these images; the scores below are those on images they were not fitted on."
+        said += (
+            " Its weights were fitted on these images; the scores below are those on images they were not fitted on."
+        )
     else:
         said += " It was chosen on these images, which flatters it."
     title = found.model[0].upper() + found.model[1:] + (", the best single model" if number == 0 else "")
@@ -278,10 +283,10 @@ def _predictions(number: int, found: Predictions) -> Section:
             Text(said, aside=True),
             Figures(
                 {
-                    f"confusion{number}": "Images by what they are and what was said; the shade is the share of a class.",
+                    f"confusion{number}": "Images by what they are and what was said; shaded by the share of a class.",
                     f"recalls{number}": "Of each class the share that was found, 95 % intervals.",
-                    f"calibration{number}": "How often it was right where it was so sure, 95 % intervals; on the dashed "
-                    "line confidence is earned.",
+                    f"calibration{number}": "How often it was right where it was so sure, 95 % intervals; on the "
+                    "dashed line confidence is earned.",
                 }
             ),
         ),
@@ -317,7 +322,9 @@ def _ensemble(facts: Facts) -> Section | None:
         "How the ensemble was chosen",
         (
             Text(said),
-            Grid(["method", "log loss", "accuracy, %", "calibration, %", "gain, points"], scores, frozenset({1, 2, 3, 4})),
+            Grid(
+                ["method", "log loss", "accuracy, %", "calibration, %", "gain, points"], scores, frozenset({1, 2, 3, 4})
+            ),
             Text(how, aside=True),
             Grid(["trial", "run", objective, "weight"], members, frozenset({2, 3})),
             Text(f"Which images each step saw: {rows}.", aside=True),
@@ -344,7 +351,10 @@ def _data(facts: Facts) -> Section:
     data = facts.record["data"]
     sizes = data["counts"]
     counts = ", ".join(f"{sizes[part]} {part}" for part in dict.fromkeys(part for _, part, _ in facts.balance))
-    said = f"{data['source']}: {data['images']} images of {len(data['classes'])} classes at {data['image_size']} pixels: {counts}."
+    said = (
+        f"{data['source']}: {data['images']} images of {len(data['classes'])} classes at {data['image_size']} pixels: "
+        f"{counts}."
+    )
     return Section("The data", (Text(said), Figures({"balance": "Images of each class in each part."})))
 
 
@@ -353,8 +363,8 @@ def _time(facts: Facts) -> Section | None:
     if found is None:
         return None
     said = (
-        f"{_duration(found.seconds)} on {count(found.slots, 'slot')}. Of the slots' time {100 * found.trained:.1f} % was "
-        f"training and validation, {100 * found.files:.1f} % checkpoints and logits, the rest start-up and waiting."
+        f"{_duration(found.seconds)} on {count(found.slots, 'slot')}. Of the slots' time {100 * found.trained:.1f} % "
+        f"was training and validation, {100 * found.files:.1f} % checkpoints and logits, the rest start-up and waiting."
     )
     return Section("Where the time went", (Text(said), Figures({"timeline": "Which worker trained which trial when."})))
 

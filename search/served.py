@@ -64,7 +64,7 @@ def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             # A name that somebody has pointed at this machine is not ours: a stranger's page could read this one by it.
-            names = {f"{name}:{self.server.server_address[1]}" for name in (HOST, "localhost")}
+            names = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
             if self.headers.get("Host") not in names:
                 return self._answer(403, "text/plain", "This page is for this machine alone.\n")
             try:
@@ -89,7 +89,8 @@ def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
             """Nothing: an open page asks every few seconds."""
 
     try:
-        return ThreadingHTTPServer((HOST, port), Handler)
+        server = ThreadingHTTPServer((HOST, port), Handler)
+        return server
     except OverflowError:
         raise UserError(f"--port: {port} is no port; choose one from 1 to 65535, or 0 for any that is free.") from None
     except OSError as error:

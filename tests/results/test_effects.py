@@ -80,7 +80,9 @@ def test_a_learning_rate_counts_by_its_logarithm() -> None:
 def test_the_dropout_of_many_convolutions_counts_as_two_halves() -> None:
     rng = np.random.default_rng(0)
     names = [f"dropout_{number}" for number in range(1, 9)]
-    params = [{name: float(value) for name, value in zip(names, rng.uniform(0, 0.5, 8), strict=True)} for _ in range(40)]
+    params = [
+        {name: float(value) for name, value in zip(names, rng.uniform(0, 0.5, 8), strict=True)} for _ in range(40)
+    ]
     trials = [trial(number, one, dict.fromkeys(names, DROPOUT)) for number, one in enumerate(params)]
     accuracies = [
         0.5 + 0.2 * np.mean([one[name] for name in names[4:]]) + rng.normal(0, 0.005) for one in params
@@ -128,7 +130,10 @@ def test_few_trials_for_many_parameters_have_each_fitted_alone() -> None:
 
 @pytest.mark.parametrize("count", [0, 7])
 def test_too_few_trials_say_nothing(count: int) -> None:
-    assert of_losses([("focal", 0.5), ("cross_entropy", 0.6)][:count] * 4 if count == 0 else [("focal", 0.5)] * count) is None
+    assert (
+        of_losses([("focal", 0.5), ("cross_entropy", 0.6)][:count] * 4 if count == 0 else [("focal", 0.5)] * count)
+        is None
+    )
 
 
 def test_failed_trials_and_those_that_have_only_just_begun_do_not_count() -> None:

@@ -20,7 +20,9 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "trials" / "0003"
     folder.mkdir(parents=True)
     logits = np.log(np.array([[8, 1, 1], [1, 8, 1], [98, 1, 1], [4, 1, 5]]) / [[10], [10], [100], [10]])
-    np.savez(folder / "logits.npz", valid=logits.astype(np.float32), valid_ids=np.array(["a.png", "b.png", "c.png", "d.png"]))
+    np.savez(
+        folder / "logits.npz", valid=logits.astype(np.float32), valid_ids=np.array(["a.png", "b.png", "c.png", "d.png"])
+    )
     return tmp_path
 
 
@@ -35,7 +37,10 @@ def test_images_are_counted_by_what_they_are_and_what_was_said(run: Path) -> Non
 def test_the_most_confident_mistakes_come_first(run: Path) -> None:
     found = of_trial(run, "0003", CLASSES, 0)
     assert found is not None
-    assert [(one.image, one.label, one.said) for one in found.mistakes] == [("c.png", "dog", "cat"), ("d.png", "cat", "eel")]
+    assert [(one.image, one.label, one.said) for one in found.mistakes] == [
+        ("c.png", "dog", "cat"),
+        ("d.png", "cat", "eel"),
+    ]
     assert [one.confidence for one in found.mistakes] == pytest.approx([0.98, 0.5])
 
 

@@ -157,7 +157,10 @@ def test_two_runs_stand_side_by_side(run: Path, tmp_path: Path, capsys: pytest.C
     [
         (["--serve", "--format", "csv"], "--serve shows a page and writes none; leave --output and --format out."),
         (["--port", "80"], "--port: nothing but --serve needs one; add it, or leave --port out."),
-        (["--serve", "--port", "70000"], "--port: 70000 is no port; choose one from 1 to 65535, or 0 for any that is free."),
+        (
+            ["--serve", "--port", "70000"],
+            "--port: 70000 is no port; choose one from 1 to 65535, or 0 for any that is free.",
+        ),
         (["--output", "/nowhere/page.html"], "--output: /nowhere/page.html is in no folder that exists."),
     ],
 )

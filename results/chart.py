@@ -1,0 +1,90 @@
+"""What the page's figures share: colours, which the page gives them, so that one figure serves light, dark and print; a
+dot with its interval; and their form as Vega-Lite specifications, made with Altair."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from results.scores import Estimate
+
+Spec = dict[str, Any]
+AnyChart = alt.Chart | alt.LayerChart | alt.FacetChart
+
+INK, MUTED, LINE, PAPER = "var(--ink)", "var(--muted)", "var(--line)", "var(--paper)"
+GOOD, PLAIN, BAD = "var(--good)", "var(--plain)", "var(--bad)"
+SERIES = [f"var(--series{number})" for number in range(1, 7)]
+STATES = {  # in words, with a colour each
+    "COMPLETE": ("finished", GOOD),
+    "PRUNED": ("stopped early", PLAIN),
+    "RUNNING": ("running", "var(--series2)"),
+    "FAIL": ("failed", BAD),
+}
+FONT = 'system-ui, "Segoe UI", Roboto, sans-serif'  # the page's: a label's width is measured before it is drawn
+ROW = 26  # pixels of a category's row
+
+
+def intervals(rows: list[dict[str, Any]], title: str, *, format_: str, zero: bool) -> AnyChart:
+    """A dot with its interval for each row, in the order given; coloured where it is `strong`.
+
+    Args:
+        rows: each with `what`, `value`, `low`, `high` and `strong`.
+        format_: of the numbers, as d3-format has it.
+        zero: whether 0 is on the axis, and marked.
+    """
+    order = [row["what"] for row in rows]
+    encoded = chart_of(rows).encode(
+        y=alt.Y("what:N", sort=order, title=None, axis=alt.Axis(labelLimit=230)),
+        color=alt.condition("datum.strong", alt.value(GOOD), alt.value(PLAIN)),
+        tooltip=["what:N", *(alt.Tooltip(f"{name}:Q", format=format_) for name in ("value", "low", "high"))],
+    )
+    span = encoded.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=zero), axis=alt.Axis(tickCount=6)), x2="high:Q"
+    )
+    layers = [span, encoded.mark_point(size=60, filled=True, opacity=1).encode(x="value:Q")]
+    if zero:
+        layers.insert(0, chart_of([{"x": 0}]).mark_rule(stroke=MUTED, strokeDash=[2, 2]).encode(x="x:Q"))
+    return alt.layer(*layers).properties(height=ROW * len(rows))
+
+
+def interval(estimate: Estimate, unit: float = 100) -> dict[str, float]:
+    """An estimate's part of a row, in percent where nothing else is said."""
+    return {name: round(unit * value, 4) for name, value in vars(estimate).items()}
+
+
+def state_colour(there: Iterable[str]) -> alt.Color:
+    """A colour for each state of a trial that is there, in words."""
+    found = set(there)
+    shown = [(word, colour) for word, colour in STATES.values() if word in found]
+    return alt.Color(
+        "state:N",
+        scale=alt.Scale(domain=[word for word, _ in shown], range=[colour for _, colour in shown]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+
+
+def plain(value: Any) -> Any:
+    """A cell of the leaderboard as JSON has it; None where there is nothing."""
+    if value is None or value != value:
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def chart_of(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
+    """A chart of rows, which stand in its specification."""
+    return alt.Chart(alt.Data(values=list(rows)))
+
+
+def spec(chart: AnyChart) -> Spec:
+    """The chart as wide as its place on the page, in the page's colours."""
+    axis = {"labelColor": MUTED, "titleColor": MUTED, "domainColor": LINE, "tickColor": LINE, "gridColor": LINE}
+    text = {"labelColor": MUTED, "titleColor": MUTED}
+    spec: Spec = (
+        chart.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+        .configure(font=FONT, background="transparent")
+        .configure_view(stroke=None)
+        .configure_axis(**axis, titleFontWeight="normal", labelFontSize=11, titleFontSize=11)
+        .configure_legend(**text, labelFontSize=11)
+        .to_dict()
+    )
+    return spec
