@@ -104,8 +104,8 @@ def test_epochs_are_in_the_order_in_which_they_ended_where_that_is_known(run: Pa
 
 def test_the_answer_says_what_was_found_and_what_flatters_it(run: Path) -> None:
     assert answer(facts(run)) == [
-        "The best of 4 trials is trial 0002: 60.0 ± 11.0 % on 20 validation images (± one standard error over the images). "
-        "As the luckiest of so many it looks better than it is: confirm it before you believe it.",
+        "The best of 4 trials is trial 0002: 60.0 ± 11.0 % on 20 validation images (± one standard error over the "
+        "images). As the luckiest of so many it looks better than it is: confirm it before you believe it.",
         "2 trials of 5 were stopped early, which saved 3 of 12 epochs.",
         "1 trial failed; the first, 0004: ConfigError: no such network.",
     ]
