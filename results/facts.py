@@ -234,8 +234,9 @@ def answer(facts: Facts) -> list[str]:
     elif facts.confirmation is not None:
         said += facts.confirmation["sentences"][1:]  # the first says how the figures are meant: it stands at the table
     else:
+        by = "" if facts.objective == "valid_accuracy" else f" by {facts.objective}"
         said.append(
-            f"The best of {count(facts.compared, 'trial')} is trial {best['trial']}: {looked} on {facts.images} "
+            f"The best of {count(facts.compared, 'trial')}{by} is trial {best['trial']}: {looked} on {facts.images} "
             "validation images (± one standard error over the images). As the luckiest of so many it looks better "
             "than it is" + (": confirm it before you believe it." if facts.compared > 1 else ".")
         )
