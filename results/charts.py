@@ -69,12 +69,15 @@ def best_of_runs(runs: Sequence[Facts]) -> Spec:
 
 
 def _curves(facts: Facts) -> AnyChart | None:
+    """A line a trial, and a dot where it ends."""
     rows: list[dict[str, Any]] = [
         {
             "trial": curve.trial,
             "state": STATES[curve.state][0],
             "epoch": list(range(1, len(curve.accuracies) + 1)),
             "accuracy": [round(value, 4) for value in curve.accuracies],
+            "last_epoch": len(curve.accuracies),
+            "last": round(curve.accuracies[-1], 4),
         }
         for curve in facts.curves
         if curve.accuracies and curve.state in STATES
@@ -82,26 +85,27 @@ def _curves(facts: Facts) -> AnyChart | None:
     if not rows:
         return None
     hover = alt.selection_point(fields=["trial"], on="pointerover", clear="pointerout", empty=False)
-    base = chart_of(rows).transform_flatten(["epoch", "accuracy"])
-    encoded = base.encode(
+    encoded = chart_of(rows).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
         y=alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
         detail="trial:N",
         color=state_colour(row["state"] for row in rows),
-    )
-    lines = encoded.mark_line(interpolate="linear").encode(
-        strokeWidth=alt.condition(hover, alt.value(3), alt.value(1.3)),
         opacity=alt.condition(hover, alt.value(1), alt.value(0.55)),
+        tooltip=[
+            "trial:N",
+            "state:N",
+            alt.Tooltip("last_epoch:Q", title="epochs"),
+            alt.Tooltip("last:Q", format=".1%", title="at the last"),
+        ],
     )
-    points = (
-        encoded.mark_point(size=60, filled=True)
-        .encode(
-            opacity=alt.condition(hover, alt.value(1), alt.value(0.25 if facts.epochs <= 60 else 0)),
-            tooltip=["trial:N", "state:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".1%")],
-        )
+    lines = (
+        encoded.transform_flatten(["epoch", "accuracy"])
+        .mark_line()
+        .encode(strokeWidth=alt.condition(hover, alt.value(3), alt.value(1.3)))
         .add_params(hover)
     )
-    layers: list[alt.Chart] = [lines, points]
+    dots = encoded.mark_point(size=40, filled=True).encode(x="last_epoch:Q", y="last:Q")
+    layers: list[alt.Chart] = [lines, dots]
     if facts.rungs:
         rungs = [{"epoch": epoch, "said": f"{number} stopped"} for epoch, number in facts.rungs.items()]
         marks = chart_of(rungs).encode(x="epoch:Q")
