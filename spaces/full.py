@@ -10,10 +10,8 @@ from trainable.config import ONE_SIZE, SHAPED, Init, TrialConfig
 
 
 def space(given: Given) -> Space:
-    subsets, sizes = (
-        inputs.subsets(given.inputs),
-        [size for size in resolution.sizes(given) if size <= given.image_size],
-    )
+    subsets = inputs.subsets(given.inputs)
+    sizes = [size for size in resolution.sizes(given) if size <= given.image_size]
     targets = target.choices(given)
 
     def sample(trial: optuna.Trial) -> TrialConfig:
