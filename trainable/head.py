@@ -66,8 +66,8 @@ def _coral_log_probabilities(outputs: Tensor) -> Tensor:
     its digits where both are near 0 or 1. CORAL's logits fall with k once trained; before, a difference may be
     negative, and is taken for a very small one.
 
-    So a prediction is the most probable level. The paper's is another: as many levels up as P(level > k) is above a half
-    (Cao et al. 2020, equation 1), the median; it has no probability of each class, which ensembles need.
+    So a prediction is the most probable level. The paper's is another: as many levels up as P(level > k) is above a
+    half (Cao et al. 2020, equation 1), the median; it has no probability of each class, which ensembles need.
     """
     above, below = outputs[:, :-1], outputs[:, 1:]
     gap = -torch.expm1((below - above).clamp_max(-1e-6))
