@@ -25,6 +25,7 @@ from trainable.network import build_network
 COLUMNS = (
     "rank trial state epochs best_epoch valid_accuracy valid_loss train_accuracy train_loss seconds parameters".split()
 )
+OWN = (*COLUMNS, "valid_objective_loss", "audited")  # the last two only where there is such a value
 SHOWN = 10  # rows in the terminal
 SEARCHED = " (searched)"  # after a searched parameter that is called like a column of ours
 STATES = {"PRUNED": "stopped", "RUNNING": "unfinished", "FAIL": "failed"}  # in words
@@ -35,7 +36,8 @@ def leaderboard(
 ) -> pd.DataFrame:
     """The leaderboard: trials that ran their course, best first; then the stopped and unfinished ones; then the failed.
 
-    A row's metrics are those of the trial's best epoch by the objective.
+    A row's metrics are those of the trial's best epoch by the objective. An audited trial's row is what it would be if
+    it had been stopped when it was to be, but for a column `audited`: how many epochs it was trained for in all.
 
     Args:
         run: the run's folder.
@@ -48,7 +50,7 @@ def leaderboard(
     counted = {} if sizes else _counted(run)
     for trial in trials:
         folder = run / "trials" / f"{trial.number:04d}"
-        rows = read_metrics(folder / "metrics.csv")
+        rows = counted_rows(run, trial)
         best = max(rows, key=lambda row: merit(row, objective), default=None)
         entry: dict[str, Any] = {
             "trial": folder.name,
@@ -65,22 +67,39 @@ def leaderboard(
         if best is not None:
             names = ("valid_accuracy", "valid_loss", "valid_objective_loss", "train_accuracy", "train_loss")
             entry.update({name: best[name] for name in names if name in best}, best_epoch=int(best["epoch"]))
+        if is_audited(trial):
+            entry["audited"] = len(read_metrics(folder / "metrics.csv"))
         # PRUNED and RUNNING compete with each other: both were cut short.
         group = {"COMPLETE": 0, "FAIL": 2}.get(trial.state.name, 1)
         quality = merit(best, objective) if best else (-math.inf, -math.inf)
         entries.append(((group, [-part for part in quality], trial.number), {**entry, **_columns_of(trial.params)}))
     entries.sort(key=lambda pair: pair[0])
     table = pd.DataFrame([{"rank": rank, **entry} for rank, (_, entry) in enumerate(entries, start=1)])
+    if "audited" in table:
+        table["audited"] = table["audited"].astype("Int64")  # of most trials there is none
     extra = [name for name in table.columns if name not in COLUMNS]
     # valid_objective_loss, where there is one, stands beside the loss that it differs from.
-    extra.sort(key=lambda name: name != "valid_objective_loss")
+    extra.sort(key=lambda name: (name not in OWN, name != "valid_objective_loss"))
     return table.reindex(columns=[*COLUMNS, *extra])
+
+
+def is_audited(trial: FrozenTrial) -> bool:
+    """Whether a trial was to be stopped, and was trained on to see what stopping costs."""
+    return bool(trial.user_attrs.get("end", {}).get("audited"))
+
+
+def counted_rows(run: Path, trial: FrozenTrial) -> list[Row]:
+    """A trial's epochs: of an audited one those up to the epoch at which it was to be stopped.
+
+    Raises: UserError as `read_metrics` does.
+    """
+    rows = read_metrics(run / "trials" / f"{trial.number:04d}" / "metrics.csv")
+    return rows[: trial.user_attrs["end"]["epoch"]] if is_audited(trial) else rows
 
 
 def _columns_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """Searched parameters as columns; one that is called like a column of ours says so."""
-    taken = (*COLUMNS, "valid_objective_loss")
-    return {name + SEARCHED if name in taken else name: value for name, value in params.items()}
+    return {name + SEARCHED if name in OWN else name: value for name, value in params.items()}
 
 
 def write_leaderboard(run: Path, table: pd.DataFrame) -> None:
@@ -126,7 +145,7 @@ def error_over_images(accuracy: float, images: int) -> float:
 
 def searched_columns(table: pd.DataFrame) -> list[str]:
     """The columns of what was searched."""
-    return [name for name in table.columns if name not in (*COLUMNS, "valid_objective_loss")]
+    return [name for name in table.columns if name not in OWN]
 
 
 def render(table: pd.DataFrame, objective: Objective, valid_images: int) -> Table:

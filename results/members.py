@@ -174,7 +174,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
 def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
     """The finished trials by validation, best first; unfinished ones only where none is finished.
 
-    A trial that failed is not among them, whatever it has left; one whose logits were lost is.
+    A trial that failed is not among them, whatever it has left; one whose logits were lost is. Nor is one that was
+    audited: its best network may be of an epoch after the one at which it was to be stopped, which nobody shall know.
 
     Args:
         runs: comparable ones. One run's order is its leaderboard's; of equals in two runs the earlier run's is first.
@@ -184,7 +185,9 @@ def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
         (run, row)
         for run in runs
         for row in run.leaderboard
-        if row["state"] != FAILED and (row.get(run.objective) or _logits(run, row["trial"]).is_file())
+        if row["state"] != FAILED
+        and not row.get("audited")
+        and (row.get(run.objective) or _logits(run, row["trial"]).is_file())
     ]
     usable = {row["state"] for run, row in ranked if _logits(run, row["trial"]).is_file()}
     if not usable:

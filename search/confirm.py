@@ -315,7 +315,8 @@ def _tier_options(
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in said["arguments"].items()}
     settings |= {name: given[name] for name in ("time_budget", *ON_WHAT) if given[name] is not None}
     seed = int(np.random.SeedSequence([said["seed"], number, 2]).generate_state(1)[0])
-    own = {"space": CONFIRM, "sampler": "grid", "scheduler": "none", "repeats": repeats, "seed": seed, "trials": None}
+    own = {"space": CONFIRM, "sampler": "grid", "scheduler": "none", "repeats": repeats, "seed": seed}
+    own |= {"trials": None, "audit": None}
     where = {"name": str(number), "out": run / CONFIRM, "cache": Path(said["data"]["cache"])}
     return resolve({**settings, **own, **where}, space)
 

@@ -53,6 +53,7 @@ class Options:
     seed: int
     sampler: str
     scheduler: str
+    audit: float | None  # the share of the trials to be stopped that run to their end
     precision: str
     # What may differ each time that it goes on.
     name: str
@@ -74,7 +75,8 @@ class Options:
 
 
 FIXED = (
-    "space data inputs target age_groups image_size split folds epochs repeats seed sampler scheduler precision".split()
+    "space data inputs target age_groups image_size split folds epochs repeats seed sampler scheduler audit "
+    "precision".split()
 )  # fields of Options that never change in a run
 KEPT = "trials max_concurrent cpus_per_trial gpus_per_trial".split()  # fields that a resumed run has unless given anew
 DEFAULTS: dict[str, Any] = {
@@ -87,6 +89,7 @@ DEFAULTS: dict[str, Any] = {
     "folds": 0,
     "repeats": 1,
     "seed": 0,
+    "audit": None,
     "precision": "auto",
     "out": Path("runs"),
     "cache": Path("~/.cache/convsearch"),
@@ -122,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("how to search").add_argument
     add("--sampler", choices=SAMPLERS, help="what proposes trials (default: the space's, mostly tpe)")
     add("--scheduler", choices=SCHEDULERS, help="what stops weak trials early (default: the space's, mostly asha)")
+    add("--audit", type=_audit, metavar="SHARE", help="train this share of the stopped trials on, to see what it cost")
     add("--trials", type=_positive, metavar="N", help="trials in all (default: the space's)")
     add("--epochs", type=_positive, metavar="N", help="epochs of a trial that runs its course (default: the space's)")
     add("--repeats", type=_positive, metavar="N", help="each grid point or known start N times, the same N seeds each")
@@ -191,6 +195,10 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
     for name in ("epochs", "sampler", "scheduler"):
         if chosen[name] is None:
             chosen[name] = getattr(space, name)
+    if chosen["audit"] is not None and chosen["scheduler"] == "none":
+        raise UserError(
+            "--audit: the scheduler none stops no trial, so there is nothing to audit; choose asha or median."
+        )
     if chosen["image_size"] is None:
         chosen["image_size"] = image_size(chosen["data"])
     if chosen["sampler"] == "grid":
@@ -318,6 +326,13 @@ def _amount(text: str) -> float:
     value = _number(text)
     if not 0 < value < 1e6 or (value > 1 and value % 1):
         raise argparse.ArgumentTypeError(f"'{text}' is not a fraction of one, or a whole number above")
+    return value
+
+
+def _audit(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share above 0 and up to 1, as in 0.1")
     return value
 
 

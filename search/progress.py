@@ -74,7 +74,8 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
             value = objective_value(result, self._record.settings.objective)
             self._running[name] = _Running(epoch, value)
             self._epochs += 1
-            self._improve(value, name, epoch)
+            if name not in self._record.audited or epoch in self._record.frozen()[int(name)].intermediate_values:
+                self._improve(value, name, epoch)
             if "kept_seconds" in result:  # else it was trained in an earlier session
                 self._usage.add(name, result, time.monotonic())
 
@@ -95,6 +96,8 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
             return
         trial = self._record.frozen()[int(name)]
         what = ENDED.get(trial.state, "interrupted")
+        if name in self._record.audited:
+            what += f" at epoch {trial.last_step}, audited"
         value = "" if state.value is None else f", {self._record.settings.objective} {state.value:.4f}"
         reason = trial.user_attrs.get("end", {}).get("reason")
         self._console.print(

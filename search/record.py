@@ -73,6 +73,7 @@ def stored(run: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
         if found == FORMAT:
+            record["arguments"].setdefault("audit", None)  # of a run from before it
             _ = [record[key] for key in ("arguments", "sessions", "created", "objective", "space", "data")]
             _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
             _ = [record["space"][key] for key in ("fingerprint", "parameters")]

@@ -216,6 +216,7 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
     study, code = train_left(options, space, sizes, test_images, console, began)
     show_leaderboard(options, space, sizes, study, console)
+    say_audit(options, study, console)
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
     if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not options.ensemble:
@@ -260,6 +261,18 @@ def say_failed(options: Options, study: "StudyRecord", console: "Console") -> in
             soft_wrap=True,
         )
     return len(failed)
+
+
+def say_audit(options: Options, study: "StudyRecord", console: "Console") -> None:
+    """Says what stopping trials early cost, where that is audited."""
+    from results.audit import audit, sentences
+    from search.record import stored
+
+    record = stored(options.run)
+    assert record is not None  # it is being trained
+    found = audit(options.run, study.frozen(), record)
+    for sentence in [] if found is None else sentences(found):
+        console.print(sentence, soft_wrap=True)
 
 
 def show_leaderboard(

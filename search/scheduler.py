@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from results.rungs import REDUCTION_FACTOR, grace_period
 from trainable.config import Objective, maximised
 from trainable.fit import objective_value
 
 VALUE, EPOCH = "value", "training_iteration"
-REDUCTION_FACTOR = 3
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,6 @@ class SchedulerRow:
     name: str
     summary: str
     build: Callable[[int, str], TrialScheduler]
-
-
-def grace_period(epochs: int) -> int:
-    """Epochs that every trial gets: a quarter of them, at least one. After the very first epochs differences between
-    configurations are smaller than those between seeds, so an earlier rung would stop trials by chance."""
-    return max(1, epochs // 4)
-
-
-def rungs(epochs: int) -> list[int]:
-    """The epochs at which ASHA compares: the grace period times powers of the reduction factor, below the end."""
-    found = [grace_period(epochs)]
-    while found[-1] * REDUCTION_FACTOR < epochs:
-        found.append(found[-1] * REDUCTION_FACTOR)
-    return [rung for rung in found if rung < epochs]
 
 
 def _asha(epochs: int, mode: str) -> TrialScheduler:
@@ -76,6 +63,15 @@ SCHEDULERS = {
 }
 
 
+def lot(seed: int, trial: str) -> float:
+    """In [0, 1): a trial that is to be stopped is audited where its lot is below the share of the audit.
+
+    It is the trial's own, so that a search that is resumed draws the same.
+    """
+    # The 3 keeps it apart from all that are drawn from a trial's number.
+    return float(np.random.default_rng([seed, int(trial), 3]).random())
+
+
 @dataclass(frozen=True)
 class _Entrant:
     """All that Ray's schedulers look at in a trial."""
@@ -91,26 +87,45 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
         epochs: of a trial that runs its course.
         objective: what is compared.
         history: for each earlier trial its values by epoch, replayed.
+        audit: the share of the trials to be stopped that are let run, whose later epochs count for no other trial.
+        seed: of the audit's lots.
+        audited: the earlier trials that are let run.
+    Attributes:
+        stopped: trials that were told to stop.
+        audited: trials that were to be stopped, and are let run.
     """
 
     def __init__(
-        self, name: str, epochs: int, objective: Objective, history: Iterable[tuple[str, Mapping[int, float]]] = ()
+        self,
+        name: str,
+        epochs: int,
+        objective: Objective,
+        history: Iterable[tuple[str, Mapping[int, float]]] = (),
+        audit: float | None = None,
+        seed: int = 0,
+        audited: Iterable[str] = (),
     ) -> None:
         super().__init__()
         self._objective = objective
         self._inner = SCHEDULERS[name].build(epochs, "max" if maximised(objective) else "min")
         self._seen: dict[str, int] = {}  # trial -> its last epoch
+        self._audit, self._seed = audit, seed
         self.stopped: set[str] = set()
+        self.audited = set(audited)
         for trial, values in history:
             for epoch in sorted(values):
                 self._note(trial, epoch, values[epoch])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         name = trial.config["trial"]
-        if "valid_loss" not in result or result[EPOCH] <= self._seen.get(name, 0):  # no epoch, or one known already
+        known = name in self.audited or result[EPOCH] <= self._seen.get(name, 0)
+        if known or "valid_loss" not in result:
             return str(TrialScheduler.CONTINUE)
         decision = self._judge(name, result[EPOCH], objective_value(result, self._objective))
         if decision == TrialScheduler.STOP:
+            if self._audit is not None and lot(self._seed, name) < self._audit:
+                self.audited.add(name)
+                return str(TrialScheduler.CONTINUE)
             self.stopped.add(name)
         return decision
 

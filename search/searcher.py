@@ -21,7 +21,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class is untyped
     """Hands the study's trials to Ray, and each trial's epochs and end to the study.
 
     A trial that Ray stops for any reason but its end, its failure or the scheduler's word (a time budget, Ctrl-C) is
-    left open in the study, and goes on when the search is resumed.
+    left open in the study, and goes on when the search is resumed. So does one that is audited, until it has run its
+    course or failed; the study hears of it what it would of a trial that was stopped.
     """
 
     def __init__(self, record: StudyRecord, scheduler: Scheduler, run: Path) -> None:
@@ -45,13 +46,21 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class is untyped
         return {"trial": asked.trial, "config": asked.config.to_dict()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if "valid_loss" in result:
-            value = objective_value(result, self._record.settings.objective)
-            self._record.report(self._names[trial_id], result["training_iteration"], value)
+        name = self._names[trial_id]
+        if "valid_loss" not in result or name in self._record.audited:
+            return
+        epoch, value = result["training_iteration"], objective_value(result, self._record.settings.objective)
+        if name in self._scheduler.audited:
+            self._record.prune(name, epoch, value, audited=True)
+        else:
+            self._record.report(name, epoch, value)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         name = self._names.pop(trial_id)
-        if error or result is None:
+        if name in self._record.audited:  # its record is closed, however the audit ends
+            if not (error or result is None or "failed" in result or self._at_end(result)):
+                return
+        elif error or result is None:
             self._record.fail(name, "its worker died again and again; the last one's log is in the Ray dashboard")
         elif "failed" in result:
             self._record.fail(name, result["failed"])
@@ -60,13 +69,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class is untyped
         else:
             epoch = result["training_iteration"]
             value = objective_value(result, self._record.settings.objective)
-            if epoch >= self._record.settings.epochs:
+            if self._at_end(result):
                 self._record.complete(name, epoch, value)
             elif name in self._scheduler.stopped:
                 self._record.prune(name, epoch, value)
             else:
                 return
         (trial_folder(self._run, name) / "latest.pt").unlink(missing_ok=True)
+
+    def _at_end(self, result: dict[str, Any]) -> bool:
+        """Whether it is an epoch, and a trial's last."""
+        return "valid_loss" in result and result["training_iteration"] >= self._record.settings.epochs
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is saved at each call."""

@@ -50,7 +50,15 @@ def train(
         UserError: where the cluster cannot be had or has no room for a trial, or where the time does not suffice.
     """
     history = [(trial_name(trial.number), trial.intermediate_values) for trial in study.frozen()]
-    scheduler = Scheduler(options.scheduler, options.epochs, study.settings.objective, history)
+    scheduler = Scheduler(
+        options.scheduler,
+        options.epochs,
+        study.settings.objective,
+        history,
+        options.audit,
+        options.seed,
+        study.audited,
+    )
     searcher = StudySearcher(study, scheduler, options.run)
     deadline, passes = None, 0.0
     if options.time_budget is not None:

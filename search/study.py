@@ -4,7 +4,8 @@ Everything that a search must remember is in it or follows from it, so that a se
 nothing had happened: a trial's random draws come from (run's seed, trial's number), but for the seed of its training
 where points are repeated (run's seed, repeat); its start or grid cell comes from its number, and the rungs of a
 scheduler from the values reported. How a trial ends is written ahead of the reports that
-end it ("end"), so that no kill leaves half an ending.
+end it ("end"), so that no kill leaves half an ending. A trial that is audited ends like one that was stopped, at the
+same epoch; nothing is heard of the epochs that it is trained for after that.
 """
 
 import dataclasses
@@ -144,6 +145,8 @@ class StudyRecord:
             check_cmaes_state(self.frozen())
         self._open: dict[str, optuna.Trial] = {}
         self._resumable = []
+        self._audits: list[Ask] = []  # under way when an earlier driver ended
+        self.audited: set[str] = set()  # trials that were stopped for the record alone
         for frozen in self.frozen():
             if frozen.state == TrialState.RUNNING:
                 trial = optuna.Trial(self.study, frozen._trial_id)
@@ -151,17 +154,24 @@ class StudyRecord:
                     self._finish(trial, frozen.user_attrs["end"])
                 else:
                     self._resumable.append(trial)
+            name = trial_name(frozen.number)
+            if frozen.user_attrs.get("end", {}).get("audited"):
+                self.audited.add(name)
+                if (folder / "trials" / name / "latest.pt").exists():  # which goes when the audit ends
+                    self._audits.append(Ask(name, TrialConfig.from_dict(frozen.user_attrs["config"])))
 
     def frozen(self) -> list[FrozenTrial]:
         """The study's trials in the order of their numbers."""
         return self.study.get_trials(deepcopy=False)
 
     def unfinished(self) -> int:
-        """How many trials an earlier driver left running; `ask` hands them out first."""
-        return len(self._resumable)
+        """How many trials an earlier driver left running, audited ones among them; `ask` hands them out first."""
+        return len(self._resumable) + len(self._audits)
 
     def ask(self) -> Ask | None:
         """The next trial to train; None when the study has all its trials."""
+        if self._audits:
+            return self._audits.pop(0)
         while True:
             trial = self._next_trial()
             if trial is None:
@@ -213,9 +223,12 @@ class StudyRecord:
         """The trial ran its course; `value` is its last epoch's. The study's value is the best epoch's."""
         self._end(name, {"state": "COMPLETE", "epoch": epoch, "value": value})
 
-    def prune(self, name: str, epoch: int, value: float) -> None:
-        """The scheduler stopped the trial at `epoch`."""
-        self._end(name, {"state": "PRUNED", "epoch": epoch, "value": value})
+    def prune(self, name: str, epoch: int, value: float, *, audited: bool = False) -> None:
+        """The scheduler stopped the trial at `epoch`; one that is audited is trained on, of which nothing is told."""
+        end = {"state": "PRUNED", "epoch": epoch, "value": value}
+        self._end(name, {**end, "audited": True} if audited else end)
+        if audited:
+            self.audited.add(name)
 
     def fail(self, name: str, reason: str) -> None:
         """The trial failed, for a reason that is kept with it."""

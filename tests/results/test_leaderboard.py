@@ -159,6 +159,23 @@ def test_the_loss_that_was_minimised_stands_beside_the_one_that_compares(tmp_pat
     assert ranked(table) == ["0001", "0000"]
 
 
+def test_an_audited_trial_stands_where_it_would_if_it_had_been_stopped(tmp_path: Path, table_of: TableOf) -> None:
+    epochs = [(1.2, 0.3), (1.1, 0.4), (0.1, 0.9), (0.1, 0.95)]
+    whole, plain = trial(tmp_path, 0, "COMPLETE", [(0.9, 0.6)] * 4, lr=0.1), trial(tmp_path, 1, "PRUNED", epochs[:2])
+    audited = trial(tmp_path, 2, "PRUNED", epochs, audited=0.5)  # and a parameter of that name
+    audited.user_attrs["end"] = {"state": "PRUNED", "epoch": 2, "value": 0.4, "audited": True}
+    table = table_of([whole, plain, audited])
+    assert list(table.columns) == [*COLUMNS, "audited", "lr", "audited (searched)"]
+    one, other = table.iloc[1], table.iloc[2]
+    assert (one["trial"], other["trial"], other["audited"], other["audited (searched)"]) == ("0001", "0002", 4, 0.5)
+    names = [name for name in COLUMNS if name not in ("rank", "trial")]
+    assert one[names].tolist() == other[names].tolist()
+    assert (other["valid_accuracy"], other["epochs"], other["seconds"]) == (0.4, 2, 5.0)
+    write_leaderboard(tmp_path, table)
+    lines = (tmp_path / "leaderboard.csv").read_text().splitlines()
+    assert [line.split(",")[len(COLUMNS)] for line in lines] == ["audited", "", "", "4"]
+
+
 def test_there_is_a_leaderboard_before_the_first_trial(tmp_path: Path, table_of: TableOf) -> None:
     assert list(table_of([]).columns) == COLUMNS
 

@@ -122,6 +122,11 @@ def test_a_failed_trial_is_never_a_member(run: Path) -> None:
         names(run)
 
 
+def test_an_audited_trial_is_never_a_member(run: Path) -> None:
+    edit_leaderboard(run, state=["PRUNED"] * 5, audited=["6", "", "", "6", ""])
+    assert names(run) == [("faces", "0004"), ("faces", "0006"), ("faces", "0010")]
+
+
 def test_a_copied_run_adds_no_members_and_no_trials(run: Path, data: Data) -> None:
     copy = shutil.copytree(run, run.parent / "copy")
     members, notes = chosen(run, copy)

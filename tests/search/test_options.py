@@ -34,6 +34,9 @@ def options(*arguments: str) -> Options:
         ("--precision int8", "argument --precision: invalid choice: 'int8'"),
         ("--folds 1", "argument --folds: '1' is not an integer in 2..20"),
         ("--folds 21", "argument --folds: '21' is not an integer in 2..20"),
+        ("--audit 0", "argument --audit: '0' is not a share above 0 and up to 1, as in 0.1"),
+        ("--audit 1.5", "argument --audit: '1.5' is not a share above 0 and up to 1, as in 0.1"),
+        ("--audit nan", "argument --audit: 'nan' is not a share above 0 and up to 1, as in 0.1"),
         ("--repeats 0", "argument --repeats: '0' is not an integer of at least 1"),
     ],
 )
@@ -56,6 +59,10 @@ def test_a_bad_value_is_refused_with_its_option(
             "--age-groups 10,30,61",
             "--age-groups: digits is no folder of UTKFace's file names, and nothing else has age classes; "
             "leave the option out",
+        ),
+        (
+            "--audit 0.1 --scheduler none",
+            "--audit: the scheduler none stops no trial, so there is nothing to audit; choose asha or median.",
         ),
         ("--resume a --name b", "--resume and --name name two runs; give one of them."),
         ("--folds 3 --split 70/15/15", "--split and --folds divide the images in two ways; give one of them."),

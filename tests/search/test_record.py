@@ -154,6 +154,7 @@ def test_data_that_was_moved_is_the_same_data(written: Options, data: Data) -> N
         ({"epochs": 10}, "--epochs 30, not 10"),
         ({"seed": 1, "split": "80/10/10"}, "--split 40/20/40, not 80/10/10; --seed 0, not 1"),
         ({"inputs": ()}, "--inputs Gender, not none"),
+        ({"audit": 0.1}, "--audit none, not 0.1"),
         ({"precision": "float32"}, "--precision auto, not float32"),
     ],
 )
@@ -373,6 +374,13 @@ def test_resuming_fills_in_the_runs_own_settings(written: Options) -> None:
     given = record.resumed({"trials": 40, "epochs": None}, written.out, "faces")
     assert (given["trials"], given["epochs"], given["inputs"], given["name"]) == (40, 30, ("Gender",), "faces")
     assert (given["data"], given["cpus_per_trial"]) == (written.data, 1.0)
+
+
+def test_a_run_from_before_the_audit_has_none(written: Options) -> None:
+    content = stored(written)
+    del content["arguments"]["audit"]
+    (written.run / "run.json").write_text(json.dumps(content))
+    assert record.resumed({}, written.out, "faces")["audit"] is None
 
 
 @pytest.mark.parametrize(("name", "hint"), [("facs", "; did you mean 'faces'?"), ("zzz", ".")])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from search import options
-from search.scheduler import SCHEDULERS, Scheduler, grace_period, rungs
+from search.scheduler import SCHEDULERS, Scheduler, lot
 from trainable.config import Objective
 
 CONTINUE, STOP = "CONTINUE", "STOP"
@@ -21,23 +21,6 @@ def tell(scheduler: Scheduler, trial: str, epoch: int, value: float, objective: 
 
 def test_the_command_line_offers_them_all() -> None:
     assert options.SCHEDULERS == tuple(SCHEDULERS)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "grace", "expected"),
-    [
-        (1, 1, []),
-        (2, 1, [1]),
-        (4, 1, [1, 3]),
-        (7, 1, [1, 3]),
-        (10, 2, [2, 6]),
-        (30, 7, [7, 21]),
-        (36, 9, [9, 27]),
-    ],
-)
-def test_rungs_are_the_grace_period_times_powers_of_three(epochs: int, grace: int, expected: list[int]) -> None:
-    assert grace_period(epochs) == grace
-    assert rungs(epochs) == expected
 
 
 # What has arrived at a rung decides: percentile 66.7 of it, by linear interpolation, is the cutoff.
@@ -107,6 +90,38 @@ def test_none_never_stops() -> None:
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_single_trial_is_never_stopped_even_at_its_last_epoch(name: str, epoch: int) -> None:
     assert tell(Scheduler(name, 3, "valid_accuracy"), "0000", epoch, 0.0) == CONTINUE
+
+
+def test_an_audited_trial_runs_on_and_its_later_epochs_count_for_none() -> None:
+    audit = Scheduler("asha", 7, "valid_accuracy", audit=1.0, seed=0)
+    plain = Scheduler("asha", 7, "valid_accuracy")
+    for scheduler in (audit, plain):
+        assert tell(scheduler, "0000", 1, 0.5) == CONTINUE
+        assert tell(scheduler, "0001", 1, 0.4) == (CONTINUE if scheduler is audit else STOP)
+    assert [tell(audit, "0001", epoch, 0.9) for epoch in (2, 3, 4)] == [CONTINUE] * 3
+    assert (audit.stopped, audit.audited) == (set(), {"0001"})
+    for scheduler in (audit, plain):  # at rung 3 there is no 0.9
+        assert [tell(scheduler, "0000", epoch, 0.1) for epoch in (2, 3)] == [CONTINUE] * 2
+
+
+def test_a_resumed_scheduler_lets_the_audited_run_on() -> None:
+    history: list[tuple[str, dict[int, float]]] = [("0000", {1: 0.5}), ("0001", {1: 0.4})]
+    scheduler = Scheduler("asha", 7, "valid_accuracy", history, audit=0.1, audited=["0001"])
+    assert [tell(scheduler, "0001", epoch, 0.3) for epoch in (1, 2, 3, 4)] == [CONTINUE] * 4
+    assert scheduler.stopped == set()
+
+
+def test_a_lot_is_the_trials_own_and_a_share_of_them_is_audited() -> None:
+    lots = [lot(5, f"{number:04}") for number in range(1000)]
+    assert lots == [lot(5, f"{number:04}") for number in range(1000)]
+    assert lots != [lot(6, f"{number:04}") for number in range(1000)]
+    assert sum(one < 0.1 for one in lots) == pytest.approx(100, abs=30)
+    scheduler = Scheduler("asha", 7, "valid_accuracy", audit=0.1, seed=5)
+    tell(scheduler, "2000", 1, 0.9)
+    for number in range(1000):  # each worse than all before
+        tell(scheduler, f"{number:04}", 1, 0.5 - number / 10_000)
+    assert scheduler.audited == {f"{number:04}" for number, one in enumerate(lots) if one < 0.1}
+    assert len(scheduler.audited | scheduler.stopped) == 1000
 
 
 def test_an_epoch_told_again_is_ignored() -> None:

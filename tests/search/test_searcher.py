@@ -28,11 +28,13 @@ def sample(trial: optuna.Trial) -> TrialConfig:
 class Driver:
     """Ray's side: shows results to the scheduler, and then to the searcher what Ray would."""
 
-    def __init__(self, run: Path, trials: int = 3) -> None:
+    def __init__(self, run: Path, trials: int = 3, audit: float | None = None) -> None:
         self.run = run
         settings = Settings(EPOCHS, 28, (), None, "valid_accuracy", 0)
         self.record = StudyRecord(run, Space("mine", "", sample), "random", settings, trials)
-        self.scheduler = Scheduler("asha", EPOCHS, "valid_accuracy")
+        history = [(f"{trial.number:04}", trial.intermediate_values) for trial in self.record.frozen()]
+        audited = self.record.audited
+        self.scheduler = Scheduler("asha", EPOCHS, "valid_accuracy", history, audit, seed=0, audited=audited)
         self.searcher = StudySearcher(self.record, self.scheduler, run)
 
     def suggest(self, ray_id: str) -> Any:
@@ -146,6 +148,74 @@ def test_a_trial_that_goes_on_repeats_its_last_epoch_without_harm(driver: Driver
     driver.searcher.on_trial_result("ray-a", {"valid_loss": 1.0, "valid_accuracy": 0.4, "training_iteration": 1})
     driver.result("ray-a", "0000", 2, 0.5)
     assert driver.trial().intermediate_values == {1: 0.4, 2: 0.5}
+
+
+END = {"state": "PRUNED", "epoch": 1, "value": 0.5, "audited": True}
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Driver:
+    """Two trials, the second of which is audited after its first epoch."""
+    driver = Driver(tmp_path, trials=2, audit=1.0)
+    driver.suggest("ray-a")
+    driver.suggest("ray-b")
+    driver.latest("0001")
+    driver.result("ray-a", "0000", 1, 0.9)
+    assert driver.result("ray-b", "0001", 1, 0.5) == "CONTINUE"
+    return driver
+
+
+def is_as_if_stopped(driver: Driver) -> bool:
+    trial = driver.trial(1)
+    return (trial.state, trial.intermediate_values, trial.user_attrs["end"]) == (TrialState.PRUNED, {1: 0.5}, END)
+
+
+def test_an_audited_trial_is_pruned_at_once_and_nothing_is_heard_of_it_any_more(audited: Driver) -> None:
+    assert is_as_if_stopped(audited)
+    latest = audited.run / "trials" / "0001" / "latest.pt"
+    assert [audited.result("ray-b", "0001", epoch, 0.99) for epoch in (2, 3)] == ["CONTINUE"] * 2
+    assert latest.exists()
+    assert audited.result("ray-b", "0001", EPOCHS, 0.99) == "ENDED"
+    assert is_as_if_stopped(audited) and not latest.exists()
+    assert Driver(audited.run, trials=2, audit=1.0).record.unfinished() == 1  # 0000
+
+
+@pytest.mark.parametrize("how", [{"result": None, "error": True}, {"result": {"failed": "nan in epoch 2"}}])
+def test_an_audit_that_fails_is_over_and_the_study_does_not_hear_of_it(audited: Driver, how: dict[str, Any]) -> None:
+    audited.searcher.on_trial_complete("ray-b", **how)
+    assert is_as_if_stopped(audited)
+    assert not (audited.run / "trials" / "0001" / "latest.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"valid_loss": 1.0, "valid_accuracy": 0.99, "training_iteration": 3},
+        {"halt": "disk full", "training_iteration": EPOCHS},
+    ],
+)
+def test_an_audit_that_was_cut_short_goes_on(audited: Driver, result: dict[str, Any]) -> None:
+    config = audited.trial(1).user_attrs["config"]
+    audited.searcher.on_trial_complete("ray-b", result=result)
+    again = Driver(audited.run, trials=2, audit=1.0)
+    assert again.record.unfinished() == 2
+    assert again.suggest("ray-c") == {"trial": "0001", "config": config}
+    assert [again.result("ray-c", "0001", epoch, 0.99) for epoch in (1, 2, 3)] == ["CONTINUE"] * 3
+    assert again.result("ray-c", "0001", EPOCHS, 0.99) == "ENDED"
+    assert is_as_if_stopped(again)
+    assert again.suggest("ray-d")["trial"] == "0000"
+    assert again.suggest("ray-e") == Searcher.FINISHED
+
+
+def test_a_driver_killed_while_it_notes_an_audit_notes_it_when_it_goes_on(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    driver.latest("0000")
+    trial = optuna.Trial(driver.record.study, driver.trial()._trial_id)
+    trial.set_user_attr("end", END)
+    again = Driver(driver.run)
+    assert (again.trial().state, again.trial().intermediate_values) == (TrialState.PRUNED, {1: 0.5})
+    assert (again.record.unfinished(), again.scheduler.audited) == (1, {"0000"})
+    assert again.suggest("ray-b")["trial"] == "0000"
 
 
 def test_pickling_drops_everything(driver: Driver) -> None:
