@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from results.members import (
     ranked_trials,
     trials_compared,
 )
-from tests.results.tiny_run import Data, write_csv
+from tests.results.tiny_run import CONFIG, Data, write_csv
 from trainable.checkpoint import file_hash
 from trainable.errors import UserError
 
@@ -125,6 +126,28 @@ def test_a_failed_trial_is_never_a_member(run: Path) -> None:
 def test_an_audited_trial_is_never_a_member(run: Path) -> None:
     edit_leaderboard(run, state=["PRUNED"] * 5, audited=["6", "", "", "6", ""])
     assert names(run) == [("faces", "0004"), ("faces", "0006"), ("faces", "0010")]
+
+
+def write_configs(run: Path, *configs: tuple[float, int]) -> None:
+    """config.json of the run's trials, with a learning rate and a seed."""
+    for trial, (lr, seed) in zip(("0002", "0004", "0006", "0008", "0010"), configs, strict=True):
+        config = replace(CONFIG, lr=lr, seed=seed).to_dict()
+        (run / "trials" / trial / "config.json").write_text(json.dumps(config))
+
+
+def test_a_configurations_fourth_seed_waits_for_the_other_configurations(run: Path) -> None:
+    edit_leaderboard(run, state=["COMPLETE"] * 5)
+    write_configs(run, (0.1, 1), (0.1, 2), (0.1, 3), (0.1, 4), (0.2, 1))
+    assert [trial for _, trial in names(run)] == ["0002", "0004", "0006", "0010", "0008"]
+    assert [trial for _, trial in chosen(run, count=4)[0]] == ["0002", "0004", "0006", "0010"]
+    copy = shutil.copytree(run, run.parent / "copied")
+    assert [trial for name, trial in names(run, copy) if name == run.name] == ["0002", "0004", "0006", "0010", "0008"]
+
+
+def test_one_configuration_alone_has_all_places(run: Path) -> None:
+    edit_leaderboard(run, state=["COMPLETE"] * 5)
+    write_configs(run, *[(0.1, seed) for seed in range(5)])
+    assert [trial for _, trial in chosen(run)[0]] == ["0002", "0004", "0006", "0008", "0010"]
 
 
 def test_a_copied_run_adds_no_members_and_no_trials(run: Path, data: Data) -> None:
