@@ -2,7 +2,7 @@
 
 Each tier of a confirmation is an ordinary run, RUN/confirm/1 and RUN/confirm/2: a grid over configurations, repeated
 with the same seeds. All have the first tier's; only those that did well with them, the default and the search's winner
-have the second's. The winner has them whatever it did, so that its mean is not one that was stopped when it was low.
+have the second's.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +22,15 @@ from trainable.errors import UserError
 from trainable.files import write_json
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
-    import optuna
-    from optuna.trial import FrozenTrial
     from rich.console import Console
 
     from results.confirmation import Confirmation
+    from search.confirm_plan import Plan
     from search.run import Sizes
-    from search.study import Settings
     from spaces.space import Space
-    from trainable.config import TrialConfig
 
 TOP, SEEDS = 8, 5
-FIRST_SEEDS = 2  # of the first tier
-ONE_TIER = 3  # with so few seeds all configurations have all of them: there is little to save
-FORMAT = 1  # of plan.json and confirm.json
+FORMAT = 1  # of confirm.json
 EXAMPLES = """examples:
   python -m search.confirm faces                     the 8 best configurations and the default, up to 5 seeds each
   python -m search.confirm faces --time-budget 2h    the same command again goes on
@@ -43,36 +38,6 @@ EXAMPLES = """examples:
 exit codes:
   0 done   1 failure   2 usage   3 done, but trials failed   130 Ctrl-C   143 SIGTERM; the last two can be resumed
 """
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be confirmed: chosen when the first training begins, and kept."""
-
-    top: int
-    seeds: int
-    winner: str  # the search's best configuration, by its first trial
-    accuracy: float  # that it looked like
-    compared: int  # configurations that it was the best of
-    default: str  # the space's default, by its first trial where it is among the top
-    configurations: "Mapping[str, TrialConfig]"  # the top, best first, and the default; their seeds are not read
-    settings: Mapping[str, Mapping[str, Any]]  # of each, what was searched
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        configurations = [[name, config.to_dict()] for name, config in self.configurations.items()]
-        return {**vars(self), "configurations": configurations, "format": FORMAT}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Plan":
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
-        from trainable.config import TrialConfig
-
-        fields = dict(values)
-        if fields.pop("format") != FORMAT:
-            raise ValueError(f"format {values['format']}, not {FORMAT}")
-        configurations = {name: TrialConfig.from_dict(config) for name, config in fields.pop("configurations")}
-        return cls(configurations=configurations, **fields)
 
 
 @dataclass(frozen=True)
@@ -85,6 +50,26 @@ class Training:
     epochs: int
     seconds: float  # of all its epochs
     parameters: int
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What a tier has given so far."""
+
+    code: int  # exit code of its session
+    trainings: Sequence[Training]  # of the seeds that all its configurations have been trained with
+    failed: int  # trials
+    whole: bool  # whether all its trials have ended
+
+
+@dataclass
+class Outcome:
+    """What all tiers have given so far."""
+
+    code: int = 0
+    whole: bool = False  # whether nothing is left to train
+    failed: int = 0  # trials
+    trainings: list[Training] = field(default_factory=list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds",
         type=several,
         metavar="S",
-        help=f"seeds of the better half; the others have {FIRST_SEEDS} (default: {SEEDS})",
+        help=f"seeds of the better half; the others have 2 (default: {SEEDS})",
     )
     for name in ("time_budget", "out", *ON_WHAT, "debug"):
         add(flag(name), **shared[name])
@@ -127,25 +112,27 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     return confirm(find_run(arguments["run"], arguments["out"] or Path("runs")), arguments, console, began)
 
 
-def confirm(run: Path, given: Mapping[str, Any], console: "Console", began: float) -> int:
+def confirm(
+    run: Path, given: Mapping[str, Any], console: "Console", began: float, test_images: int | None = None
+) -> int:
     """Confirms a run, or goes on with that, and returns the exit code. Holds the run's lock.
 
     Args:
         run: its folder, with a run.json.
         given: `top`, `seeds`, `time_budget` and the options of ON_WHAT; None where one was not given.
         began: time.monotonic() at the command's start, from which the time budget counts.
+        test_images: how many images an ensemble will predict after this within the budget; None: there will be none.
     Raises:
         UserError: where the run cannot be confirmed, or not as asked.
     """
     from search import record
     from search.labelled import labelled_again
-    from search.session import CLOSING_SECONDS, START_SECONDS, say_out_of_time
 
     with record.lock(run):
         said = record.stored(run)
         assert said is not None  # there is a run.json
         record.check_search(said, run, "RUN")
-        plan = _plan(run, said, given)
+        plan = _plan(run, said, given, console)
         cache, columns = Path(said["data"]["cache"]), said["arguments"]["inputs"]
         sizes = {
             size: labelled_again(run, said, columns, size, cache, "RUN")
@@ -156,33 +143,19 @@ def confirm(run: Path, given: Mapping[str, Any], console: "Console", began: floa
             raise UserError(f"RUN: {run / record.SPLITS} is not the split that {run} was made with.")
         (run / CONFIRM).mkdir(exist_ok=True)
         write_json(run / CONFIRM / "plan.json", plan.to_json())
-        names, trainings, failed = list(plan.configurations), list[Training](), 0
-        for number, repeats in enumerate(tiers(plan.seeds), start=1):
-            space = tier_space(plan, names, said["objective"])
-            options = _tier_options(run, said, space, number, repeats, given)
-            budget = options.time_budget
-            if number > 1 and budget and began + budget - time.monotonic() < START_SECONDS + CLOSING_SECONDS:
-                say_out_of_time(options, console)
-                return 0
-            code, failures, done = _train(options, space, sizes, console, began)
-            trainings += done
-            failed += failures
-            if code or failures + len(done) < options.trials:
-                return code
-            names = promoted(plan, trainings)
-        found = _found(plan, trainings, said["seed"], len(data.split.judged))
-        write_json(run / "confirm.json", {"top": plan.top, "seeds": plan.seeds, "format": FORMAT, **_facts(found)})
-    _show(run, found, console)
-    return FAILED_TRIALS if failed else 0
+        outcome = _train_tiers(run, said, plan, given, sizes, console, began, test_images)
+        found = _found(plan, outcome, said["seed"], len(data.split.judged))
+        if found is not None:
+            facts = {"top": plan.top, "seeds": plan.seeds, "whole": outcome.whole, "format": FORMAT, **asdict(found)}
+            write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
+    if found is not None:
+        _show(run, plan, outcome, found, console, ensemble_follows=test_images is not None)
+    return outcome.code or (FAILED_TRIALS if outcome.whole and outcome.failed else 0)
 
 
-def tiers(seeds: int) -> tuple[int, ...]:
-    """How many seeds each tier has."""
-    return (seeds,) if seeds <= ONE_TIER else (FIRST_SEEDS, seeds - FIRST_SEEDS)
-
-
-def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
+def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any], console: "Console") -> "Plan":
     """What was chosen when the confirmation began, or is to be chosen now."""
+    from search.confirm_plan import Plan, choose, compared
     from search.record import begun
 
     path = run / CONFIRM / "plan.json"
@@ -199,198 +172,162 @@ def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
             raise UserError(
                 f"--{option}: {run} is being confirmed with {then}, not {given[option]}; keep that, or {anew}."
             )
+    now = len(compared(run))
+    if now != plan.compared:
+        console.print(
+            f"Note: these are the best of {plan.compared} configurations, and the search has compared {now} by now; to "
+            f"choose again, {anew}.",
+            soft_wrap=True,
+        )
     return plan
 
 
-def choose(run: Path, said: Mapping[str, Any], top: int, seeds: int) -> Plan:
-    """The best configurations of a search as it stands, and the default.
+def _train_tiers(
+    run: Path,
+    said: Mapping[str, Any],
+    plan: "Plan",
+    given: Mapping[str, Any],
+    sizes: "Sizes",
+    console: "Console",
+    began: float,
+    test_images: int | None,
+) -> Outcome:
+    """Trains what the tiers lack, until nothing is left or the time or a signal ends it."""
+    from search.confirm_plan import promoted, tier_space, tiers
+    from search.session import START_SECONDS, kept_back, say_out_of_time
+    from trainable.table import count
 
-    Raises:
-        UserError: where no trial ran its course, or where the space is not what it was.
-    """
-    from results.confirmation import DEFAULT
-    from results.leaderboard import read_metrics
-    from search.study import Settings, stored_trials, trial_name
-    from spaces.loading import load
-    from spaces.space import Given, fingerprint
-    from trainable.config import TrialConfig
-    from trainable.fit import merit
-
-    arguments, objective = said["arguments"], said["objective"]
-    inputs, size = tuple(arguments["inputs"]), arguments["image_size"]
-    groups: dict[str, list[FrozenTrial]] = {}  # trials by configuration
-    for trial in stored_trials(run):
-        if "config" in trial.user_attrs and trial.state.name != "FAIL":
-            groups.setdefault(_apart_from_seed(TrialConfig.from_dict(trial.user_attrs["config"])), []).append(trial)
-    ranked = []
-    for key, trials in groups.items():
-        found = [
-            read_metrics(run / "trials" / trial_name(t.number) / "metrics.csv")
-            for t in trials
-            if t.state.name == "COMPLETE"
-        ]
-        bests = [max(rows, key=lambda row: merit(row, objective)) for rows in found if rows]
-        if bests:
-            merits = [merit(best, objective) for best in bests]
-            mean = tuple(-sum(part) / len(bests) for part in zip(*merits, strict=True))
-            ranked.append((mean, trials[0].number, key, sum(best["valid_accuracy"] for best in bests) / len(bests)))
-    if not ranked:
-        raise UserError(f"{run}: no trial has run its course yet, so there is nothing to confirm.")
-    ranked.sort()
-    space = load(arguments["space"], Given(inputs, arguments["target"], size))
-    if fingerprint(space) != said["space"]["fingerprint"]:
-        raise UserError(
-            f"the space '{arguments['space']}' has changed since {run} was made: its default is another now."
-        )
-    settings = Settings(arguments["epochs"], size, inputs, arguments["target"], objective, said["seed"])
-    default, searched = default_of(space, arguments["sampler"], settings)
-    names, configurations, shown = {}, {}, {}
-    for _, number, key, _ in ranked[:top]:
-        names[key] = name = trial_name(number)
-        configurations[name] = TrialConfig.from_dict(groups[key][0].user_attrs["config"])
-        shown[name] = groups[key][0].params
-    default_name = names.get(_apart_from_seed(default), DEFAULT)
-    if default_name == DEFAULT:
-        configurations[DEFAULT], shown[DEFAULT] = default, searched
-    winner = next(iter(configurations))
-    return Plan(top, seeds, winner, ranked[0][-1], len(groups), default_name, configurations, shown)
-
-
-def _apart_from_seed(config: "TrialConfig") -> str:
-    """What two trials share that differ in their seed alone."""
-    return json.dumps(replace(config, seed=0).to_dict(), sort_keys=True)
-
-
-def default_of(space: "Space", sampler: str, settings: "Settings") -> "tuple[TrialConfig, dict[str, Any]]":
-    """A space's default: its first known start, completed as the search does, else the report's network. And the
-    values of its parameters, where it has any."""
-    import optuna
-
-    from search.samplers import SAMPLERS
-    from search.study import configured
-    from trainable.config import TrialConfig
-
-    if not space.starts:
-        return TrialConfig(**asdict(settings)), {}
-    study = optuna.create_study(sampler=SAMPLERS[sampler].build(settings.seed, 0))
-    study.enqueue_trial(dict(space.starts[0]))
-    trial = study.ask()
-    return configured(space, trial, settings, settings.seed), trial.params
-
-
-def tier_space(plan: Plan, names: Sequence[str], objective: Any) -> "Space":
-    """The grid over the configurations called `names`."""
-    from spaces.space import MAY_DECIDE, Space
-    from trainable.config import TrialConfig
-
-    # What the run decides, Space leaves at its default.
-    run = TrialConfig()
-    configs = {
-        name: replace(plan.configurations[name], epochs=run.epochs, objective=run.objective, seed=run.seed)
-        for name in names
-    }
-
-    def sample(trial: "optuna.Trial") -> TrialConfig:
-        return configs[trial.suggest_categorical("configuration", list(configs))]
-
-    return Space(
-        name=CONFIRM,
-        summary="the best configurations of a search, and its default",
-        sample=sample,
-        grid={"configuration": list(configs)},
-        objective=objective,
-        sampler="grid",
-        scheduler="none",
-        decides=MAY_DECIDE,
-        image_sizes=sorted({config.image_size for config in configs.values()}),
-    )
+    outcome, names = Outcome(), list(plan.configurations)
+    planned = tiers(plan.seeds)
+    for number, repeats in enumerate(planned, start=1):
+        space = tier_space(plan, names, said["objective"])
+        options = _tier_options(run, said, space, number, repeats, given, ensemble=test_images is not None)
+        if number > 1 and options.time_budget is not None:
+            left = began + options.time_budget - time.monotonic()
+            if left < START_SECONDS + kept_back(options, next(iter(sizes.values())).split):
+                say_out_of_time(options, console)
+                return outcome
+        what = f"{count(len(names), 'configuration')} with {repeats} {'' if number == 1 else 'more '}seeds each"
+        console.print(f"Confirming, tier {number} of {len(planned)}: {what}.")
+        tier = _train(options, space, sizes, console, began, test_images or 0)
+        outcome.code, outcome.failed = tier.code, outcome.failed + tier.failed
+        outcome.trainings += tier.trainings
+        outcome.whole = tier.whole and number == len(planned)
+        if tier.code or not tier.whole:
+            break
+        names = promoted(plan, _accuracies(tier.trainings))
+    return outcome
 
 
 def _tier_options(
-    run: Path, said: Mapping[str, Any], space: "Space", number: int, repeats: int, given: Mapping[str, Any]
+    run: Path,
+    said: Mapping[str, Any],
+    space: "Space",
+    number: int,
+    repeats: int,
+    given: Mapping[str, Any],
+    ensemble: bool,
 ) -> Options:
-    """A tier as a run: the search's settings, but for its space, and a seed of its own, which no trial's can be."""
-    import numpy as np
+    """A tier as a run: the search's settings, but for its space, and a seed of its own."""
+    from search.confirm_plan import tier_seed
 
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in said["arguments"].items()}
     settings |= {name: given[name] for name in ("time_budget", *ON_WHAT) if given[name] is not None}
-    seed = int(np.random.SeedSequence([said["seed"], number, 2]).generate_state(1)[0])
-    own = {"space": CONFIRM, "sampler": "grid", "scheduler": "none", "repeats": repeats, "seed": seed}
-    own |= {"trials": None, "audit": None}
+    own = {"space": CONFIRM, "sampler": "grid", "scheduler": "none", "repeats": repeats}
+    own |= {"seed": tier_seed(said["seed"], number), "trials": None, "audit": None, "ensemble": ensemble}
     where = {"name": str(number), "out": run / CONFIRM, "cache": Path(said["data"]["cache"])}
     return resolve({**settings, **own, **where}, space)
 
 
 def _train(
-    options: Options, space: "Space", sizes: "Sizes", console: "Console", began: float
-) -> tuple[int, int, list[Training]]:
-    """Trains what a tier lacks and writes its leaderboard. Returns the exit code, how many trials failed, and the rest
-    of those that ended."""
+    options: Options, space: "Space", sizes: "Sizes", console: "Console", began: float, test_images: int
+) -> Tier:
+    """Trains what a tier lacks and writes its leaderboard."""
     from results.leaderboard import leaderboard, write_leaderboard
+    from search.confirm_plan import whole_seeds
     from search.record import entered
     from search.run import say_failed, train_left
 
     with entered(options, space, next(iter(sizes.values()))):
-        study, code = train_left(options, space, sizes, 0, console, began)
-        table = leaderboard(options.run, study.frozen(), space.objective, sizes)
+        study, code = train_left(options, space, sizes, test_images, console, began)
+        trials = study.frozen()
+        table = leaderboard(options.run, trials, space.objective, sizes)
         write_leaderboard(options.run, table)
-    rows = {row["trial"]: row for row in table.to_dict("records") if row["state"] == "COMPLETE"}
+    seeds = {trial.number: trial.user_attrs["config"]["seed"] for trial in trials}
+    counted = whole_seeds(trials, options.trials // options.repeats)
+    rows = {int(row["trial"]): row for row in table.to_dict("records") if row["state"] == "COMPLETE"}
     trainings = [
         Training(
             row["configuration"],
-            study.frozen()[int(trial)].user_attrs["config"]["seed"],
+            seeds[trial],
             float(row["valid_accuracy"]),
             int(row["epochs"]),
             float(row["seconds"]),
             int(row["parameters"]),
         )
         for trial, row in sorted(rows.items())
+        if seeds[trial] in counted
     ]
-    return code, say_failed(options, study, console), trainings
+    whole = sum(trial.state.is_finished() for trial in trials) == options.trials
+    return Tier(code, trainings, say_failed(options, study, console), whole)
 
 
-def promoted(plan: Plan, trainings: Sequence[Training]) -> list[str]:
-    """The configurations that the next tier trains: the better half by mean accuracy, the default and the winner."""
-    accuracies: dict[str, list[float]] = {}
+def _accuracies(trainings: Sequence[Training]) -> dict[str, dict[int, float]]:
+    """Of each configuration, by seed."""
+    found: dict[str, dict[int, float]] = {}
     for one in trainings:
-        accuracies.setdefault(one.configuration, []).append(one.accuracy)
-    ran = [name for name in plan.configurations if name in accuracies]
-    ranked = sorted(ran, key=lambda name: -sum(accuracies[name]) / len(accuracies[name]))
-    kept = {*ranked[: (len(ranked) + 1) // 2], plan.default, plan.winner}
-    return [name for name in ran if name in kept]
+        found.setdefault(one.configuration, {})[one.seed] = one.accuracy
+    return found
 
 
-def _found(plan: Plan, trainings: Sequence[Training], seed: int, images: int) -> "Confirmation":
+def _found(plan: "Plan", outcome: Outcome, seed: int, images: int) -> "Confirmation | None":
+    """What the trainings say; None where no noise can be told from them yet.
+
+    Raises:
+        UserError: where none can be told though nothing is left to train.
+    """
     import numpy as np
 
     from results.confirmation import Searched, Tried, confirmation
 
     tried: list[Tried] = []
-    for name in plan.configurations:
-        own = [one for one in trainings if one.configuration == name]
-        if own:
-            epoch = sum(one.seconds for one in own) / sum(one.epochs for one in own)
-            accuracies = {one.seed: one.accuracy for one in own}
-            tried.append(Tried(name, plan.settings[name], accuracies, epoch, own[0].parameters))
+    for name, accuracies in _accuracies(outcome.trainings).items():
+        own = [one for one in outcome.trainings if one.configuration == name]
+        epoch = sum(one.seconds for one in own) / sum(one.epochs for one in own)
+        tried.append(Tried(name, plan.settings[name], accuracies, epoch, own[0].parameters))
+    if not outcome.whole and all(len(one.accuracies) < 2 for one in tried):
+        return None
+    tried.sort(key=lambda one: list(plan.configurations).index(one.name))
     searched = Searched(plan.winner, plan.accuracy, plan.compared)
     return confirmation(tried, searched, plan.default, images, np.random.default_rng(seed))
 
 
-def _facts(found: "Confirmation") -> dict[str, Any]:
+def _sentences(plan: "Plan", outcome: Outcome, found: "Confirmation") -> list[str]:
+    """What was found, and that it is not all where it is not."""
     from results.confirmation import sentences
 
-    return {**asdict(found), "sentences": sentences(found)}
+    if outcome.whole:
+        return sentences(found)
+    trained = len({one.seed for one in outcome.trainings})
+    return [f"Not all yet: of {plan.seeds} seeds the first {trained}; the others may change this.", *sentences(found)]
 
 
-def _show(run: Path, found: "Confirmation", console: "Console") -> None:
-    from results.confirmation import render, sentences
+def _show(
+    run: Path, plan: "Plan", outcome: Outcome, found: "Confirmation", console: "Console", ensemble_follows: bool
+) -> None:
+    from results.confirmation import render
 
     console.print()
     console.print(render(found))
-    for sentence in sentences(found):
+    console.print()
+    for sentence in _sentences(plan, outcome, found):
         console.print(sentence, soft_wrap=True)
     console.print(f"Wrote {run / 'confirm.json'}", soft_wrap=True)
-    console.print(f"Next: python -m search.ensemble {shlex.quote(str(run))}", soft_wrap=True)
+    where = shlex.quote(str(run))
+    if not outcome.whole:
+        console.print(f"Go on with: python -m search.confirm {where}", soft_wrap=True)
+    elif not ensemble_follows:
+        console.print(f"Next: python -m search.ensemble {where}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Options:
     cpus_per_trial: float
     gpus_per_trial: float | None
     address: str | None
+    confirm: bool
     ensemble: bool
     test: str | None
 
@@ -98,6 +99,7 @@ DEFAULTS: dict[str, Any] = {
     "cpus_per_trial": 1.0,
     "gpus_per_trial": None,
     "address": None,
+    "confirm": False,
     "ensemble": False,
     "test": None,
 }
@@ -223,6 +225,7 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
         chosen["trials"] = max(space.trials, len(space.starts) * chosen["repeats"])
     if chosen["name"] is None:
         chosen["name"] = default_name(chosen["space"], chosen["data"])
+    chosen["confirm"] = bool(chosen["confirm"])
     chosen["ensemble"] = bool(chosen["ensemble"] or chosen["test"])
     chosen["cache"] = chosen["cache"].expanduser().absolute()
     return Options(**chosen)
@@ -265,7 +268,8 @@ def again(options: Options) -> str:
     """The command that goes on with the run."""
     if options.space == CONFIRM:
         return f"python -m search.confirm {shlex.quote(str(options.out.parent))}"
-    return f"python -m search.run --resume {options.name}{out_option(options)}"
+    then = "".join(f" {flag(name)}" for name in ("confirm", "ensemble") if getattr(options, name))
+    return f"python -m search.run --resume {options.name}{out_option(options)}{then}"
 
 
 def flag(field: str) -> str:

@@ -20,12 +20,15 @@ from search.tuning import Stop, tune_trials
 from search.usage import Usage
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
+from trainable.splits import Split
 from trainable.table import count
 from trainable.tune import Shared
 
-# What a time budget keeps back: for Ray to end and the leaderboard; and for the ensemble, where it is asked for, a
-# base, the fit of the weights, and a pass over the test images for each member, which is taken to cost as much as
-# training on as many. Without the time to start Ray nothing is started.
+# What a time budget keeps back: this share of it for confirming, where that is asked for; else for Ray to end and the
+# leaderboard; and for the ensemble, where it is asked for, a base, the fit of the weights, and a pass over the test
+# images for each member, which is taken to cost as much as training on as many. Without the time to start Ray nothing
+# is started.
+CONFIRM_SHARE = 0.4
 START_SECONDS = 12.0
 CLOSING_SECONDS = 8.0
 ENSEMBLE_SECONDS = 10.0
@@ -62,17 +65,19 @@ def train(
     searcher = StudySearcher(study, scheduler, options.run)
     deadline, passes = None, 0.0
     if options.time_budget is not None:
-        members = EnsembleOptions().members
         split = next(iter(sizes.values())).split
-        fit = FIT_SECONDS * members * len(split.weighed)
-        deadline = began + options.time_budget - CLOSING_SECONDS - (ENSEMBLE_SECONDS + fit if options.ensemble else 0.0)
-        # Where no trial has run its course by then, the members have the holdout before them as well.
-        holdout = len(split.weighed) if options.ensemble and not split.folds else 0
-        passes = members * (test_images + holdout) / len(split.parts[0].train)
-        missing = START_SECONDS - (deadline - time.monotonic())
-        if missing > 0:
-            least = math.ceil(options.time_budget + missing)
-            raise UserError(f"--time-budget: too short to train anything; {least}s would be the least.")
+        kept, needed = kept_back(options, split), time.monotonic() - began + START_SECONDS
+        if options.confirm:
+            deadline = began + (1 - CONFIRM_SHARE) * options.time_budget
+            # Ray ends and starts again in between.
+            least = max(needed / (1 - CONFIRM_SHARE), (CLOSING_SECONDS + START_SECONDS + kept) / CONFIRM_SHARE)
+        else:
+            deadline, least = began + options.time_budget - kept, needed + kept
+            # Where no trial has run its course by then, the members have the holdout before them as well.
+            holdout = len(split.weighed) if options.ensemble and not split.folds else 0
+            passes = EnsembleOptions().members * (test_images + holdout) / len(split.parts[0].train)
+        if options.time_budget < least:
+            raise UserError(f"--time-budget: too short to train anything; {math.ceil(least)}s would be the least.")
     stop = Stop(deadline, passes)
     with stop.on_signals():
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
@@ -99,6 +104,12 @@ def train(
     return _ending(options, stop, console)
 
 
+def kept_back(options: Options, split: Split) -> float:
+    """Seconds of a time budget that are needed after the last trial, but for passes over images."""
+    fit = FIT_SECONDS * EnsembleOptions().members * len(split.weighed)
+    return CLOSING_SECONDS + (ENSEMBLE_SECONDS + fit if options.ensemble else 0.0)
+
+
 def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str | None, console: Console) -> None:
     console.print(
         f"Run: {options.run}, {count(options.trials, 'trial')} of at most {count(options.epochs, 'epoch')}, "
@@ -123,7 +134,9 @@ def _ending(options: Options, stop: Stop, console: Console) -> int:
     if stop.signal is not None:
         console.print(f"Interrupted by {stop.signal.name}. Go on with: {again(options)}", soft_wrap=True)
         return INTERRUPTED if stop.signal.name == "SIGINT" else TERMINATED
-    if stop.out_of_time:
+    if stop.out_of_time and options.confirm:
+        console.print(f"The trials' {100 * (1 - CONFIRM_SHARE):.0f} % of the time budget are used up.")
+    elif stop.out_of_time:
         say_out_of_time(options, console)
     return 0
 

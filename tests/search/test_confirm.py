@@ -17,12 +17,13 @@ import pytest
 
 from search import confirm, ensemble, record
 from search import run as search_run
-from search.confirm import Plan, Training, default_of, promoted, tier_space, tiers
+from search.confirm_plan import Plan, choose, default_of, promoted, tier_space, tiers, whole_seeds
 from search.study import Settings, StudyRecord, configured
 from spaces.check import check
 from spaces.loading import load
 from spaces.space import Given, Space, fingerprint, sample
 from trainable.config import TrialConfig
+from trainable.errors import UserError
 
 SETTINGS = Settings(3, 28, (), None, "valid_accuracy", seed=7)
 
@@ -141,8 +142,15 @@ def test_time_that_is_up_between_the_tiers_says_how_to_go_on(
     (run / "confirm.json").unlink()
     assert confirm.main([str(run), "--time-budget", "10s"]) == 0
     again = f"python -m search.confirm {run} --time-budget TIME"
-    assert capsys.readouterr().out.splitlines()[-1] == f"The time budget is used up. Go on with: {again}"
-    assert not (run / "confirm.json").exists() and not (run / "confirm" / "2").exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert f"The time budget is used up. Go on with: {again}" in lines
+    assert not (run / "confirm" / "2").exists()
+    # What the first tier says is said, and that it is not all.
+    found = facts(run)
+    assert found["whole"] is False and found["sentences"][0] in lines
+    assert found["sentences"][0] == "Not all yet: of 4 seeds the first 2; the others may change this."
+    assert all(len(row["tried"]["accuracies"]) == 2 for row in found["rows"])
+    assert lines[-1] == f"Go on with: python -m search.confirm {run}"
 
 
 @pytest.mark.parametrize(
@@ -244,6 +252,7 @@ def test_other_data_and_another_space_are_said(done: Done, tmp_path: Path, capsy
 RATES = """
 from spaces.space import Space
 from trainable.config import TrialConfig
+from trainable.errors import UserError
 
 def sample(trial):
     batch_size = trial.suggest_categorical("batch", [32, 64])
@@ -288,7 +297,7 @@ def searched(run: Path, space: Space, accuracies: list[float | None], repeats: i
 def test_the_top_are_the_best_that_ran_their_course_and_repeats_are_one(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
     said = searched(run, rates, [0.5, 0.6, 0.8, 0.65, 0.64, None, 0.1], repeats=2)  # of two starts: 0.65 and 0.625
-    plan = confirm.choose(run, said, top=3, seeds=5)
+    plan = choose(run, said, top=3, seeds=5)
     assert list(plan.configurations) == ["0000", "0004", "0001"]
     assert (plan.winner, plan.compared) == ("0000", 4)
     assert plan.accuracy == pytest.approx(0.65)
@@ -299,7 +308,7 @@ def test_the_top_are_the_best_that_ran_their_course_and_repeats_are_one(rates: S
 
 def test_a_default_that_is_not_among_the_top_comes_beside_them(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    plan = confirm.choose(run, searched(run, rates, [0.1, 0.6, 0.5, 0.4]), top=2, seeds=5)
+    plan = choose(run, searched(run, rates, [0.1, 0.6, 0.5, 0.4]), top=2, seeds=5)
     assert list(plan.configurations) == ["0001", "0002", "default"]
     assert (plan.default, plan.settings["default"]) == ("default", rates.starts[0])
     assert plan.configurations["default"].lr == 1e-2
@@ -307,8 +316,8 @@ def test_a_default_that_is_not_among_the_top_comes_beside_them(rates: Space, tmp
 
 def test_a_search_in_which_nothing_ran_its_course_cannot_be_confirmed(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(confirm.UserError, match="no trial has run its course yet, so there is nothing to confirm"):
-        confirm.choose(run, searched(run, rates, [None]), top=2, seeds=5)
+    with pytest.raises(UserError, match="no trial has run its course yet, so there is nothing to confirm"):
+        choose(run, searched(run, rates, [None]), top=2, seeds=5)
 
 
 def test_a_start_is_completed_as_the_search_does(rates: Space) -> None:
@@ -339,11 +348,25 @@ def test_a_tier_is_a_space_like_any_other() -> None:
 def test_the_second_tier_has_the_better_half_the_default_and_the_winner() -> None:
     names = ["0004", "0001", "0002", "0003", "0005", "default"]
     plan = Plan(5, 5, "0004", 0.6, 9, "default", dict.fromkeys(names, TrialConfig()), {})
-    accuracies = {"0004": 0.1, "0001": 0.2, "0002": 0.5, "0003": 0.4, "0005": 0.6}  # the default failed
-    found = [Training(name, seed, a, 1, 1.0, 1) for seed in (1, 2) for name, a in accuracies.items()]
-    assert promoted(plan, found) == ["0004", "0002", "0003", "0005"]
-    found.append(Training("default", 1, 0.0, 1, 1.0, 1))
-    assert promoted(plan, found) == ["0004", "0002", "0003", "0005", "default"]
+    means = {"0004": 0.1, "0001": 0.2, "0002": 0.5, "0003": 0.4, "0005": 0.6}  # the default failed
+    accuracies = {name: {1: mean - 0.3, 2: mean + 0.3} for name, mean in means.items()}
+    assert promoted(plan, accuracies) == ["0004", "0002", "0003", "0005"]
+    assert promoted(plan, {**accuracies, "default": {1: 0.0}}) == ["0004", "0002", "0003", "0005", "default"]
+
+
+def test_a_seed_counts_once_all_configurations_are_trained_with_it(tmp_path: Path) -> None:
+    configs = {name: TrialConfig(lr=lr) for name, lr in (("0000", 0.1), ("0001", 0.2))}
+    space = tier_space(Plan(2, 2, "0000", 0.5, 2, "0000", configs, {}), list(configs), "valid_accuracy")
+    study = StudyRecord(tmp_path, space, "grid", SETTINGS, trials=6, repeats=3)
+    asked = [study.ask() for _ in range(6)]
+    seeds = [ask.config.seed for ask in asked if ask is not None]
+    assert seeds[0::2] == seeds[1::2]
+    for number in (0, 1, 2, 4, 5):  # of the second seed one is left open
+        study.report(f"{number:04}", 1, 0.5)
+        study.complete(f"{number:04}", 3, 0.5)
+    assert whole_seeds(study.frozen(), 2) == {seeds[0], seeds[4]}
+    study.fail("0003", "no reason")
+    assert whole_seeds(study.frozen(), 2) == {seeds[0], seeds[2], seeds[4]}
 
 
 def test_few_seeds_are_one_tier() -> None:
