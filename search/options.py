@@ -143,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
         add(flag(name), **shared[name])
     add("--precision", choices=("auto", "float32", "bfloat16"), help="of products (default: auto)")
     add = parser.add_argument_group("afterwards").add_argument
+    add("--confirm", action="store_const", const=True, help="then confirm its best, in the last 40 %% of a time budget")
     add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
     add("--test", metavar="CSV|FOLDER", help="images to predict with the ensemble; implies --ensemble")
     parser.add_argument("--debug", **shared["debug"])

@@ -274,7 +274,8 @@ def add_session(run: Path) -> list[str]:
     """
     record = stored(run)
     assert record is not None
-    module = "confirm" if record["arguments"]["space"] == CONFIRM else "run"
+    confirming = record["arguments"]["space"] == CONFIRM and Path(sys.argv[0]).stem != "run"  # not by --confirm
+    module = "confirm" if confirming else "run"
     session = {
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(["python", "-m", f"search.{module}", *sys.argv[1:]]),

@@ -10,8 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED, FAILED_TRIALS, TERMINATED, exit_code
-from search.options import Options, flag, image_size, out_option, parser, resolve
+from search.cli import FAILED, FAILED_TRIALS, INTERRUPTED, TERMINATED, exit_code
+from search.options import ON_WHAT, Options, flag, image_size, out_option, parser, resolve
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
@@ -136,9 +136,13 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     test_images = _check_test(options, data, console)
     with record.entered(options, space, data):
         code = _train(options, space, sizes, test_images, console, began)
-    if options.ensemble and code in (0, FAILED_TRIALS):
-        return build_ensemble(options, console) or code
-    return code
+    if code not in (0, FAILED_TRIALS):
+        return code
+    confirmed = confirm_best(options, test_images, console, began) if options.confirm else 0
+    if confirmed in (INTERRUPTED, TERMINATED):
+        return confirmed
+    made = build_ensemble(options, console) if options.ensemble else 0
+    return made or confirmed or code
 
 
 def prepare(
@@ -219,7 +223,7 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     say_audit(options, study, console)
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
-    if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not options.ensemble:
+    if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not (options.confirm or options.ensemble):
         test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
         console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
     return code
@@ -336,6 +340,24 @@ def show_leaderboard(
 
 def _inputs_text(options: Options) -> str:
     return f"with {' and '.join(options.inputs)}" if options.inputs else "no metadata"
+
+
+def confirm_best(options: Options, test_images: int, console: "Console", began: float) -> int:
+    """Confirms the search's best, as search.confirm does. Returns its exit code; 1 where nothing can be confirmed.
+
+    Args:
+        test_images: how many images the ensemble will predict after it, where there is to be one.
+        began: time.monotonic() at the command's start, from which the time budget counts.
+    """
+    from search.confirm import confirm
+
+    given = {"top": None, "seeds": None, **{name: getattr(options, name) for name in ("time_budget", *ON_WHAT)}}
+    console.print()
+    try:
+        return confirm(options.run, given, console, began, test_images if options.ensemble else None)
+    except UserError as error:
+        console.print(f"Not confirmed: {error}", soft_wrap=True)
+        return FAILED
 
 
 def build_ensemble(options: Options, console: "Console") -> int:
