@@ -217,11 +217,14 @@ def sentences(found: Audit) -> list[str]:
         said.append(f"{n} audited {'is' if n == 1 else 'are'} few: what follows is a hint at most.")
     measured = [rung for rung in found.rungs if rung.tau is not None]
     if measured:
+        weights = ""
+        if found.share < 1:
+            weights = f", which count {1 / found.share:.3g} times each, for the stopped that nobody saw (Horvitz and "
+            weights += "Thompson 1952)"
         said.append(
             "Rank correlation of the best so far with the final best (Kendall's tau-b, 95 %): "
             f"{'; '.join(_rung_text(rung, found) for rung in measured)}. n = {found.ran} that ran their course and {n} "
-            f"audited, which count {1 / found.share:.3g} times each, for the stopped that nobody saw (Horvitz and "
-            "Thompson 1952)."
+            f"audited{weights}."
         )
     if found.winner is None or found.beating is None:
         said.append("No trial was let run its course, so there is no winner that a stopped one could have beaten.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from search.options import DEFAULTS, FIXED, Options, default_name, fixed, flag, parser, resolve, shown
+from search.options import DEFAULTS, FIXED, Options, again, default_name, fixed, flag, parser, resolve, shown
 from search.run import main
 from spaces.loading import load
 from trainable.errors import UserError
@@ -168,6 +168,12 @@ def test_what_is_fixed_is_said_in_json_values() -> None:
     values = fixed(options("--inputs", "Gender"))
     assert tuple(values) == tuple(FIXED)
     assert values["inputs"] == ["Gender"]
+
+
+def test_the_command_that_goes_on_asks_for_what_is_to_come_after_the_trials() -> None:
+    assert again(options("--name", "faces")) == "python -m search.run --resume faces"
+    asked = options("--name", "faces", "--confirm", "--test", "photos")
+    assert again(asked) == "python -m search.run --resume faces --confirm --ensemble"
 
 
 def test_every_option_has_a_field() -> None:

@@ -67,6 +67,19 @@ def test_a_finished_trial_is_a_line_with_its_best_and_the_searchs(tmp_path: Path
         assert part in line
 
 
+def test_the_later_epochs_of_an_audited_trial_are_no_best(tmp_path: Path) -> None:
+    search = Search(tmp_path)
+    trial = search.start()
+    search.record.prune("0000", 1, 0.5, audited=True)
+    for epoch, loss in ((1, 0.5), (2, 0.1)):
+        row = {"valid_loss": loss, "valid_accuracy": 1 - loss, "training_iteration": epoch}
+        search.progress.on_trial_result(0, [], trial, row)
+    search.progress.on_trial_complete(0, [], trial)
+    (line,) = search.text.getvalue().splitlines()
+    assert "trial 0000 stopped early at epoch 1, audited after 2 epochs, valid_loss 0.1000; " in line
+    assert "best so far valid_loss 0.5000 (trial 0000, epoch 1); 0 running, 1 stopped early of 4" in line
+
+
 def test_a_stopped_and_a_failed_trial_are_told_apart(tmp_path: Path) -> None:
     search = Search(tmp_path)
     stopped, failed = search.start(), search.start()
