@@ -314,6 +314,23 @@ def test_a_default_that_is_not_among_the_top_comes_beside_them(rates: Space, tmp
     assert plan.configurations["default"].lr == 1e-2
 
 
+def test_an_audited_trial_is_not_chosen_however_well_it_ended(rates: Space, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    said = searched(run, rates, [0.5, 0.6])
+    study = StudyRecord(run, rates, "random", SETTINGS, 3)
+    asked = study.ask()
+    assert asked is not None
+    (run / "trials" / asked.trial).mkdir()
+    header, rows = (
+        "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds",
+        "1,1,1,1,0.1,1,1\n2,1,1,1,1,1,1",
+    )
+    (run / "trials" / asked.trial / "metrics.csv").write_text(f"{header}\n{rows}\n")
+    study.prune(asked.trial, 1, 0.1, audited=True)
+    plan = choose(run, said, top=3, seeds=5)
+    assert (list(plan.configurations), plan.compared) == (["0001", "0000"], 3)
+
+
 def test_a_search_in_which_nothing_ran_its_course_cannot_be_confirmed(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(UserError, match="no trial has run its course yet, so there is nothing to confirm"):
