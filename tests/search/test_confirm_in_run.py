@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -99,11 +98,8 @@ def test_the_last_two_fifths_of_a_time_budget_are_for_confirming(
     where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trials without end are ended when three fifths of the time are over; what has run its course is confirmed."""
-    budget = 100
-    options = ["--trials", "999", "--epochs", "2", "--name", "budget", "--confirm", "--time-budget", f"{budget}s"]
-    started = time.monotonic()
+    options = ["--trials", "999", "--epochs", "2", "--name", "budget", "--confirm", "--time-budget", "80s"]
     assert main([*where, *options]) == 0
-    assert time.monotonic() - started < budget + 10  # what a busy machine may add
     said = capsys.readouterr().out
     assert "The trials' 60 % of the time budget are used up.\n" in said
     run = Path(where[where.index("--out") + 1]) / "budget"
