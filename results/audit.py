@@ -229,13 +229,19 @@ def sentences(found: Audit) -> list[str]:
     if found.winner is None or found.beating is None:
         said.append("No trial was let run its course, so there is no winner that a stopped one could have beaten.")
         return said
+    return [*said, *verdict(found), *_first_sentences(found)]
+
+
+def verdict(found: Audit) -> list[str]:
+    """Whether stopping cost the search its best, in a sentence; none where that is not known."""
+    if found.winner is None or found.beating is None:
+        return []
     beaten = f"{len(found.beaten_by)} ({', '.join(found.beaten_by)})" if found.beaten_by else "none"
-    said.append(
-        f"Of the {n} audited {beaten} ended above the best that was let live, trial {found.winner.trial} "
-        f"({_value(found, found.winner.value)}). So of all {found.stopped} it would be {found.beating.value:.0f} "
-        f"(95 %: {math.ceil(found.beating.low)} to {math.floor(found.beating.high)})."
-    )
-    return said + _first_sentences(found)
+    return [
+        f"Of the {len(found.audited)} audited {beaten} ended above the best that was let live, trial "
+        f"{found.winner.trial} ({_value(found, found.winner.value)}). So of all {found.stopped} it would be "
+        f"{found.beating.value:.0f} (95 %: {math.ceil(found.beating.low)} to {math.floor(found.beating.high)})."
+    ]
 
 
 def _rung_text(rung: Rung, found: Audit) -> str:

@@ -20,6 +20,7 @@ STATES = {  # in words, with a colour each
     "RUNNING": ("running", "var(--series2)"),
     "FAIL": ("failed", BAD),
 }
+AUDITED = ("stopped, but trained on for the audit", "var(--series4)")
 FONT = 'system-ui, "Segoe UI", Roboto, sans-serif'  # the page's: a label's width is measured before it is drawn
 ROW = 26  # pixels of a category's row
 
@@ -55,7 +56,7 @@ def interval(estimate: Estimate, unit: float = 100) -> dict[str, float]:
 def state_colour(there: Iterable[str]) -> alt.Color:
     """A colour for each state of a trial that is there, in words."""
     found = set(there)
-    shown = [(word, colour) for word, colour in STATES.values() if word in found]
+    shown = [(word, colour) for word, colour in (*STATES.values(), AUDITED) if word in found]
     return alt.Color(
         "state:N",
         scale=alt.Scale(domain=[word for word, _ in shown], range=[colour for _, colour in shown]),

@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 
 from results.chart import (
+    AUDITED,
     GOOD,
     MUTED,
     PAPER,
@@ -73,14 +74,14 @@ def _curves(facts: Facts) -> AnyChart | None:
     rows: list[dict[str, Any]] = [
         {
             "trial": curve.trial,
-            "state": STATES[curve.state][0],
-            "epoch": list(range(1, len(curve.accuracies) + 1)),
-            "accuracy": [round(value, 4) for value in curve.accuracies],
-            "last_epoch": len(curve.accuracies),
-            "last": round(curve.accuracies[-1], 4),
+            "state": AUDITED[0] if curve.audited else STATES[curve.state][0],
+            "epoch": list(range(1, len(accuracies) + 1)),
+            "accuracy": [round(value, 4) for value in accuracies],
+            "last_epoch": len(accuracies),
+            "last": round(accuracies[-1], 4),
         }
-        for curve in facts.curves
-        if curve.accuracies and curve.state in STATES
+        for curve, accuracies in ((curve, (*curve.accuracies, *curve.audited)) for curve in facts.curves)
+        if accuracies and curve.state in STATES
     ]
     if not rows:
         return None

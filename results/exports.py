@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from results.audit import sentences
 from results.facts import Facts, answer
 from results.sections import Grid, Text, sections, status, together
 
@@ -70,6 +71,7 @@ def _run(facts: Facts) -> dict[str, Any]:
         "stopped_after": facts.rungs,
         "improvements": _plain(facts.improvements),
         "epochs_spent": facts.spent,
+        "audit": None if facts.audit is None else {**_plain(facts.audit), "sentences": sentences(facts.audit)},
         "effects": _plain(facts.effects),
         "configurations": _plain(facts.configurations),
         "confirmation": facts.confirmation,

@@ -10,9 +10,18 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial
 
+from results.audit import Audit, audit, verdict
 from results.comparison import Compared, compared, difference
 from results.effects import Effects, effects
-from results.leaderboard import COLUMNS, error_over_images, leaderboard, read_metrics, searched_columns
+from results.leaderboard import (
+    COLUMNS,
+    counted_rows,
+    error_over_images,
+    is_audited,
+    leaderboard,
+    read_metrics,
+    searched_columns,
+)
 from results.manifest import MANIFEST, read_manifest
 from results.predictions import Predictions, of_ensemble, of_trial
 from results.settings import settings_text
@@ -33,6 +42,7 @@ class Curve:
     state: str
     accuracies: tuple[float, ...]  # on validation, an epoch each
     losses: tuple[float, ...]
+    audited: tuple[float, ...] = ()  # the epochs after those, which were trained for the audit alone
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ class Facts:
     curves: tuple[Curve, ...]
     rungs: Mapping[int, int]  # epochs after which trials were stopped, and how many
     improvements: tuple[Improvement, ...]
-    spent: int  # epochs, of all trials
+    spent: int  # epochs, of all trials, without the audit's
+    audit: Audit | None
     effects: Effects | None
     configurations: tuple[Compared, ...]  # where nothing was stopped early
     timeline: tuple[Stretch, ...]
@@ -99,13 +110,14 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         UserError: where a file of it is damaged.
     """
     objective: Objective = record["objective"]
-    rows = {trial.number: _rows_of(run, trial) for trial in trials}
+    rows = {trial.number: counted_rows(run, trial) for trial in trials}
     curves = [
         Curve(
             f"{trial.number:04d}",
             trial.state.name,
             tuple(row["valid_accuracy"] for row in rows[trial.number]),
             tuple(row["valid_loss"] for row in rows[trial.number]),
+            _audited(run, trial, len(rows[trial.number])),
         )
         for trial in trials
     ]
@@ -142,6 +154,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         rungs={epoch: stopped.count(epoch) for epoch in sorted(set(stopped))},
         improvements=improvements,
         spent=spent,
+        audit=audit(run, trials, record),
         effects=None if repeated else effects(trials, accuracies),
         configurations=tuple(configurations),
         timeline=tuple(stretches(found)),
@@ -154,8 +167,12 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
     )
 
 
-def _rows_of(run: Path, trial: FrozenTrial) -> list[Row]:
-    return read_metrics(run / "trials" / f"{trial.number:04d}" / "metrics.csv")
+def _audited(run: Path, trial: FrozenTrial, counted: int) -> tuple[float, ...]:
+    """The accuracies of the epochs that were trained for the audit alone."""
+    if not is_audited(trial):
+        return ()
+    rows = read_metrics(run / "trials" / f"{trial.number:04d}" / "metrics.csv")
+    return tuple(row["valid_accuracy"] for row in rows[counted:])
 
 
 def _improvements(
@@ -232,7 +249,7 @@ def answer(facts: Facts) -> list[str]:
     if any(len(one.accuracies) > 1 for one in facts.configurations):
         said.append(_configurations_sentence(facts.configurations))
     elif facts.confirmation is not None:
-        said += facts.confirmation["sentences"][1:]  # the first says how the figures are meant: it stands at the table
+        said += facts.confirmation["sentences"][:-1]  # the last says how the figures are meant: it stands at the table
     else:
         by = "" if facts.objective == "valid_accuracy" else f" by {facts.objective}"
         said.append(
@@ -250,6 +267,8 @@ def answer(facts: Facts) -> list[str]:
             f"{count(stopped, 'trial')} of {sum(facts.states.values())} were stopped early, which saved {saved} of "
             f"{saved + facts.spent} epochs."
         )
+    if facts.audit is not None:
+        said += verdict(facts.audit)
     failed = facts.states.get("FAIL", 0)
     if failed:
         trial, reason = next(iter(facts.reasons.items()), ("", "for a reason that is not recorded"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from results.audit import sentences as audit_sentences
 from results.comparison import difference
 from results.facts import Facts
 from results.leaderboard import STATES, searched_columns
@@ -67,6 +68,7 @@ def sections(facts: Facts) -> list[Section]:
         _configurations(facts),
         _leaderboard(facts),
         _learning(facts),
+        _audit(facts),
         _effects(facts),
         *(_predictions(number, found) for number, found in enumerate(facts.predictions)),
         _ensemble(facts),
@@ -175,6 +177,12 @@ def _learning(facts: Facts) -> Section | None:
     )
 
 
+def _audit(facts: Facts) -> Section | None:
+    if facts.audit is None:
+        return None
+    return Section("What early stopping cost", tuple(Text(sentence) for sentence in audit_sentences(facts.audit)))
+
+
 def _configurations(facts: Facts) -> Section | None:
     found = facts.configurations
     if not any(len(one.accuracies) > 1 for one in found):
@@ -217,7 +225,7 @@ def _confirmation(found: Mapping[str, Any] | None) -> Section | None:
     return Section(
         "Confirmed with fresh seeds",
         (
-            Text(found["sentences"][0], aside=True),
+            Text(found["sentences"][-1], aside=True),
             Figures({"confirmation": "Mean over fresh seeds, 95 % intervals; coloured: not told apart from the best."}),
             Grid(columns, rows, frozenset(range(1, 7))),
         ),

@@ -127,7 +127,7 @@ def test_repeats_are_compared_over_seeds(run: Path) -> None:
 
 
 def test_what_was_confirmed_is_the_answer(run: Path) -> None:
-    said = {"rows": [], "tied": [], "images": 20, "sentences": ["How it is meant.", "The winner is worth 55 %."]}
+    said = {"rows": [], "tied": [], "images": 20, "sentences": ["The winner is worth 55 %.", "How it is meant."]}
     (run / "confirm.json").write_text(json.dumps(said))
     assert answer(facts(run))[0] == "The winner is worth 55 %."
 
