@@ -18,7 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results.leaderboard import read_metrics
-from search import ensemble
+from search import ensemble, report
 from search.run import main
 from search.study import stored_trials
 
@@ -142,3 +142,17 @@ def test_it_is_no_member(runs: Runs, tmp_path: Path) -> None:
     assert ensemble.main([str(copy), "--method", "uniform"]) == 0
     members = {member["trial"] for member in json.loads((copy / "ensemble.json").read_text())["members"]}
     assert members and not members & set(audited(copy))
+
+
+def test_the_report_says_what_the_audit_found(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert report.main([str(runs.whole), str(runs.without), "--format", "json"]) == 0
+    whole, without = json.loads(capsys.readouterr().out)["runs"]
+    assert without["audit"] is None
+    assert all(f"{sentence}\n" in runs.said for sentence in whole["audit"]["sentences"])
+    audited = [curve for curve in whole["curves"] if curve["audited"]]
+    assert audited and all(len(curve["accuracies"] + curve["audited"]) == EPOCHS for curve in audited)
+    # All else is as without an audit.
+    assert whole["epochs_spent"] == without["epochs_spent"]
+    assert whole["effects"] == without["effects"]
+    assert whole["answer"][0] == without["answer"][0]

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import pytest
 
-from search import confirm, ensemble, record
+from search import confirm, ensemble, record, report
 from search import run as search_run
 from search.confirm_plan import Plan, choose, default_of, promoted, tier_space, tiers, whole_seeds
 from search.study import Settings, StudyRecord, configured
@@ -105,6 +105,19 @@ def test_what_was_found_is_said_and_written(done: Done) -> None:
     for sentence in found["sentences"]:
         assert f"{sentence}\n" in done.second
     assert "looked like" in done.second and "0000*" in done.second
+
+
+def test_the_report_s_answer_is_what_was_confirmed(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert report.main([str(done.run), "--format", "json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["runs"]
+    found = facts(done.run)
+    assert said["answer"][: len(found["sentences"]) - 1] == found["sentences"][:-1]
+    assert said["confirmation"]["rows"] == found["rows"]
+    page = done.run.parent / "page.html"
+    assert report.main([str(done.run), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert "<h2>Confirmed with fresh seeds</h2>" in text and 'id="confirmation-0"' in text
 
 
 def test_the_same_command_again_trains_nothing_and_says_the_same(
