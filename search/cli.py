@@ -1,13 +1,28 @@
 """What the commands share at their edge: a user's mistake is one sentence on stderr and exit code 2."""
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from trainable.errors import UserError, storage_fault
 
 FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose epilog keeps its lines, and whose mistakes are one sentence: the usage, which has many lines,
+    is what --help is for."""
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        kept = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=kept)
+
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong and ends with code 2."""
+        self.exit(USAGE, f"Error: {message.removeprefix('argument ')}. See: {self.prog} --help\n")
 
 
 class Interrupted(Exception):

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED_TRIALS, TERMINATED, exit_code
+from search.cli import FAILED_TRIALS, TERMINATED, Parser, exit_code
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
 from trainable.files import write_json
@@ -81,11 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line. An option that is not given is None."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m search.confirm",
         description="Train a search's best configurations and its default again, with fresh seeds, and compare them.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared, add = shared_options(), parser.add_argument
     add("run", metavar="RUN", help="a run's name or folder")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, TERMINATED, exit_code
+from search.cli import FAILED, TERMINATED, Parser, exit_code
 from search.options import ADDRESS
 from trainable.errors import UserError
 
@@ -292,11 +292,10 @@ def show_verdict(path: Path, test: str | None, cache: Path | None, console: "Con
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     defaults = EnsembleOptions()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m search.ensemble",
         description="Combine the best trials of one or more runs and predict the test data.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from search.cli import Parser
 from spaces import Sampler, Scheduler
 from trainable.config import AGE_GROUPS, MAX_FOLDS, MAX_IMAGE_SIZE, MIN_FOLDS, MIN_IMAGE_SIZE
 from trainable.errors import UserError
@@ -107,11 +108,10 @@ DEFAULTS: dict[str, Any] = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line. An option that is not given is None, so that what was given can be told apart."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m search.run",
         description="Search the space of ConvNets for the best on your labelled images.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared = shared_options()
     add = parser.add_argument_group("what to search").add_argument

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import TERMINATED, exit_code
+from search.cli import TERMINATED, Parser, exit_code
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
@@ -39,11 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m search.report",
         description="Show what one or more searches found, finished or not.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared, add = shared_options(), parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")

@@ -204,7 +204,7 @@ def test_one_is_nothing_to_compare(option: str, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as end:
         confirm.main(["run", option, "1"])
     assert end.value.code == 2
-    assert f"argument {option}: '1' is not an integer of at least 2" in capsys.readouterr().err
+    assert f"Error: {option}: '1' is not an integer of at least 2" in capsys.readouterr().err
 
 
 def test_resuming_a_part_of_a_confirmation_says_what_goes_on_with_it(

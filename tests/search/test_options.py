@@ -19,25 +19,25 @@ def options(*arguments: str) -> Options:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--trials 0", "argument --trials: '0' is not an integer of at least 1"),
-        ("--epochs many", "argument --epochs: 'many' is not an integer of at least 1"),
-        ("--seed -1", "argument --seed: '-1' is not an integer from 0 to 2^32 - 1"),
-        ("--image-size 20", "argument --image-size: '20' is not an integer in 28..256"),
-        ("--time-budget soon", "argument --time-budget: 'soon' is not a time above 0, as in 90s, 30m or 2h"),
-        ("--time-budget 0s", "argument --time-budget: '0s' is not a time above 0, as in 90s, 30m or 2h"),
-        ("--cpus-per-trial 1.5", "argument --cpus-per-trial: '1.5' is not a fraction of one, or a whole number above"),
-        ("--cpus-per-trial 0", "argument --cpus-per-trial: '0' is not a fraction of one, or a whole number above"),
-        ("--gpus-per-trial one", "argument --gpus-per-trial: 'one' is not a number"),
-        ("--name a/b", "argument --name: 'a/b' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
-        ("--name ..", "argument --name: '..' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
-        ("--sampler gird", "argument --sampler: invalid choice: 'gird'"),
-        ("--precision int8", "argument --precision: invalid choice: 'int8'"),
-        ("--folds 1", "argument --folds: '1' is not an integer in 2..20"),
-        ("--folds 21", "argument --folds: '21' is not an integer in 2..20"),
-        ("--audit 0", "argument --audit: '0' is not a share above 0 and up to 1, as in 0.1"),
-        ("--audit 1.5", "argument --audit: '1.5' is not a share above 0 and up to 1, as in 0.1"),
-        ("--audit nan", "argument --audit: 'nan' is not a share above 0 and up to 1, as in 0.1"),
-        ("--repeats 0", "argument --repeats: '0' is not an integer of at least 1"),
+        ("--trials 0", "--trials: '0' is not an integer of at least 1"),
+        ("--epochs many", "--epochs: 'many' is not an integer of at least 1"),
+        ("--seed -1", "--seed: '-1' is not an integer from 0 to 2^32 - 1"),
+        ("--image-size 20", "--image-size: '20' is not an integer in 28..256"),
+        ("--time-budget soon", "--time-budget: 'soon' is not a time above 0, as in 90s, 30m or 2h"),
+        ("--time-budget 0s", "--time-budget: '0s' is not a time above 0, as in 90s, 30m or 2h"),
+        ("--cpus-per-trial 1.5", "--cpus-per-trial: '1.5' is not a fraction of one, or a whole number above"),
+        ("--cpus-per-trial 0", "--cpus-per-trial: '0' is not a fraction of one, or a whole number above"),
+        ("--gpus-per-trial one", "--gpus-per-trial: 'one' is not a number"),
+        ("--name a/b", "--name: 'a/b' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
+        ("--name ..", "--name: '..' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
+        ("--sampler gird", "--sampler: invalid choice: 'gird'"),
+        ("--precision int8", "--precision: invalid choice: 'int8'"),
+        ("--folds 1", "--folds: '1' is not an integer in 2..20"),
+        ("--folds 21", "--folds: '21' is not an integer in 2..20"),
+        ("--audit 0", "--audit: '0' is not a share above 0 and up to 1, as in 0.1"),
+        ("--audit 1.5", "--audit: '1.5' is not a share above 0 and up to 1, as in 0.1"),
+        ("--audit nan", "--audit: 'nan' is not a share above 0 and up to 1, as in 0.1"),
+        ("--repeats 0", "--repeats: '0' is not an integer of at least 1"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_option(
@@ -46,7 +46,9 @@ def test_a_bad_value_is_refused_with_its_option(
     with pytest.raises(SystemExit) as ended:
         main(arguments.split())
     assert ended.value.code == 2
-    assert f"python -m search.run: error: {message}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: {message}") and said.endswith(". See: python -m search.run --help\n")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
