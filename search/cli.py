@@ -13,8 +13,8 @@ FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose epilog keeps its lines, and whose mistakes are one sentence: the usage has many lines, and is
-    what --help is for."""
+    """A command line whose epilog keeps its lines, and whose mistakes are one sentence: usage, of many lines, is for
+    --help."""
 
     def __init__(self, prog: str, description: str, epilog: str) -> None:
         kept = argparse.RawDescriptionHelpFormatter
