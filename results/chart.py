@@ -22,6 +22,7 @@ STATES = {  # in words, with a colour each
 }
 AUDITED = ("stopped, but trained on for the audit", "var(--series4)")
 FONT = 'system-ui, "Segoe UI", Roboto, sans-serif'  # the page's: a label's width is measured before it is drawn
+POINTABLE = 3000  # points of lines that one can point at, unseen until then: a line has no tooltip between them
 ROW = 26  # pixels of a category's row
 
 

@@ -10,6 +10,7 @@ from results.chart import (
     GOOD,
     MUTED,
     PAPER,
+    POINTABLE,
     ROW,
     SERIES,
     STATES,
@@ -92,21 +93,24 @@ def _curves(facts: Facts) -> AnyChart | None:
         detail="trial:N",
         color=state_colour(row["state"] for row in rows),
         opacity=alt.condition(hover, alt.value(1), alt.value(0.55)),
+    )
+    epochs = encoded.transform_flatten(["epoch", "accuracy"])
+    lines = epochs.mark_line().encode(strokeWidth=alt.condition(hover, alt.value(3), alt.value(1.3))).add_params(hover)
+    said = ["trial:N", "state:N"]
+    dots = encoded.mark_point(size=40, filled=True).encode(
+        x="last_epoch:Q",
+        y="last:Q",
         tooltip=[
-            "trial:N",
-            "state:N",
+            *said,
             alt.Tooltip("last_epoch:Q", title="epochs"),
-            alt.Tooltip("last:Q", format=".1%", title="at the last"),
+            alt.Tooltip("last:Q", format=".1%", title="at last"),
         ],
     )
-    lines = (
-        encoded.transform_flatten(["epoch", "accuracy"])
-        .mark_line()
-        .encode(strokeWidth=alt.condition(hover, alt.value(3), alt.value(1.3)))
-        .add_params(hover)
-    )
-    dots = encoded.mark_point(size=40, filled=True).encode(x="last_epoch:Q", y="last:Q")
     layers: list[alt.Chart] = [lines, dots]
+    if sum(row["last_epoch"] for row in rows) <= POINTABLE:
+        seen = alt.condition(hover, alt.value(1), alt.value(0))
+        tooltip = [*said, "epoch:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+        layers.append(epochs.mark_point(size=60, filled=True).encode(opacity=seen, tooltip=tooltip))
     if facts.rungs:
         rungs = [{"epoch": epoch, "said": f"{number} stopped"} for epoch, number in facts.rungs.items()]
         marks = chart_of(rungs).encode(x="epoch:Q")

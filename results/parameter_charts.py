@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from results.chart import GOOD, MUTED, PLAIN, STATES, AnyChart, chart_of, interval, intervals, plain
+from results.chart import GOOD, MUTED, PLAIN, POINTABLE, STATES, AnyChart, chart_of, interval, intervals, plain
 from results.effects import Effects
 from results.facts import Facts
 
@@ -100,6 +100,7 @@ def parallel(facts: Facts) -> AnyChart | None:
             "accuracy": round(float(board["valid_accuracy"].iloc[i]), 4),
             "parameter": order,
             "place": [scaled[name][i] for name in [*names, "valid_accuracy"]],
+            "value": [_text(board[name].iloc[i]) for name in [*names, "valid_accuracy"]],
         }
         for i, trial in enumerate(board["trial"])
     ]
@@ -111,10 +112,9 @@ def parallel(facts: Facts) -> AnyChart | None:
     x = alt.X(
         "parameter:N", sort=order, title=None, axis=alt.Axis(labelAngle=-40, grid=True, domain=False, ticks=False)
     )
-    lines = (
+    encoded = (
         chart_of(rows)
-        .transform_flatten(["parameter", "place"])
-        .mark_line()
+        .transform_flatten(["parameter", "place", "value"])
         .encode(
             x=x,
             y=alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.1, 1.1])),
@@ -125,13 +125,20 @@ def parallel(facts: Facts) -> AnyChart | None:
                 legend=alt.Legend(title=None, orient="top"),
             ),
             opacity=alt.condition(hover, alt.value(1), alt.value(0.4)),
-            strokeWidth=alt.condition(hover, alt.value(4), alt.value(1.5)),
-            tooltip=["trial:N", alt.Tooltip("accuracy:Q", format=".1%")],
         )
-        .add_params(hover)
     )
+    lines = encoded.mark_line().encode(strokeWidth=alt.condition(hover, alt.value(4), alt.value(1.5))).add_params(hover)
+    layers: list[alt.Chart] = [lines]
+    if len(rows) * len(order) <= POINTABLE:
+        seen = alt.condition(hover, alt.value(1), alt.value(0))
+        tooltip = ["trial:N", "parameter:N", "value:N", alt.Tooltip("accuracy:Q", format=".1%")]
+        layers.append(encoded.mark_point(size=60, filled=True).encode(opacity=seen, tooltip=tooltip))
     texts = chart_of(ends).mark_text(fontSize=10, fill=MUTED).encode(x=x, y="place:Q", text="said:N")
-    return alt.layer(lines, texts).properties(height=280)
+    return alt.layer(*layers, texts).properties(height=280)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _scaled(values: Sequence[Any]) -> tuple[list[float | None], str, str]:

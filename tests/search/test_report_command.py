@@ -225,6 +225,25 @@ def test_the_page_draws_all_its_figures_at_any_width(
     assert background == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
 
 
+@pytest.mark.parametrize(("figure", "said"), [("curves-0", "epoch"), ("slice0-0", "lr"), ("timeline-0", "epochs")])
+def test_pointing_at_a_trial_names_it(
+    run: Path, browser: WebDriver, capsys: pytest.CaptureFixture[str], figure: str, said: str
+) -> None:
+    page_of(run, capsys)
+    drawn(browser, f"file://{run / 'report.html'}")
+    marks = f"document.querySelectorAll('#{figure} .mark-symbol.role-mark path, #{figure} .mark-rect.role-mark path')"
+    browser.execute_script(f"{marks}[0].scrollIntoView({{block: 'center'}})")
+    box = browser.execute_script(
+        f"const box = {marks}[0].getBoundingClientRect(); return [box.x, box.y, box.width, box.height]"
+    )
+    for shift in (0, 0.5):  # the first move enters the figure
+        place = {"x": box[0] + box[2] / 2 + shift, "y": box[1] + box[3] / 2}
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", **place})
+    tooltip = "return document.querySelector('#vg-tooltip-element.visible')?.innerText ?? ''"
+    text = WebDriverWait(browser, 30).until(lambda page: page.execute_script(tooltip))
+    assert re.match(r"trial\s+\d{4}\s", text) and said in text
+
+
 def test_a_stranger_s_class_names_do_nothing_in_the_browser(
     run: Path, browser: WebDriver, capsys: pytest.CaptureFixture[str]
 ) -> None:
