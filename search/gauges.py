@@ -33,6 +33,12 @@ class Gauges(Callback):  # type: ignore[misc]  # Ray's class is untyped
         self._images = _gauge("images_per_second", "That are learnt from, over the latest epochs of all trials")
         self._lost = _gauge("lost_ratio", "The share of the slots' time that was neither training nor validation")
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "valid_loss" in result:  # here, too, as a trial's last epoch ends it
+            self._set_trial(trial.config["trial"], result["training_iteration"], result["valid_accuracy"])
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if time.monotonic() - self._set_at < SET_SECONDS:
             return
@@ -43,9 +49,7 @@ class Gauges(Callback):  # type: ignore[misc]  # Ray's class is untyped
         for state, number in standing.counts().items():
             self._trials.set(number, {"run": self._run, "state": state})
         for name, running in standing.running.items():
-            if running.accuracy is not None:
-                self._accuracy.set(running.accuracy, {"run": self._run, "trial": name})
-            self._epoch.set(running.epoch, {"run": self._run, "trial": name})
+            self._set_trial(name, running.epoch, running.accuracy)
         for gauge, value in (
             (self._epochs, standing.epochs_a_second()),
             (self._images, standing.images_a_second()),
@@ -53,6 +57,12 @@ class Gauges(Callback):  # type: ignore[misc]  # Ray's class is untyped
         ):
             if value is not None:
                 gauge.set(value, {"run": self._run})
+
+    def _set_trial(self, name: str, epoch: int, accuracy: float | None) -> None:
+        tags = {"run": self._run, "trial": name}
+        self._epoch.set(epoch, tags)
+        if accuracy is not None:
+            self._accuracy.set(accuracy, tags)
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles callbacks beside its experiment; nothing is ever unpickled.
