@@ -36,6 +36,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from rich.console import Console
 
     from search.record import resumed
+    from search.track import check_tools
     from spaces.loading import load, names
 
     # No markup: file names and classes are shown as they are.
@@ -61,6 +62,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     space = load(given["space"] or "dropout", given_of(given))
     options = resolve(given, space)
     check_sampler(options, space, console)
+    check_tools(options.track)
     return search(options, space, console, began)
 
 
@@ -218,11 +220,15 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
 
 def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
+    from search.track import look
+
     study, code = train_left(options, space, sizes, test_images, console, began)
     show_leaderboard(options, space, sizes, study, console)
     say_audit(options, study, console)
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
+    for command in look(options.track, options.run):
+        console.print(f"Look: {command}", soft_wrap=True)
     if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not (options.confirm or options.ensemble):
         test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
         console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import ray
 from rich.console import Console
 
+from results.rungs import rungs
 from search import cluster as clusters
 from search import record
 from search.cli import FAILED, INTERRUPTED, TERMINATED
@@ -14,10 +15,11 @@ from search.ensemble import EnsembleOptions
 from search.gauges import Gauges
 from search.options import Options, again
 from search.progress import Progress
-from search.scheduler import Scheduler, rungs
+from search.scheduler import Scheduler
 from search.searcher import StudySearcher
 from search.standing import Standing
 from search.study import StudyRecord, trial_name
+from search.track import trackers
 from search.tuning import Stop, tune_trials
 from search.usage import Usage
 from trainable.dataset import LabelledData
@@ -99,9 +101,10 @@ def train(
             usage = Usage(at_once, began)
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
+            tracking = trackers(options.track, options.run, study)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
-                callbacks = [progress, Gauges(standing, options.name)]
+                callbacks = [progress, Gauges(standing, options.name), *tracking]
                 tune_trials(cluster, shared, searcher, scheduler, stop, callbacks, at_once)
             if said := usage.line(time.monotonic()):
                 console.print(said, soft_wrap=True)
