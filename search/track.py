@@ -171,7 +171,7 @@ TOOLS = {
         Tool(
             "mlflow",
             "mlflow",
-            "mlflow",
+            "mlflow-skinny",
             _mlflow,
             lambda run: f"mlflow ui --backend-store-uri {shlex.quote(mlflow_uri(run))}",
         ),

@@ -163,7 +163,7 @@ def test_a_tool_that_is_not_installed_is_said_before_anything_is_read(
     with pytest.raises(UserError, match="^--track: wandb is not installed, .*; pip install wandb$"):
         check_tools(["wandb"])
     assert main(["--out", str(tmp_path / "runs"), "--track", "mlflow"]) == 2
-    assert "pip install mlflow" in capsys.readouterr().err
+    assert "pip install mlflow-skinny" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
