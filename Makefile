@@ -11,7 +11,7 @@ env: $(INSTALLED)
 # Installs again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,view]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,track,view]'
 	touch $(INSTALLED)
 
 search: env

@@ -10,6 +10,7 @@ from typing import NoReturn
 from trainable.errors import UserError, storage_fault
 
 FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+AGAIN = "The same command goes on where it was."
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +30,7 @@ class Interrupted(Exception):
     """A signal ended a command in order, and the same command goes on where it was."""
 
     def __init__(self, number: signal.Signals) -> None:
-        super().__init__(f"Interrupted by {number.name}. The same command goes on where it was.")
+        super().__init__(f"Interrupted by {number.name}. {AGAIN}")
         self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
 
 
@@ -62,5 +63,11 @@ def exit_code(command: Callable[[], int], debug: bool = False) -> int:
         print(error)
         return error.code
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print(f"Interrupted. {AGAIN}", file=sys.stderr)
         return INTERRUPTED
+
+
+def terminate(*_: object) -> NoReturn:
+    """A handler of SIGTERM for where nothing else has one: it ends the command in order, and says how to go on."""
+    print(f"Terminated. {AGAIN}", file=sys.stderr)
+    sys.exit(TERMINATED)

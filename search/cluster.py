@@ -6,10 +6,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import parameter as ray_parameter
 from ray._private import services as ray_services
 from ray._private import worker as ray_worker
 
@@ -81,7 +83,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
 
 def _init(address: str | None, common: dict[str, Any]) -> Any:
     if address is None:
-        with _on_loopback():
+        with _on_loopback(), _with_own_agent():
             return ray.init(
                 address="local",
                 include_dashboard=True,
@@ -101,6 +103,18 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_services.resolve_ip_for_localhost = resolve
+
+
+@contextmanager
+def _with_own_agent() -> Iterator[None]:
+    """Ray's agent takes any free port. It would take the same one always; where another Ray has that, or one that was
+    killed within a minute, the dashboard shows no logs."""
+    parameters = ray_parameter.RayParams
+    ray_parameter.RayParams = partial(parameters, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        ray_parameter.RayParams = parameters
 
 
 @contextmanager

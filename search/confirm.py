@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED_TRIALS, TERMINATED, Parser, exit_code
+from search.cli import FAILED_TRIALS, Parser, exit_code, terminate
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
 from trainable.files import write_json
@@ -331,5 +331,5 @@ def _show(
 
 if __name__ == "__main__":
     # While data is read or Ray starts, too, a SIGTERM ends the command in order.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, TERMINATED, Parser, exit_code
+from search.cli import FAILED, Parser, exit_code, terminate
 from search.options import ADDRESS
 from trainable.errors import UserError
 
@@ -341,5 +341,5 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     # Before a refit begins and after it, too, a SIGTERM ends the command in order.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

@@ -32,6 +32,7 @@ ADDRESS: dict[str, Any] = {
     "help": "a Ray cluster to join (default: start Ray on this machine)",
 }
 CONFIRM = "confirm"  # the space of a confirmation's runs, which no user can name, and their folder in the run's
+TRACK = ("tensorboard", "mlflow", "wandb")  # the tools of --track
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 
@@ -69,6 +70,7 @@ class Options:
     confirm: bool
     ensemble: bool
     test: str | None
+    track: tuple[str, ...]
 
     @property
     def run(self) -> Path:
@@ -103,6 +105,7 @@ DEFAULTS: dict[str, Any] = {
     "confirm": False,
     "ensemble": False,
     "test": None,
+    "track": (),
 }
 
 
@@ -138,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", **shared["out"])
     add("--resume", metavar="NAME", type=_name, help="go on with a run, with its own settings")
     add("--cache", type=Path, metavar="DIR", help="decoded images (default: ~/.cache/convsearch)")
+    add("--track", type=_tools, action="extend", metavar="TOOL,...", help=f"write for {', '.join(TRACK)} too, off-line")
     add = parser.add_argument_group("on what").add_argument
     for name in ON_WHAT:
         add(flag(name), **shared[name])
@@ -228,6 +232,7 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
         chosen["name"] = default_name(chosen["space"], chosen["data"])
     chosen["confirm"] = bool(chosen["confirm"])
     chosen["ensemble"] = bool(chosen["ensemble"] or chosen["test"])
+    chosen["track"] = tuple(dict.fromkeys(chosen["track"]))
     chosen["cache"] = chosen["cache"].expanduser().absolute()
     return Options(**chosen)
 
@@ -270,6 +275,7 @@ def again(options: Options) -> str:
     if options.space == CONFIRM:
         return f"python -m search.confirm {shlex.quote(str(options.out.parent))}"
     then = "".join(f" {flag(name)}" for name in ("confirm", "ensemble") if getattr(options, name))
+    then += f" --track {','.join(options.track)}" if options.track else ""
     return f"python -m search.run --resume {options.name}{out_option(options)}{then}"
 
 
@@ -287,6 +293,13 @@ def shown(value: Any) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _tools(text: str) -> tuple[str, ...]:
+    for name in _names(text):
+        if name not in TRACK:
+            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(TRACK)}")
+    return _names(text)
 
 
 def _positive(text: str) -> int:

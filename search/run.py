@@ -1,6 +1,7 @@
 """python -m search.run: from labelled images to a leaderboard."""
 
 import re
+import shlex
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED, FAILED_TRIALS, INTERRUPTED, TERMINATED, exit_code
+from search.cli import FAILED, FAILED_TRIALS, INTERRUPTED, TERMINATED, exit_code, terminate
 from search.options import ON_WHAT, Options, flag, image_size, out_option, parser, resolve
 from trainable.errors import UserError
 
@@ -36,6 +37,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from rich.console import Console
 
     from search.record import resumed
+    from search.track import check_tools
     from spaces.loading import load, names
 
     # No markup: file names and classes are shown as they are.
@@ -61,6 +63,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     space = load(given["space"] or "dropout", given_of(given))
     options = resolve(given, space)
     check_sampler(options, space, console)
+    check_tools(options.track)
     return search(options, space, console, began)
 
 
@@ -218,14 +221,23 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
 
 def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
+    from optuna.trial import TrialState
+
+    from search.track import look
+
     study, code = train_left(options, space, sizes, test_images, console, began)
     show_leaderboard(options, space, sizes, study, console)
     say_audit(options, study, console)
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
+    for command in look(options.track, options.run):
+        console.print(f"Look: {command}", soft_wrap=True)
     if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not (options.confirm or options.ensemble):
         test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
-        console.print(f"Next: python -m search.ensemble {options.name}{out_option(options)}{test}", soft_wrap=True)
+        where = f"{options.name}{out_option(options)}"
+        if any(trial.state == TrialState.COMPLETE for trial in study.frozen()):
+            console.print(f"Next, whether the best is any better: python -m search.confirm {where}", soft_wrap=True)
+        console.print(f"Next: python -m search.ensemble {where}{test}", soft_wrap=True)
     return code
 
 
@@ -256,6 +268,9 @@ def say_failed(options: Options, study: "StudyRecord", console: "Console") -> in
     """Says how many trials failed, if any did, and why the first. Returns how many."""
     from optuna.trial import TrialState
 
+    from search.study import trial_name
+    from trainable.tune import trial_folder
+
     failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
     if failed:
         first = failed[0]
@@ -264,6 +279,9 @@ def say_failed(options: Options, study: "StudyRecord", console: "Console") -> in
             f"{first.user_attrs['end']['reason']}",
             soft_wrap=True,
         )
+        traceback = trial_folder(options.run, trial_name(first.number)) / "error.txt"
+        if traceback.exists():
+            console.print(f"Where in the code: cat {shlex.quote(str(traceback))}", soft_wrap=True)
     return len(failed)
 
 
@@ -377,5 +395,5 @@ def build_ensemble(options: Options, console: "Console") -> int:
 
 if __name__ == "__main__":
     # While data is read or Ray starts, too, a SIGTERM ends the command in order.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

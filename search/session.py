@@ -7,15 +7,19 @@ from collections.abc import Mapping
 import ray
 from rich.console import Console
 
+from results.rungs import rungs
 from search import cluster as clusters
 from search import record
 from search.cli import FAILED, INTERRUPTED, TERMINATED
 from search.ensemble import EnsembleOptions
+from search.gauges import Gauges
 from search.options import Options, again
 from search.progress import Progress
 from search.scheduler import Scheduler
 from search.searcher import StudySearcher
+from search.standing import Standing
 from search.study import StudyRecord, trial_name
+from search.track import trackers
 from search.tuning import Stop, tune_trials
 from search.usage import Usage
 from trainable.dataset import LabelledData
@@ -63,9 +67,9 @@ def train(
         study.audited,
     )
     searcher = StudySearcher(study, scheduler, options.run)
+    split = next(iter(sizes.values())).split
     deadline, passes = None, 0.0
     if options.time_budget is not None:
-        split = next(iter(sizes.values())).split
         kept, needed = kept_back(options, split), time.monotonic() - began + START_SECONDS
         if options.confirm:
             deadline = began + (1 - CONFIRM_SHARE) * options.time_budget
@@ -95,8 +99,13 @@ def train(
                 threads=max(1, round(options.cpus_per_trial)),
             )
             usage = Usage(at_once, began)
-            with Progress(study, console, began, deadline, usage) as progress:
-                tune_trials(cluster, shared, searcher, scheduler, stop, progress, at_once)
+            compared = rungs(options.epochs) if options.scheduler == "asha" else []
+            images = sum(len(part.train) for part in split.parts)
+            tracking = trackers(options.track, options.run, study)
+            standing = Standing(study, usage, compared, images, began, deadline)
+            with Progress(standing, console) as progress:
+                callbacks = [progress, Gauges(standing, options.name), *tracking]
+                tune_trials(cluster, shared, searcher, scheduler, stop, callbacks, at_once)
             if said := usage.line(time.monotonic()):
                 console.print(said, soft_wrap=True)
         finally:
@@ -120,10 +129,7 @@ def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str
     if study.unfinished():
         console.print(f"Going on with {count(study.unfinished(), 'unfinished trial')}.")
     if dashboard:
-        console.print(
-            f"Ray dashboard: {dashboard} (asks for the token that 'ray get-auth-token' prints)",
-            soft_wrap=True,
-        )
+        console.print(f"Ray dashboard: {dashboard} (its token: ray get-auth-token)", soft_wrap=True)
 
 
 def _ending(options: Options, stop: Stop, console: Console) -> int:

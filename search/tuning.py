@@ -4,15 +4,15 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
+from ray.tune.logger import JsonLoggerCallback
 
 from search.cluster import Cluster
-from search.progress import Progress
 from search.scheduler import Scheduler
 from search.searcher import StudySearcher
 from trainable.errors import storage_fault
@@ -89,12 +89,14 @@ def tune_trials(
     searcher: StudySearcher,
     scheduler: Scheduler,
     stop: Stop,
-    progress: Progress,
+    callbacks: Sequence[Callback],
     at_once: int,
 ) -> None:
     """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
     # Ray's own signal handling would end fit() without a word; ours is in `stop`.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Of Ray's loggers the one for JSON suffices: tune/*/result.json says which worker trained what, and when.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # A trial that fails has no metric to show.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Its errors are told by our own view, with the trial's name and the reason.
@@ -120,7 +122,7 @@ def tune_trials(
             name="tune",
             storage_path=str(shared.run),
             stop=stop,
-            callbacks=[progress],
+            callbacks=[JsonLoggerCallback(), *callbacks],
             # A trial's own folder holds what it resumes from; a class trainable would save at its end all the same.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),

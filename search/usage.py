@@ -1,5 +1,6 @@
 """Where a session's time went: what the slots did, as shares, and how long the first step was in coming."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -30,6 +31,18 @@ class Usage:
         self._trials.add(trial)
         self.trained += seconds
         self.kept += kept
+
+    def lost(self, now: float, under_way: Iterable[float]) -> float | None:
+        """The share of the slots' time since the first step that was neither training nor validation, in [0, 1]; None
+        where nothing was trained.
+
+        Args:
+            under_way: for each running trial when it was last heard of: what it has done since is in no share yet.
+        """
+        if not self._trials:
+            return None
+        whole = self.slots * (now - self.first_step) - sum(now - max(then, self.first_step) for then in under_way)
+        return max(0.0, 1 - self.trained / whole) if whole > 0 else None
 
     def line(self, now: float) -> str:
         """The shares in a sentence, at the session's end; nothing where nothing was trained.

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from search.cli import Interrupted, exit_code
+from search.cli import AGAIN, Interrupted, exit_code
 from trainable.errors import UserError
 
 
@@ -16,7 +16,7 @@ def test_a_commands_own_code_is_passed_on() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code", "message"),
-    [(UserError("--x: no."), 2, "Error: --x: no.\n"), (KeyboardInterrupt(), 130, "Interrupted.\n")],
+    [(UserError("--x: no."), 2, "Error: --x: no.\n"), (KeyboardInterrupt(), 130, f"Interrupted. {AGAIN}\n")],
 )
 def test_errors_become_codes(error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     def command() -> int:

@@ -1,11 +1,14 @@
 """How many trials fit at once, and who can reach Ray. That a missing GPU is refused is in test_run.py."""
 
 import os
+import socket
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import ray
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 
 from search import ensemble, options
 from search.cluster import Resources, slots_of, start
@@ -66,6 +69,25 @@ def test_a_ray_of_our_own_listens_on_the_loopback_alone() -> None:
     finally:
         ray.shutdown()
     assert addresses and addresses <= LOOPBACKS
+
+
+def test_the_dashboard_has_logs_where_another_ray_has_the_agents_port() -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # another Ray has it indeed
+            taken.bind(("127.0.0.1", DEFAULT_DASHBOARD_AGENT_LISTEN_PORT))
+            taken.listen()
+        dashboard = start(None, 1, None).dashboard
+        try:
+            (node,) = [one["NodeID"] for one in ray.nodes()]
+            assert ray.get(ray.remote(lambda: 1).remote()) == 1
+            request = urllib.request.Request(f"{dashboard}/api/v0/logs?node_id={node}")
+            token = Path("~/.ray/auth_token").expanduser().read_text().strip()
+            request.add_header("Authorization", f"Bearer {token}")
+            with urllib.request.urlopen(request) as answer:
+                assert b"worker_out" in answer.read()
+        finally:
+            ray.shutdown()
 
 
 def descendants(pid: int) -> set[int]:

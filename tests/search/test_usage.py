@@ -1,3 +1,5 @@
+import pytest
+
 from search.usage import Usage
 
 
@@ -33,3 +35,14 @@ def test_a_trial_that_began_before_the_one_that_was_heard_first_lost_nothing() -
 
 def test_a_session_that_trained_nothing_says_nothing() -> None:
     assert Usage(2, began=0.0).line(now=60.0) == ""
+
+
+def test_what_was_lost_so_far_leaves_out_what_is_under_way() -> None:
+    # Two slots from 90 s on. At 110 s: one trial has been heard of at 100 s, the other began at 85 s.
+    usage = Usage(2, began=80.0)
+    usage.add("0000", epoch(8.0, 2.0, lost=0.0), now=100.0)
+    assert usage.lost(110.0, [100.0, 85.0]) == pytest.approx(1 - 8 / (40 - 10 - 20))
+
+
+def test_nothing_is_lost_before_the_first_epoch() -> None:
+    assert Usage(2, began=0.0).lost(60.0, [10.0]) is None

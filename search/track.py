@@ -1,0 +1,204 @@
+"""A search in the tools that people use: its epochs as TensorBoard, MLflow and Weights & Biases keep them.
+
+All is written into the run's folder, by Ray's own callbacks where these can be used. An epoch that an earlier session
+of the run was told of, or that a dead worker trained once before, is not written again.
+"""
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.logger import LoggerCallback, TBXLoggerCallback
+
+from search.study import JOURNAL, StudyRecord, trial_name
+from trainable.errors import UserError
+
+
+class _NewEpochs(LoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
+    """Passes on each epoch once, with nothing but its row of metrics.csv, and a failure as one."""
+
+    def follow(self, study: StudyRecord) -> None:
+        """Takes what the study knows now as written."""
+        self._last = {trial_name(trial.number): max(trial.intermediate_values, default=0) for trial in study.frozen()}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        name, epoch = trial.config["trial"], result["training_iteration"]
+        if "valid_loss" in result and epoch > self._last.get(name, 0):
+            self._last[name] = epoch
+            row = {
+                key: result[key] for key in result if key.startswith(("train_", "valid_")) or key in ("lr", "seconds")
+            }
+            self.log_trial_result(iteration, trial, {**row, "training_iteration": epoch})
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.log_trial_end(trial, failed="failed" in trial.last_result)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks beside its experiment; nothing is ever unpickled.
+        return {}
+
+
+def _tensorboard(run: Path, study: StudyRecord) -> Callback:
+    class TensorBoard(_NewEpochs, TBXLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
+        """Ray's, but writes straight into the run's folder: Ray copies its files there every ten seconds, and what it
+        has not when a search is interrupted is lost."""
+
+        def log_trial_start(self, trial: Any) -> None:
+            if trial not in self._trial_writer:
+                folder = run / "tensorboard" / trial.config["trial"]
+                self._trial_writer[trial] = self._summary_writer_cls(str(folder), flush_secs=30)
+                self._trial_result[trial] = {}
+
+    callback = TensorBoard()
+    callback.follow(study)
+    return callback
+
+
+def _mlflow(run: Path, study: StudyRecord) -> Callback:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database is told of, line by line
+    from mlflow.entities import Metric, Param
+    from mlflow.tracking import MlflowClient
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    uri = mlflow_uri(run)
+    client = MlflowClient(uri)
+
+    class MLflow(_NewEpochs, MLflowLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
+        """Ray's, but a trial that goes on has the MLflow run that it had; and its settings, and an epoch, are one
+        transaction, where Ray's takes one for each value while all results wait."""
+
+        def log_trial_start(self, trial: Any) -> None:
+            if trial in self._trial_runs:
+                return
+            for found in client.search_runs([self.mlflow_util.experiment_id], f"tags.trial_name = '{trial}'"):
+                self._trial_runs[trial] = found.info.run_id
+                client.update_run(found.info.run_id, status="RUNNING")
+                return
+            made = self.mlflow_util.start_run(tags={"trial_name": str(trial)}, run_name=str(trial))
+            self._trial_runs[trial] = made.info.run_id
+            settings = [Param(key, str(value)) for key, value in trial.config["config"].items()]
+            client.log_batch(made.info.run_id, params=settings)
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            now, step = int(1000 * time.time()), result.pop("training_iteration")
+            metrics = [Metric(key, float(value), now, step) for key, value in result.items()]
+            client.log_batch(self._trial_runs[trial], metrics)
+
+    callback = MLflow(tracking_uri=uri, experiment_name=run.name)
+    callback.follow(study)
+    return callback
+
+
+def _wandb(run: Path, study: StudyRecord) -> Callback:
+    import wandb
+
+    class WeightsAndBiases(_NewEpochs):
+        """The tool's own runs, in this process. Ray's callback starts two more actors for each trial."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._runs: dict[str, Any] = {}
+
+        def log_trial_start(self, trial: Any) -> None:
+            name = trial.config["trial"]
+            if name in self._runs:
+                return
+            asked = study.frozen()[int(name)].datetime_start
+            self._runs[name] = wandb.init(
+                mode=wandb_mode(),
+                project="convsearch",
+                group=run.name,
+                name=name,
+                id=f"{run.name}-{name}-{asked:%Y%m%d%H%M%S}",  # the same when the trial goes on
+                resume="allow",
+                config=trial.config["config"],
+                dir=run,
+                reinit="create_new",  # several at once
+                settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
+            )
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            self._runs[trial.config["trial"]].log(result, step=result.pop("training_iteration"))
+
+        def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+            self._runs.pop(trial.config["trial"]).finish(exit_code=int(failed))
+
+    callback = WeightsAndBiases()
+    callback.follow(study)
+    return callback
+
+
+def mlflow_uri(run: Path) -> str:
+    """Of the run's database; MLflow 3 refuses a folder of files."""
+    return f"sqlite:///{run / 'mlflow.db'}"
+
+
+def wandb_mode() -> Any:
+    """Off-line, unless the user says otherwise as the tool would have it."""
+    return os.environ.get("WANDB_MODE", "offline")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that a search can be followed with."""
+
+    name: str
+    module: str  # that writes for it
+    package: str  # that has the module
+    follow: Callable[[Path, StudyRecord], Callback]  # from the run's folder and its study
+    look: Callable[[Path], str]  # the command that shows the run
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            "tensorboard",
+            "tensorboardX",
+            "tensorboardX",
+            _tensorboard,
+            lambda run: f"tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}",
+        ),
+        Tool(
+            "mlflow",
+            "mlflow",
+            "mlflow-skinny",
+            _mlflow,
+            lambda run: f"mlflow ui --backend-store-uri {shlex.quote(mlflow_uri(run))}",
+        ),
+        Tool(
+            "wandb",
+            "wandb",
+            "wandb",
+            _wandb,
+            lambda run: f"wandb sync --append {shlex.quote(str(run / 'wandb'))}/offline-run-*",
+        ),
+    )
+}
+
+
+def check_tools(names: Sequence[str]) -> None:
+    """Raises UserError, saying what to install, for a tool that is not there."""
+    for name in names:
+        if find_spec(TOOLS[name].module) is None:
+            package = TOOLS[name].package
+            raise UserError(f"--track: {package} is not installed, which writes for {name}; pip install {package}")
+
+
+def trackers(names: Sequence[str], run: Path, study: StudyRecord) -> list[Callback]:
+    """What follows the search for each of the tools."""
+    return [TOOLS[name].follow(run, study) for name in names]
+
+
+def look(names: Sequence[str], run: Path) -> list[str]:
+    """The commands that show the run in Optuna's dashboard and the tools."""
+    return [f"optuna-dashboard {shlex.quote(str(run / JOURNAL))}", *(TOOLS[name].look(run) for name in names)]
