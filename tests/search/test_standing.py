@@ -69,6 +69,7 @@ def test_the_time_that_is_left_is_unknown_before_the_first_end(tmp_path: Path) -
     assert search.standing.remaining() is None
     search.epoch(search.start(), 1, 0.25)
     search.record.complete("0000", 2, 0.5)
+    search.standing.end("0000")
     assert search.standing.remaining() is not None
 
 
