@@ -242,13 +242,14 @@ def _train(
     options: Options, space: "Space", sizes: "Sizes", console: "Console", began: float, test_images: int
 ) -> Tier:
     """Trains what a tier lacks and writes its leaderboard."""
+    since = time.monotonic()
     from results.leaderboard import leaderboard, write_leaderboard
     from search.confirm_plan import whole_seeds
     from search.record import entered
     from search.run import say_failed, train_left
 
     with entered(options, space, next(iter(sizes.values()))):
-        study, code = train_left(options, space, sizes, test_images, console, began)
+        study, code = train_left(options, space, sizes, test_images, console, began, since)
         trials = study.frozen()
         table = leaderboard(options.run, trials, space.objective, sizes)
         write_leaderboard(options.run, table)

@@ -225,7 +225,7 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
 
     from search.track import look
 
-    study, code = train_left(options, space, sizes, test_images, console, began)
+    study, code = train_left(options, space, sizes, test_images, console, began, began)
     show_leaderboard(options, space, sizes, study, console)
     say_audit(options, study, console)
     failed = say_failed(options, study, console)
@@ -242,12 +242,17 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
 
 
 def train_left(
-    options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float
+    options: Options,
+    space: "Space",
+    sizes: "Sizes",
+    test_images: int,
+    console: "Console",
+    began: float,
+    since: float,
 ) -> "tuple[StudyRecord, int]":
     """Trains the trials that are left, if any are. Returns the study and the exit code.
 
-    Raises:
-        UserError: as `session.train` does.
+    Args and errors: as for `session.train`.
     """
     from search.session import train
     from search.study import Settings, StudyRecord
@@ -258,7 +263,7 @@ def train_left(
     )
     study = StudyRecord(options.run, space, options.sampler, settings, options.trials, options.repeats)
     if study.unfinished() or len(study.frozen()) < options.trials:
-        return study, train(options, sizes, test_images, study, console, began)
+        return study, train(options, sizes, test_images, study, console, began, since)
     done = count(len(study.frozen()), "trial")
     console.print(f"The run '{options.name}' has its {done} already: nothing is left to train.", soft_wrap=True)
     return study, 0

@@ -46,6 +46,7 @@ def train(
     study: StudyRecord,
     console: Console,
     began: float,
+    since: float,
 ) -> int:
     """Trains the trials that the study still lacks, notes the session in run.json, and returns the exit code.
 
@@ -53,6 +54,7 @@ def train(
         sizes: the data at each image size.
         test_images: how many images the ensemble will predict within the time budget.
         began: time.monotonic() at the command's start, from which the time budget counts.
+        since: when what led to this session began: that, or the end of an earlier session of the command.
     Raises:
         UserError: where the cluster cannot be had or has no room for a trial, or where the time does not suffice.
     """
@@ -98,7 +100,7 @@ def train(
                 precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
                 threads=max(1, round(options.cpus_per_trial)),
             )
-            usage = Usage(at_once, began)
+            usage = Usage(at_once, since)
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
             tracking = trackers(options.track, options.run, study)
