@@ -159,7 +159,8 @@ def audit(run: Path, trials: Sequence[FrozenTrial], record: Mapping[str, Any]) -
 
 
 def _first(one: _Known, outcome: Outcome, trials: int, epochs: int) -> First:
-    return First(outcome, len(one.rows) if len(one.rows) < epochs else None, trials + epochs - 1)
+    known = None if len(one.rows) >= epochs else one.stopped_at or len(one.rows)
+    return First(outcome, known, trials + epochs - 1)
 
 
 def weighted_tau(one: Floats, other: Floats, weights: Floats) -> float | None:
@@ -203,14 +204,7 @@ def _number(seen: int, looked: int, of: int) -> Estimate | None:
 
 def sentences(found: Audit) -> list[str]:
     """What was found, in words."""
-    n = len(found.audited)
-    said = [
-        f"Audit: of {count(found.stopped, 'trial')} that {'was' if found.stopped == 1 else 'were'} to be stopped, each "
-        f"was to run to its end with probability {found.share:g}; {n} did"
-        + (f", and {found.unfinished} did not come to it" if found.unfinished else "")
-        + f". Stopping leaves out {found.left_out} of {found.trained + found.left_out} epochs; the audit trained "
-        f"{found.audit_epochs} of these."
-    ]
+    n, said = len(found.audited), [stopped_text(found)]
     if not n:
         return [*said, "So what stopping cost is not known.", *_first_sentences(found)]
     if n < FEW:
@@ -232,14 +226,30 @@ def sentences(found: Audit) -> list[str]:
     return [*said, *verdict(found), *_first_sentences(found)]
 
 
+def stopped_text(found: Audit) -> str:
+    """How many trials were to be stopped and were audited, and which epochs that leaves out."""
+    return (
+        f"Audit: of {count(found.stopped, 'trial')} that {'was' if found.stopped == 1 else 'were'} to be stopped, each "
+        f"was to run to its end with probability {found.share:g}; {len(found.audited)} did"
+        + (f", and {found.unfinished} did not come to it" if found.unfinished else "")
+        + f". Stopping leaves out {found.left_out} of {found.trained + found.left_out} epochs; the audit trained "
+        f"{found.audit_epochs} of these."
+    )
+
+
 def verdict(found: Audit) -> list[str]:
     """Whether stopping cost the search its best, in a sentence; none where that is not known."""
     if found.winner is None or found.beating is None:
         return []
-    beaten = f"{len(found.beaten_by)} ({', '.join(found.beaten_by)})" if found.beaten_by else "none"
+    beaten = "none"
+    if found.beaten_by:
+        beaten = f"{len(found.beaten_by)} ({', '.join(found.beaten_by)})"
+    above = [one.value for one in found.audited if one.trial in found.beaten_by]
+    clear = [value for value in above if not _inside_noise(found, value, found.winner.value)]
+    noise = "" if not found.beaten_by else f", {len(clear)} of them beyond the noise" if clear else ", inside the noise"
     return [
         f"Of the {len(found.audited)} audited {beaten} ended above the best that was let live, trial "
-        f"{found.winner.trial} ({_value(found, found.winner.value)}). So of all {found.stopped} it would be "
+        f"{found.winner.trial} ({_value(found, found.winner.value)}){noise}. So of all {found.stopped} it would be "
         f"{found.beating.value:.0f} (95 %: {math.ceil(found.beating.low)} to {math.floor(found.beating.high)})."
     ]
 

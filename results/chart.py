@@ -61,8 +61,15 @@ def state_colour(there: Iterable[str]) -> alt.Color:
     return alt.Color(
         "state:N",
         scale=alt.Scale(domain=[word for word, _ in shown], range=[colour for _, colour in shown]),
-        legend=alt.Legend(title=None, orient="top"),
+        legend=alt.Legend(title=None, orient="top", labelLimit=400),
     )
+
+
+def share_axis(shares: Iterable[float], ticks: int) -> alt.Axis:
+    """An axis in percent, with a decimal where the shares differ by so little that labels would come twice."""
+    known = [share for share in shares if share == share]
+    narrow = bool(known) and max(known) - min(known) < 0.01 * ticks
+    return alt.Axis(format=".1%" if narrow else ".0%", tickCount=ticks)
 
 
 def plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from results.chart import (
     chart_of,
     interval,
     intervals,
+    share_axis,
     spec,
     state_colour,
 )
@@ -86,10 +87,11 @@ def _curves(facts: Facts) -> AnyChart | None:
     ]
     if not rows:
         return None
+    shown = [value for row in rows for value in row["accuracy"]]
     hover = alt.selection_point(fields=["trial"], on="pointerover", clear="pointerout", empty=False)
     encoded = chart_of(rows).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
-        y=alt.Y("accuracy:Q", title="validation accuracy", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=alt.Y("accuracy:Q", title="validation accuracy", axis=share_axis(shown, 6), scale=alt.Scale(zero=False)),
         detail="trial:N",
         color=state_colour(row["state"] for row in rows),
         opacity=alt.condition(hover, alt.value(1), alt.value(0.55)),
@@ -145,7 +147,9 @@ def _steps_of(facts: Facts) -> list[dict[str, Any]]:
 
 def _value_axis(facts: Facts) -> alt.Y:
     title = "best so far: " + facts.objective.replace("_", " ").replace("valid", "validation")
-    shown = alt.Axis(format=".0%") if facts.objective == "valid_accuracy" else alt.Axis()
+    shown = alt.Axis()
+    if facts.objective == "valid_accuracy":
+        shown = share_axis([one.value for one in facts.improvements], 6)
     return alt.Y("value:Q", title=title, axis=shown, scale=alt.Scale(zero=False))
 
 

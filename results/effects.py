@@ -2,7 +2,7 @@
 
 Trials that were stopped count with those that ran on: what is compared is the best of the first E epochs, and E is the
 last epoch that all of them have. So no parameter looks good because the scheduler let its trials train longer.
-N trials, P effects.
+N trials.
 """
 
 import math
@@ -24,6 +24,7 @@ from results.settings import numbered
 
 FAMILY = 4  # as many numbered parameters, as of each convolution, or more count as two: the first half and the last
 LEAST_TRIALS = 8  # fewer say nothing of effects
+MANY_TRIALS = 50  # with fewer the best tenth, by which importances go, is fewer than five, as Optuna advises against
 RESAMPLES = 100  # of the trials, for the importances' intervals
 
 Floats = NDArray[np.float64]
@@ -57,19 +58,22 @@ class Effects:
 
     epoch: int  # E
     trials: int  # N
+    parameters: tuple[str, ...]  # those that all trials have and that varied
     effects: tuple[Effect, ...]
     together: bool  # fitted with each other; else, for want of trials, each alone
-    importances: tuple[Importance, ...]  # the most important first
+    curved: bool  # whether numbers may have an effect that is no straight line
+    importances: tuple[Importance, ...]  # the most important first; none of fewer than MANY_TRIALS
     left_out: tuple[str, ...]  # parameters that not all trials have, or that never varied
 
 
 @dataclass(frozen=True)
 class _Factor:
-    """One parameter, or half of a family, as columns of a regression."""
+    """One parameter, or half of a family, as columns of a regression, and what is asked of their coefficients."""
 
     name: str
-    changes: tuple[str, ...]  # a column each
-    columns: Floats  # (N, as many)
+    columns: Floats  # (N, K)
+    changes: tuple[str, ...]
+    contrasts: Floats  # (changes, K)
 
 
 def effects(trials: Sequence[FrozenTrial], accuracies: Mapping[int, Sequence[float]]) -> Effects | None:
@@ -89,19 +93,24 @@ def effects(trials: Sequence[FrozenTrial], accuracies: Mapping[int, Sequence[flo
     values = np.array([max(accuracies[trial.number][:epoch]) for trial in ran])
     common = [name for name in ran[0].params if all(name in trial.params for trial in ran)]
     varied = [name for name in common if len({repr(trial.params[name]) for trial in ran}) > 1]
-    left_out = sorted({name for trial in ran for name in trial.params} - set(varied))
-    factors = [factor for group in _groups(varied, ran) for factor in _factors(group, ran)]
-    if not factors:
+    if not varied:
         return None
-    columns = sum(factor.columns.shape[1] for factor in factors)
-    together = len(ran) - 1 - columns >= columns and _independent(factors)
+    groups = _groups(varied, ran)
+    for curved in (True, False):
+        factors = [factor for group in groups for factor in _factors(group, ran, curved)]
+        together = _fits(factors)
+        if together:
+            break
+    fitted = _fitted(factors, values, factors) if together else _alone(factors, values)
     return Effects(
         epoch=epoch,
         trials=len(ran),
-        effects=tuple(_fitted(factors, values, columns) if together else _alone(factors, values, columns)),
+        parameters=tuple(varied),
+        effects=tuple(fitted),
         together=together,
-        importances=_importances(ran, varied, values),
-        left_out=tuple(left_out),
+        curved=curved,
+        importances=_importances(ran, varied, values) if len(ran) >= MANY_TRIALS else (),
+        left_out=tuple(sorted({name for trial in ran for name in trial.params} - set(varied))),
     )
 
 
@@ -110,52 +119,54 @@ def _groups(names: Sequence[str], trials: Sequence[FrozenTrial]) -> list[list[st
     groups: dict[str, list[str]] = {}
     for name in names:
         stem, number = numbered(name)
-        numeric = not isinstance(trials[0].distributions[name], CategoricalDistribution) or all(
-            _is_number(trial.params[name]) for trial in trials
-        )
+        numeric = all(_is_number(trial.params[name]) for trial in trials)
         groups.setdefault(f"{stem}_" if number is not None and numeric else name, []).append(name)
     return [
         part for group in groups.values() for part in ([group] if len(group) >= FAMILY else [[one] for one in group])
     ]
 
 
-def _factors(group: Sequence[str], trials: Sequence[FrozenTrial]) -> list[_Factor]:
+def _factors(group: Sequence[str], trials: Sequence[FrozenTrial], curved: bool) -> list[_Factor]:
     if len(group) == 1:
-        return [_factor(group[0], trials)]
-    halves = [group[: len(group) // 2], group[len(group) // 2 :]]
-    return [
-        _number(
-            f"{half[0]}-{numbered(half[-1])[1]}",
-            np.array([[trial.params[name] for name in half] for trial in trials], float).mean(1),
-            False,
-            "on average ",
-        )
-        for half in halves
-    ]
+        return [_factor(group[0], trials, curved)]
+    found = []
+    for half in (group[: len(group) // 2], group[len(group) // 2 :]):
+        means = np.array([[trial.params[name] for name in half] for trial in trials], float).mean(1)
+        found.append(_number(f"{half[0]}-{numbered(half[-1])[1]}", means, log=False, curved=curved, how="on average "))
+    return found
 
 
-def _factor(name: str, trials: Sequence[FrozenTrial]) -> _Factor:
+def _factor(name: str, trials: Sequence[FrozenTrial], curved: bool) -> _Factor:
     values = [trial.params[name] for trial in trials]
     distribution = trials[0].distributions[name]
     if not isinstance(distribution, CategoricalDistribution):
-        return _number(name, np.array(values, float), bool(getattr(distribution, "log", False)))
+        return _number(name, np.array(values, float), bool(getattr(distribution, "log", False)), curved)
     if all(_is_number(value) for value in values) and len(set(values)) > 2:
-        positive = min(values) > 0
-        return _number(name, np.array(values, float), positive and max(values) / min(values) >= 30)
-    texts = [str(value) for value in values]
-    levels = sorted(set(texts), key=lambda level: (-texts.count(level), texts.index(level)))  # the commonest first
-    columns = np.array([[text == level for level in levels[1:]] for text in texts], float)
-    return _Factor(name, tuple(f"{level} instead of {levels[0]}" for level in levels[1:]), columns)
+        return _number(name, np.array(values, float), min(values) > 0 and max(values) / min(values) >= 30, curved)
+    keys = [repr(value) for value in values]
+    levels = sorted(set(keys), key=lambda level: (-keys.count(level), keys.index(level)))  # the commonest first
+    texts = {repr(value): str(value) for value in values}
+    if len(set(texts.values())) < len(texts):  # None and 'None'
+        texts = {level: level for level in levels}
+    columns = np.array([[key == level for level in levels[1:]] for key in keys], float)
+    changes = tuple(f"{texts[level]} instead of {texts[levels[0]]}" for level in levels[1:])
+    return _Factor(name, columns, changes, np.eye(len(changes)))
 
 
-def _number(name: str, values: Floats, log: bool, how: str = "") -> _Factor:
-    """A column of which 1 is the step from a low value to a high one: from where a tenth are lower, to where a tenth
-    are higher, as the very ends may be one trial each."""
+def _number(name: str, values: Floats, log: bool, curved: bool, how: str = "") -> _Factor:
+    """A number u, scaled so that 0 is a low value and 1 a high one: a tenth of the trials are below the one, a tenth
+    above the other, as the very ends may be one trial each. With its square it may have its best in the middle."""
     low, high = np.quantile(values, (0.1, 0.9), method="nearest").tolist()
     if low == high:
         low, high = float(values.min()), float(values.max())
-    column = np.log(values / low) / np.log(high / low) if log else (values - low) / (high - low)
-    return _Factor(name, (f"{how}from {low:.3g} to {high:.3g}",), column[:, None])
+    scaled = np.log(values / low) / np.log(high / low) if log else (values - low) / (high - low)
+    change = f"from {low:.3g} to {high:.3g}"
+    if not curved or len(np.unique(values)) < 3:
+        return _Factor(name, scaled[:, None], (f"{how}{change}",), np.ones((1, 1)))
+    # a u + b u^2: at 1 less at 0; and at 1/2 less the mean of the two.
+    contrasts = np.array([[1.0, 1.0], [0.0, -0.25]])
+    changes = (f"{how}{change}", f"{how}in the middle of {low:.3g} and {high:.3g} against both")
+    return _Factor(name, np.stack([scaled, scaled**2], axis=1), changes, contrasts)
 
 
 def _is_number(value: Any) -> bool:
@@ -167,33 +178,36 @@ def _design(factors: Sequence[_Factor]) -> Floats:
     return np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
 
 
-def _independent(factors: Sequence[_Factor]) -> bool:
+def _fits(factors: Sequence[_Factor]) -> bool:
+    """Whether there are twice as many trials as coefficients, and the coefficients can be told apart."""
     design = _design(factors)
-    return bool(np.linalg.matrix_rank(design) == design.shape[1])
+    trials, columns = design.shape
+    return trials >= 2 * columns - 1 and bool(np.linalg.matrix_rank(design) == columns)
 
 
-def _fitted(factors: Sequence[_Factor], values: Floats, effects: int) -> list[Effect]:
-    """The effects of an additive model by least squares; intervals of so many, by Bonferroni's inequality."""
+def _fitted(factors: Sequence[_Factor], values: Floats, compared: Sequence[_Factor]) -> list[Effect]:
+    """The effects of an additive model by least squares, with intervals that hold for all of the compared factors by
+    Bonferroni's inequality."""
     design = _design(factors)
     coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
     freedom = len(values) - design.shape[1]
     variance = float(((values - design @ coefficients) ** 2).sum()) / freedom
-    errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(design.T @ design)) * variance, 0))
-    reach = float(stats.t.ppf(1 - 0.025 / effects, freedom)) * errors
-    changes = [(factor.name, change) for factor in factors for change in factor.changes]
-    return [
-        Effect(name, change, Estimate(value, value - margin, value + margin))
-        for (name, change), value, margin in zip(changes, coefficients[1:].tolist(), reach[1:].tolist(), strict=True)
-    ]
+    covariance = np.linalg.inv(design.T @ design) * variance
+    asked = sum(len(factor.changes) for factor in compared)
+    quantile = float(stats.t.ppf(1 - 0.025 / asked, freedom))
+    found, first = [], 1  # after the intercept
+    for factor in factors:
+        own = slice(first, first + factor.columns.shape[1])
+        first = own.stop
+        for change, contrast in zip(factor.changes, factor.contrasts, strict=True):
+            value = float(contrast @ coefficients[own])
+            margin = quantile * math.sqrt(max(0.0, float(contrast @ covariance[own, own] @ contrast)))
+            found.append(Effect(factor.name, change, Estimate(value, value - margin, value + margin)))
+    return found
 
 
-def _alone(factors: Sequence[_Factor], values: Floats, effects: int) -> list[Effect]:
-    return [
-        effect
-        for factor in factors
-        if len(values) - 2 - factor.columns.shape[1] > 0
-        for effect in _fitted([factor], values, effects)
-    ]
+def _alone(factors: Sequence[_Factor], values: Floats) -> list[Effect]:
+    return [effect for factor in factors if _fits([factor]) for effect in _fitted([factor], values, factors)]
 
 
 def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], values: Floats) -> tuple[Importance, ...]:
@@ -214,7 +228,7 @@ def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], values: Fl
     importances = []
     for name, share in found.items():
         low, high = np.quantile([one[name] for one in drawn], (0.025, 0.975))
-        importances.append(Importance(name, Estimate(share, min(float(low), share), max(float(high), share))))
+        importances.append(Importance(name, Estimate(share, float(low), float(high))))
     return tuple(sorted(importances, key=lambda one: -one.share.value))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from results.audit import sentences
+from results.blocks import Block, Figures, Grid, Pictures, Text
 from results.facts import Facts, answer
-from results.sections import Grid, Text, sections, status, together
+from results.sections import sections, status, together
 
 FORMAT = 1  # of the JSON
 
@@ -45,11 +46,11 @@ def as_markdown(runs: Sequence[Facts]) -> str:
         lines += [*(f"- {_escaped(sentence)}" for sentence in answer(facts)), ""]
         lines += [f"{_escaped(note)}\n" for note in facts.notes]
         for section in sections(facts):
-            blocks = [block for block in section.blocks if isinstance(block, Text | Grid)]
+            blocks = [block for block in section.blocks if _block(block)]
             if blocks:
                 lines += [f"## {_escaped(section.title)}", ""]
             for block in blocks:
-                lines += [_escaped(block.text), ""] if isinstance(block, Text) else _table(block)
+                lines += _block(block)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -95,6 +96,23 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):  # numpy's
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _block(block: Block) -> list[str]:
+    """A block's lines: of figures their tables, of pictures none."""
+    match block:
+        case Text():
+            return [_escaped(block.text), ""]
+        case Grid():
+            return _table(block)
+        case Figures():
+            return [
+                line
+                for name, grid in block.tables.items()
+                for line in (f"{_escaped(block.captions[name])}\n", *_table(grid))
+            ]
+        case Pictures():
+            return []
 
 
 def _table(grid: Grid) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial
 
-from results.audit import Audit, audit, verdict
+from results.audit import Audit, audit, stopped_text, verdict
 from results.comparison import Compared, compared, difference
 from results.effects import Effects, effects
 from results.leaderboard import (
@@ -25,13 +25,14 @@ from results.leaderboard import (
 from results.manifest import MANIFEST, read_manifest
 from results.predictions import Predictions, of_ensemble, of_trial
 from results.settings import settings_text
-from results.timeline import Stretch, Use, steps, stretches, use
+from results.timeline import Stretch, Use, sessions_of, steps, stretches, use
 from trainable.config import Objective, maximised
 from trainable.errors import UserError
 from trainable.fit import Row, objective_value
 from trainable.table import count
 
 CONFIRMATION = "confirm.json"
+UNMOVED = ("grid", "qmc", "random")  # samplers that what was seen does not move
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Facts:
     curves: tuple[Curve, ...]
     rungs: Mapping[int, int]  # epochs after which trials were stopped, and how many
     improvements: tuple[Improvement, ...]
-    spent: int  # epochs, of all trials, without the audit's
+    spent: int  # epochs of all trials, without the audit's
     audit: Audit | None
     effects: Effects | None
     configurations: tuple[Compared, ...]  # where nothing was stopped early
@@ -90,9 +91,19 @@ class Facts:
         return open_trials == 0 and sum(self.states.values()) >= self.record["arguments"]["trials"]
 
     @property
+    def ranked(self) -> pd.DataFrame:
+        """The leaderboard's trials that have an accuracy and did not fail, the best first."""
+        return ranked(self.board)
+
+    @property
     def compared(self) -> int:
-        """How many trials the first of the leaderboard is the best of."""
-        return int((self.board["valid_accuracy"].notna() & (self.board["state"] != "FAIL")).sum()) if self.states else 0
+        """How many trials the best is the best of."""
+        return len(self.ranked)
+
+    @property
+    def judged(self) -> str:
+        """What trials are ranked on, in words."""
+        return "images out of fold" if self.record["arguments"]["folds"] else "validation images"
 
     def error(self, accuracy: float) -> float:
         """One standard error of a trial's accuracy, over the images."""
@@ -158,13 +169,18 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         effects=None if repeated else effects(trials, accuracies),
         configurations=tuple(configurations),
         timeline=tuple(stretches(found)),
-        use=use(found),
+        use=use(found, sessions_of(record)),
         balance=_balance(run, record["data"]["classes"]),
         predictions=predictions,
         ensemble=manifest,
         confirmation=_confirmation(run),
         notes=notes,
     )
+
+
+def ranked(board: pd.DataFrame) -> pd.DataFrame:
+    """The trials of a leaderboard that have an accuracy and did not fail."""
+    return board[board["valid_accuracy"].notna() & (board["state"] != "FAIL")]
 
 
 def _audited(run: Path, trial: FrozenTrial, counted: int) -> tuple[float, ...]:
@@ -210,10 +226,9 @@ def _predictions(
     found: list[Predictions] = []
     manifest, notes = None, []
     classes, folds = record["data"]["classes"], record["arguments"]["folds"]
-    ranked = board[board["valid_accuracy"].notna() & (board["state"] != "FAIL")]
     try:
-        if len(ranked):
-            best = of_trial(run, ranked.iloc[0]["trial"], classes, folds)
+        if len(ranked(board)):
+            best = of_trial(run, ranked(board).iloc[0]["trial"], classes, folds)
             found += [best] if best else []
     except UserError as error:
         notes.append(str(error))
@@ -240,40 +255,60 @@ def _confirmation(run: Path) -> dict[str, Any] | None:
 
 def answer(facts: Facts) -> list[str]:
     """What a person should take away, in sentences."""
-    said = []
+    failed = _failed_sentences(facts)
     if not facts.compared:
-        return ["No trial has finished an epoch yet, so there is nothing to rank."]
-    best = facts.board.iloc[0]
-    accuracy = float(best["valid_accuracy"])
-    looked = f"{100 * accuracy:.1f} ± {100 * facts.error(accuracy):.1f} %"
+        nothing = "No trial has finished an epoch yet, so there is nothing to rank."
+        return failed if failed and facts.ended else [nothing, *failed]
+    said = []
     if any(len(one.accuracies) > 1 for one in facts.configurations):
         said.append(_configurations_sentence(facts.configurations))
     elif facts.confirmation is not None:
         said += facts.confirmation["sentences"][:-1]  # the last says how the figures are meant: it stands at the table
     else:
-        by = "" if facts.objective == "valid_accuracy" else f" by {facts.objective}"
-        said.append(
-            f"The best of {count(facts.compared, 'trial')}{by} is trial {best['trial']}: {looked} on {facts.images} "
-            "validation images (± one standard error over the images). As the luckiest of so many it looks better "
-            "than it is" + (": confirm it before you believe it." if facts.compared > 1 else ".")
-        )
+        said.append(_best_sentence(facts))
     if facts.ensemble is not None:
         said.append(_ensemble_sentence(facts.ensemble))
-    said += _effect_sentences(facts)
-    stopped = facts.states.get("PRUNED", 0)
-    if stopped:
-        saved = sum(facts.epochs - len(curve.accuracies) for curve in facts.curves if curve.state == "PRUNED")
-        said.append(
-            f"{count(stopped, 'trial')} of {sum(facts.states.values())} were stopped early, which saved {saved} of "
-            f"{saved + facts.spent} epochs."
-        )
+    return [*said, *_effect_sentences(facts), *_stopped_sentences(facts), *failed]
+
+
+def _best_sentence(facts: Facts) -> str:
+    """The best of the trials, as the luckiest that it is."""
+    best = facts.ranked.iloc[0]
+    accuracy = float(best["valid_accuracy"])
+    so_far = "" if facts.ended else "so far, "
+    by = "" if facts.objective == "valid_accuracy" else f" by {facts.objective}"
+    said = (
+        f"{so_far}the best of {count(facts.compared, 'trial')}{by} is trial {best['trial']}: {100 * accuracy:.1f} ± "
+        f"{100 * facts.error(accuracy):.1f} % on {facts.images} {facts.judged} (± one standard error over the images)."
+    )
+    if facts.compared > 1:
+        said += " As the luckiest of so many it looks better than it is"
+        said += ": confirm it before you believe it." if facts.ended else "."
+    return said[0].upper() + said[1:]
+
+
+def _stopped_sentences(facts: Facts) -> list[str]:
+    """What early stopping saved, or what its audit says of that."""
     if facts.audit is not None:
-        said += verdict(facts.audit)
+        return [stopped_text(facts.audit), *verdict(facts.audit)]
+    stopped = [curve for curve in facts.curves if curve.state == "PRUNED"]
+    if not stopped:
+        return []
+    saved = sum(facts.epochs - len(curve.accuracies) for curve in stopped)
+    return [
+        f"{count(len(stopped), 'trial')} of {sum(facts.states.values())} were stopped early, which saved {saved} of "
+        f"{saved + facts.spent} epochs."
+    ]
+
+
+def _failed_sentences(facts: Facts) -> list[str]:
+    """How many trials failed, and why the first."""
     failed = facts.states.get("FAIL", 0)
-    if failed:
-        trial, reason = next(iter(facts.reasons.items()), ("", "for a reason that is not recorded"))
-        said.append(f"{count(failed, 'trial')} failed; the first, {trial}: {reason}.")
-    return said
+    if not failed:
+        return []
+    trial, reason = next(iter(facts.reasons.items()), ("", "for a reason that is not recorded"))
+    who = f"All {count(failed, 'trial')}" if failed == sum(facts.states.values()) > 1 else count(failed, "trial")
+    return [f"{who} failed; the first, {trial}: {reason}."]
 
 
 def _configurations_sentence(found: Sequence[Compared]) -> str:
@@ -321,9 +356,13 @@ def _effect_sentences(facts: Facts) -> list[str]:
         for effect in sorted(clear, key=lambda effect: -abs(effect.accuracy.value))
     ]
     if silent:
-        parts.append(f"no effect shown of {', '.join(silent)}")
+        along = "" if found.curved else " (numbers along a straight line)"
+        parts.append(f"no effect shown of {', '.join(silent)}{along}")
     end = "" if found.epoch >= facts.epochs else f" (of {facts.epochs}: what all of them reached)"
-    return [f"After {count(found.epoch, 'epoch')}{end}, over {found.trials} trials: {'; '.join(parts)}."]
+    chosen, sampler = "", facts.record["arguments"]["sampler"]
+    if clear and sampler not in UNMOVED:
+        chosen = f" Take these as hints: {sampler} chose the trials by what it had seen."
+    return [f"After {count(found.epoch, 'epoch')}{end}, over {found.trials} trials: {'; '.join(parts)}.{chosen}"]
 
 
 def _percent(estimate: Mapping[str, float]) -> str:

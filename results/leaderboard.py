@@ -98,8 +98,13 @@ def counted_rows(run: Path, trial: FrozenTrial) -> list[Row]:
 
 
 def _columns_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Searched parameters as columns; one that is called like a column of ours says so."""
-    return {name + SEARCHED if name in OWN else name: value for name, value in params.items()}
+    """Searched parameters as columns; a choice of None is text, as nothing is said of a parameter that is absent."""
+    return {column_of(name): "None" if value is None else value for name, value in params.items()}
+
+
+def column_of(parameter: str) -> str:
+    """The column of a searched parameter; one that is called like a column of ours says so."""
+    return parameter + SEARCHED if parameter in OWN else parameter
 
 
 def write_leaderboard(run: Path, table: pd.DataFrame) -> None:

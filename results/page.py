@@ -18,10 +18,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from results.blocks import Block, Figures, Grid, Pictures, Section, Text
 from results.chart import Spec
 from results.charts import best_of_runs, figures
 from results.facts import Facts, answer
-from results.sections import Block, Figures, Grid, Pictures, Section, Text, sections, status, together
+from results.sections import sections, status, together
 from trainable.dataset import picture
 
 PICTURE = 96  # pixels of a picture's side
@@ -50,7 +51,7 @@ def page(
     drawn: dict[str, Spec] = {}
     for number, facts in enumerate(runs):
         drawn |= {f"{name}-{number}": spec for name, spec in figures(facts).items()}
-    if len(runs) > 1:
+    if len(runs) > 1 and len({facts.objective for facts in runs}) == 1:
         drawn["together"] = best_of_runs(runs)
     library, script, refreshing = Markup(_library()), Markup(_file("page.js")), Markup("")
     if watching is not None:
@@ -96,7 +97,8 @@ def _block(block: Block, facts: Facts) -> dict[str, Any]:
         case Grid():
             return {"kind": "table", "table": _table(block)}
         case Figures():
-            return {"kind": "figures", **vars(block)}
+            tables = {name: _table(grid) for name, grid in block.tables.items()}
+            return {"kind": "figures", "captions": block.captions, "title": block.title, "tables": tables}
         case Pictures():
             said = facts.record["data"]
             return {

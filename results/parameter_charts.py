@@ -6,9 +6,24 @@ from typing import Any
 
 import altair as alt
 
-from results.chart import GOOD, MUTED, PLAIN, POINTABLE, STATES, AnyChart, chart_of, interval, intervals, plain
+from results.chart import (
+    GOOD,
+    MUTED,
+    PLAIN,
+    POINTABLE,
+    STATES,
+    AnyChart,
+    chart_of,
+    interval,
+    intervals,
+    plain,
+    share_axis,
+)
 from results.effects import Effects
 from results.facts import Facts
+from results.leaderboard import column_of
+
+LAST = "validation accuracy"  # the last axis of the parallel view: no parameter is called so, as it has a space
 
 
 def effects(found: Effects | None) -> AnyChart | None:
@@ -29,7 +44,7 @@ def importances(found: Effects | None) -> AnyChart | None:
     if found is None or len(found.importances) < 2:
         return None
     rows: list[dict[str, Any]] = [
-        {"what": one.parameter, "strong": True, **interval(one.share)} for one in found.importances
+        {"what": one.parameter, "strong": False, **interval(one.share)} for one in found.importances
     ]
     return intervals(rows, "share of the importance, %", format_=".0f", zero=True)
 
@@ -41,8 +56,8 @@ def slices(facts: Facts) -> list[AnyChart]:
         return []
     charts: list[AnyChart] = []
     accuracies = {curve.trial: max(curve.accuracies[: found.epoch], default=math.nan) for curve in facts.curves}
-    for name in _searched(facts):
-        column = facts.board[name]
+    for name in found.parameters:
+        column = facts.board[column_of(name)]
         rows = [
             {"trial": trial, "x": plain(value), "accuracy": round(accuracies[trial], 4), "state": STATES[state][0]}
             for trial, value, state in zip(facts.board["trial"], column, facts.board["state"], strict=True)
@@ -63,9 +78,7 @@ def slices(facts: Facts) -> list[AnyChart]:
             .mark_point(size=36, filled=True, opacity=0.7, fill=GOOD)
             .encode(
                 x=x,
-                y=alt.Y(
-                    "accuracy:Q", title=None, axis=alt.Axis(format=".0%", tickCount=4), scale=alt.Scale(zero=False)
-                ),
+                y=alt.Y("accuracy:Q", title=None, axis=share_axis(accuracies.values(), 4), scale=alt.Scale(zero=False)),
                 tooltip=[
                     "trial:N",
                     alt.Tooltip("x:Q" if numeric else "x:N", title=name),
@@ -80,18 +93,18 @@ def slices(facts: Facts) -> list[AnyChart]:
 
 def parallel(facts: Facts) -> AnyChart | None:
     """Each trial as a line over its parameters, each on its own scale from the lowest value tried to the highest."""
-    names = _searched(facts)
+    names = facts.effects.parameters if facts.effects else ()
     if len(names) < 2:
         return None
+    columns = [*map(column_of, names), "valid_accuracy"]
     board = facts.board[facts.board["state"].isin(STATES) & facts.board["valid_accuracy"].notna()]
     scaled: dict[str, list[float | None]] = {}
     ends: list[dict[str, Any]] = []
-    for name in [*names, "valid_accuracy"]:
-        values = [plain(value) for value in board[name]]
-        scaled[name], low, high = _scaled(values)
-        shown = name
-        if name == "valid_accuracy":
-            shown, low, high = "accuracy", f"{100 * float(low):.1f} %", f"{100 * float(high):.1f} %"
+    for shown, column in zip([*names, LAST], columns, strict=True):
+        values = [plain(value) for value in board[column]]
+        scaled[column], low, high = _scaled(values)
+        if column == "valid_accuracy":
+            low, high = f"{100 * float(low):.1f} %", f"{100 * float(high):.1f} %"
         ends += [{"parameter": shown, "place": -0.06, "said": low}, {"parameter": shown, "place": 1.06, "said": high}]
     order = [end["parameter"] for end in ends[::2]]
     rows: list[dict[str, Any]] = [
@@ -99,8 +112,8 @@ def parallel(facts: Facts) -> AnyChart | None:
             "trial": trial,
             "accuracy": round(float(board["valid_accuracy"].iloc[i]), 4),
             "parameter": order,
-            "place": [scaled[name][i] for name in [*names, "valid_accuracy"]],
-            "value": [_text(board[name].iloc[i]) for name in [*names, "valid_accuracy"]],
+            "place": [scaled[column][i] for column in columns],
+            "value": [_text(board[column].iloc[i]) for column in columns],
         }
         for i, trial in enumerate(board["trial"])
     ]
@@ -156,9 +169,3 @@ def _scaled(values: Sequence[Any]) -> tuple[list[float | None], str, str]:
     levels = sorted({str(value) for value in known})
     step = 1 / max(1, len(levels) - 1)
     return [None if value is None else levels.index(str(value)) * step for value in values], levels[0], levels[-1]
-
-
-def _searched(facts: Facts) -> list[str]:
-    if facts.effects is None:
-        return []
-    return [one.parameter for one in facts.effects.importances]

@@ -16,14 +16,16 @@ def confusion(predictions: Predictions) -> AnyChart:
             rows.append({"label": label, "said": said, "images": images, "share": images / total if total else 0.0})
     order = list(predictions.classes)
     encoded = chart_of(rows).encode(
-        x=alt.X("said:N", sort=order, title="said", axis=alt.Axis(labelAngle=0 if len(order) <= 6 else -40)),
-        y=alt.Y("label:N", sort=order, title="is"),
+        x=alt.X(
+            "said:N", sort=order, title="said", axis=alt.Axis(labelAngle=0 if len(order) <= 6 else -40, labelLimit=80)
+        ),
+        y=alt.Y("label:N", sort=order, title="is", axis=alt.Axis(labelLimit=80)),
         tooltip=["label:N", "said:N", "images:Q", alt.Tooltip("share:Q", format=".0%", title="of its class")],
     )
     cells = encoded.mark_rect(fill=GOOD, stroke=PAPER).encode(
-        fillOpacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 0.95]), legend=None)
+        fillOpacity=alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 0.95]), legend=None)
     )
-    size = min(48, max(18, 320 // len(order)))
+    size = min(48, max(8, 320 // len(order)))
     texts = encoded.mark_text(fontSize=11).encode(
         text="images:Q", color=alt.condition("datum.share > 0.55", alt.value(PAPER), alt.value(INK))
     )

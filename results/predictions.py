@@ -59,6 +59,7 @@ class Predictions:
     recalls: tuple[Estimate | None, ...]  # of each class; None where it has no image
     calibration: tuple[Bin, ...]
     calibration_error: Estimate
+    temperature: float | None  # that the logits were divided by, fitted on these images; None: as they are
     mistakes: tuple[Mistake, ...]  # the most confident first
 
 
@@ -79,7 +80,7 @@ def of_trial(run: Path, trial: str, classes: Sequence[str], folds: int) -> Predi
     if any(image not in labels for image in ids) or logits.shape != (len(ids), len(classes)):
         raise UserError(f"{path} is of other images or classes than {run / 'splits.csv'}.")
     part = "labelled images, each by the network that did not learn from it" if folds else "validation images"
-    return _predictions(f"trial {trial}", part, ids, np.array([labels[image] for image in ids]), logits, classes)
+    return _predictions(f"trial {trial}", part, ids, np.array([labels[image] for image in ids]), logits, classes, None)
 
 
 def of_ensemble(home: Path, manifest: Manifest) -> Predictions:
@@ -96,7 +97,9 @@ def of_ensemble(home: Path, manifest: Manifest) -> Predictions:
     first = next(iter(runs.values()))
     part = "labelled images, each by networks that did not learn from it" if manifest["folds"] else "holdout images"
     classes = manifest["data"]["classes"]
-    return _predictions("the ensemble", part, first.holdout_ids, first.holdout_labels, logits, classes)
+    return _predictions(
+        "the ensemble", part, first.holdout_ids, first.holdout_labels, logits, classes, manifest["temperature"]
+    )
 
 
 def _labels(path: Path, classes: Sequence[str]) -> Mapping[str, int]:
@@ -116,6 +119,7 @@ def _predictions(
     labels: NDArray[np.int64],
     logits: NDArray[np.floating[Any]],
     classes: Sequence[str],
+    temperature: float | None,
 ) -> Predictions:
     shares = probabilities(logits)
     said, confidence = shares.argmax(1), shares.max(1)
@@ -136,6 +140,7 @@ def _predictions(
             for label in range(len(classes))
         ),
         calibration=_bins(confidence, hits),
+        temperature=temperature,
         calibration_error=calibration_estimate(gaps, np.random.default_rng(0)),
         mistakes=tuple(
             Mistake(ids[row], classes[int(labels[row])], classes[int(said[row])], float(confidence[row]))

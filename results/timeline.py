@@ -2,10 +2,12 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from datetime import datetime
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,19 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Use:
-    """Where the time of the slots went, from each session's first step to its last."""
+class Session:
+    """A command that trained a part of a run."""
 
-    slots: int  # the most trials at once
-    seconds: float  # of wall-clock
+    began: float  # seconds since 1970
+    slots: int | None  # trials at once; None: an older record does not say
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where the time of the slots went, from the beginning of each session to its last epoch: start-up counts."""
+
+    slots: int  # the most that a session had
+    seconds: float  # of wall-clock, all sessions together
     trained: float  # share of the slots' time
     files: float
 
@@ -79,22 +89,35 @@ def stretches(found: Sequence[Step]) -> list[Stretch]:
     return sorted(together, key=lambda stretch: (stretch.began, stretch.trial))
 
 
-def use(found: Sequence[Step]) -> Use | None:
+def use(found: Sequence[Step], sessions: Sequence[Session]) -> Use | None:
     """Where the time went; None where there are no steps.
 
-    A pause in which no trial was under way, as between two sessions, is not counted.
+    Args:
+        found: the steps in the order of their ends.
+        sessions: in the order in which they began. Of one whose slots are not known it is taken to be the workers that
+            trained in it.
     """
-    if not found:
+    whole, seconds, most = 0.0, 0.0, 0
+    ends = [session.began for session in sessions[1:]] + [math.inf]
+    counted = []
+    for session, end in zip(sessions, ends, strict=True):
+        own = [step for step in found if session.began < step.ended <= end]
+        if own:
+            slots = session.slots or len({step.worker for step in own})
+            lasted = own[-1].ended - session.began
+            whole, seconds, most = whole + slots * lasted, seconds + lasted, max(most, slots)
+            counted += own
+    if not counted:
         return None
-    parts = stretches(found)
-    ends = sorted([(part.began, 1) for part in parts] + [(part.ended, -1) for part in parts])  # at a time ends first
-    running, slots, seconds = 0, 0, 0.0
-    for (when, change), (after, _) in pairwise([*ends, ends[-1]]):
-        running += change
-        slots = max(slots, running)
-        seconds += (after - when) if running else 0.0
-    whole = slots * seconds
-    if whole <= 0:
-        return None
-    trained = sum(step.seconds for step in found)
-    return Use(slots, seconds, min(1.0, trained / whole), min(1.0, sum(step.kept_seconds for step in found) / whole))
+    trained, files = sum(step.seconds for step in counted), sum(step.kept_seconds for step in counted)
+    # Ray's times are whole seconds, so that the shares of a very short session could come to more than all of it.
+    whole = max(whole, trained + files)
+    return Use(most, seconds, trained / whole, files / whole)
+
+
+def sessions_of(record: Mapping[str, Any]) -> list[Session]:
+    """The sessions that a run.json tells of."""
+    return [
+        Session(datetime.fromisoformat(session["began"]).timestamp(), session.get("slots"))
+        for session in record["sessions"]
+    ]

@@ -267,8 +267,8 @@ def entered(options: Options, space: Space, data: LabelledData) -> Iterator[None
         yield
 
 
-def add_session(run: Path) -> list[str]:
-    """Notes in run.json what is about to train: command, code, versions, hardware.
+def add_session(run: Path, slots: int) -> list[str]:
+    """Notes in run.json what is about to train: command, code, versions, hardware, and how many trials at once.
 
     Returns: a warning, if the code or PyTorch are not those of the session before: trials of both may not compare.
     """
@@ -279,6 +279,7 @@ def add_session(run: Path) -> list[str]:
     session = {
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(["python", "-m", f"search.{module}", *sys.argv[1:]]),
+        "slots": slots,
         "code": code_fingerprint(),
         "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count()},

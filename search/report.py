@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def _command(arguments: dict[str, Any]) -> int:
         from search.served import serve
 
         return serve(runs, PORT if arguments["port"] is None else arguments["port"], REFRESH)
-    content = written([read(run) for run in runs], arguments["format"])
+    content = written(read_all(runs), arguments["format"])
     if arguments["format"] != "html" and arguments["output"] is None:
         sys.stdout.write(content)
         return 0
@@ -99,6 +100,20 @@ def read(run: Path) -> "Facts":
     return gather(run, record, watched_trials(run))
 
 
+def read_all(runs: Sequence[Path]) -> "list[Facts]":
+    """What there is to say of several runs; those of one name are told apart by the folders that they are in.
+
+    Raises:
+        UserError: as `read` does.
+    """
+    found = [read(run) for run in runs]
+    names = [facts.name for facts in found]
+    return [
+        replace(facts, name=f"{facts.run.resolve().parent.name}/{facts.name}") if names.count(facts.name) > 1 else facts
+        for facts in found
+    ]
+
+
 def written(runs: "Sequence[Facts]", form: str) -> str:
     """The report in one of FORMATS."""
     from results import exports
@@ -120,7 +135,14 @@ def following(facts: "Facts") -> tuple[str, str]:
     run = shlex.quote(str(facts.run))
     if not facts.ended:
         out = "" if facts.run.parent == Path("runs") else f" --out {shlex.quote(str(facts.run.parent))}"
-        return "If it has stopped, go on with:", f"python -m search.run --resume {shlex.quote(facts.name)}{out}"
+        return (
+            "If it has stopped, go on with:",
+            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}",
+        )
+    if not facts.compared:
+        arguments = facts.record["arguments"]
+        search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
+        return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
     repeated = any(len(one.accuracies) > 1 for one in facts.configurations)
     if facts.confirmation is None and not repeated and facts.compared > 1:
         return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"

@@ -89,9 +89,10 @@ def train(
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
-            for warning in record.add_session(options.run):  # only now: a session that is refused trains nothing
-                console.print(f"Warning: {warning}", soft_wrap=True)
             at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
+            # Only now: a session that is refused trains nothing.
+            for warning in record.add_session(options.run, at_once):
+                console.print(f"Warning: {warning}", soft_wrap=True)
             _announce(options, study, at_once, cluster.dashboard, console)
             shared = Shared(
                 run=options.run,

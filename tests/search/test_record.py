@@ -120,14 +120,14 @@ def test_writing_again_changes_only_what_may_change(written: Options, data: Data
 
 
 def test_each_session_is_noted_and_other_code_is_warned_of(written: Options) -> None:
-    assert record.add_session(written.run) == []
-    assert record.add_session(written.run) == []
+    assert record.add_session(written.run, 2) == []
+    assert record.add_session(written.run, 2) == []
     path = written.run / "run.json"
     noted = json.loads(path.read_text())
     assert len(noted["sessions"]) == 2
     noted["sessions"][-1]["code"] = "another"
     path.write_text(json.dumps(noted))
-    assert record.add_session(written.run) == [
+    assert record.add_session(written.run, 2) == [
         "the code changed since the run's last session; trials from before and after may not compare"
     ]
     assert [session["code"] == "another" for session in stored(written)["sessions"]] == [False, True, False]
