@@ -98,9 +98,9 @@ def use(found: Sequence[Step], sessions: Sequence[Session]) -> Use | None:
             trained in it.
     """
     whole, seconds, most = 0.0, 0.0, 0
-    ends = [session.began for session in sessions[1:]] + [math.inf]
-    counted = []
-    for session, end in zip(sessions, ends, strict=True):
+    counted: list[Step] = []
+    for number, session in enumerate(sessions, start=1):
+        end = sessions[number].began if number < len(sessions) else math.inf
         own = [step for step in found if session.began < step.ended <= end]
         if own:
             slots = session.slots or len({step.worker for step in own})

@@ -90,8 +90,8 @@ def test_an_audited_trial_that_ends_above_the_winner_is_named(tmp_path: Path, tr
     said = sentences(found)
     assert "2 audited are few: what follows is a hint at most." in said
     assert (
-        "Of the 2 audited 1 (0003) ended above the best that was let live, trial 0001 (80.0 ± 4.0 % of 100 images). So "
-        "of all 4 it would be 2 (95 %: 1 to 3)." in said
+        "Of the 2 audited 1 (0003) ended above the best that was let live, trial 0001 (80.0 ± 4.0 % of 100 "
+        "images), inside the noise. So of all 4 it would be 2 (95 %: 1 to 3)." in said
     )
 
 

@@ -50,7 +50,7 @@ def test_two_choices_differ_by_their_means_with_the_pooled_t_interval() -> None:
     assert effect.accuracy.value == pytest.approx(gap)
     assert (effect.accuracy.low, effect.accuracy.high) == pytest.approx((gap - margin, gap + margin))
     assert effect.clear
-    assert [one.parameter for one in found.importances] == ["loss"]
+    assert found.importances == ()  # of so few trials
 
 
 def test_a_difference_inside_the_noise_is_not_clear() -> None:
@@ -89,10 +89,42 @@ def test_the_dropout_of_many_convolutions_counts_as_two_halves() -> None:
     ]  # the first half does nothing
     found = effects(trials, {number: [value] for number, value in enumerate(accuracies)})
     assert found is not None and found.together
-    assert [effect.parameter for effect in found.effects] == ["dropout_1-4", "dropout_5-8"]
-    assert [effect.clear for effect in found.effects] == [False, True]
+    assert [effect.parameter for effect in found.effects] == ["dropout_1-4"] * 2 + ["dropout_5-8"] * 2
+    assert [effect.clear for effect in found.effects] == [False, False, True, False]
     assert found.effects[0].change.startswith("on average from ")
-    assert len(found.importances) == 8
+    assert found.parameters == tuple(names)
+
+
+def test_what_is_best_in_the_middle_is_told_from_its_ends() -> None:
+    """Of -(p - 1/4)^2 over 0 to 1/2 the tenths are 0.05 and 0.45: alike, and 0.04 below the middle."""
+    values = np.linspace(0, 0.5, 11)
+    trials = [trial(number, {"p": float(value)}, {"p": DROPOUT}) for number, value in enumerate(values)]
+    found = effects(trials, {number: [0.5 - (value - 0.25) ** 2] for number, value in enumerate(values)})
+    assert found is not None and found.curved
+    ends, middle = found.effects
+    assert (ends.change, middle.change) == ("from 0.05 to 0.45", "in the middle of 0.05 and 0.45 against both")
+    assert ends.accuracy.value == pytest.approx(0, abs=1e-12)
+    assert middle.accuracy.value == pytest.approx(0.04)
+    assert middle.clear
+
+
+def test_of_many_trials_the_importances_are_shares_with_intervals() -> None:
+    rng = np.random.default_rng(2)
+    params = [{"p": float(rng.uniform(0, 0.5)), "q": float(rng.uniform(0, 0.5))} for _ in range(60)]
+    trials = [trial(number, one, {"p": DROPOUT, "q": DROPOUT}) for number, one in enumerate(params)]
+    found = effects(trials, {number: [0.3 + one["p"] + rng.normal(0, 0.02)] for number, one in enumerate(params)})
+    assert found is not None
+    assert [one.parameter for one in found.importances] == ["p", "q"]
+    assert sum(one.share.value for one in found.importances) == pytest.approx(1)
+    assert found.importances[0].share.low > found.importances[1].share.high
+
+
+def test_choices_that_read_alike_are_kept_apart() -> None:
+    choices = CategoricalDistribution((None, "None", 1))
+    trials = [trial(number, {"c": (None, "None", 1)[number % 3]}, {"c": choices}) for number in range(12)]
+    found = effects(trials, {number: [0.5 + number % 3 / 100 + number / 1e5] for number in range(12)})
+    assert found is not None
+    assert {effect.change for effect in found.effects} == {"'None' instead of None", "1 instead of None"}
 
 
 def test_trials_are_compared_by_the_best_of_the_epochs_that_all_have() -> None:

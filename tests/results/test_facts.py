@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from results.facts import Facts, Improvement, answer, gather
@@ -56,7 +56,8 @@ def run(tmp_path: Path) -> Path:
 def record(trials: int = len(TRIALS), scheduler: str = "asha") -> dict[str, Any]:
     return {
         "objective": "valid_accuracy",
-        "arguments": {"epochs": 3, "trials": trials, "folds": 0, "scheduler": scheduler},
+        "arguments": {"epochs": 3, "trials": trials, "folds": 0, "scheduler": scheduler, "sampler": "tpe"},
+        "sessions": [],
         "data": {"classes": ["a", "b"], "counts": {"holdout": 20, "train": 60, "valid": 20}},
     }
 
@@ -106,7 +107,7 @@ def test_the_answer_says_what_was_found_and_what_flatters_it(run: Path) -> None:
     assert answer(facts(run)) == [
         "The best of 4 trials is trial 0002: 60.0 ± 11.0 % on 20 validation images (± one standard error over the "
         "images). As the luckiest of so many it looks better than it is: confirm it before you believe it.",
-        "2 trials of 5 were stopped early, which saved 3 of 12 epochs.",
+        "2 trials of 5 were stopped early, which saved 3 of 12 epochs.",  # of the failed trial there were none
         "1 trial failed; the first, 0004: ConfigError: no such network.",
     ]
 
@@ -136,6 +137,40 @@ def test_a_damaged_confirmation_is_named(run: Path) -> None:
     (run / "confirm.json").write_text("{")
     with pytest.raises(UserError, match=r"confirm\.json is damaged .*; confirm the run again to have it made anew\.$"):
         facts(run)
+
+
+def test_where_all_failed_it_is_said_and_why(run: Path) -> None:
+    trials = [trial(number, "FAIL", []) for number in (4, 5)]
+    found = gather(run, record(2), trials)
+    assert answer(found) == ["All 2 trials failed; the first, 0004: ConfigError: no such network."]
+
+
+def test_the_best_is_one_that_has_an_accuracy(run: Path) -> None:
+    """The first of the leaderboard ran its course, but its metrics are gone."""
+    (run / "trials" / "0000" / "metrics.csv").unlink()
+    (run / "trials" / "0002" / "metrics.csv").unlink()
+    assert answer(facts(run))[0].startswith("The best of 2 trials is trial 0003: 36.0 ± 10.7 % on 20 validation images")
+
+
+def test_while_trials_are_to_come_the_best_is_so_far(run: Path) -> None:
+    said = answer(facts(run, trials=9))[0]
+    assert said.startswith("So far, the best of 4 trials is trial 0002: ") and said.endswith(
+        "it looks better than it is."
+    )
+
+
+def test_a_choice_of_none_is_no_absence(run: Path) -> None:
+    choices = {"lr": CategoricalDistribution((None, 0.1))}
+    trials = []
+    for number, (value, accuracy) in enumerate(((None, 0.6), (0.1, 0.5), (None, 0.62), (0.1, 0.51))):
+        made = trial(number, "COMPLETE", [accuracy])
+        made.params, made.distributions = {"lr": value}, dict(choices)
+        trials.append(made)
+        folder = run / "trials" / f"{number:04d}"
+        (folder / "metrics.csv").write_text(f"{HEADER}\n1,1,0.5,1,{accuracy},0.01,10\n")
+    assert answer(gather(run, record(4, "none"), trials))[0].startswith(
+        "The best configuration over seeds is lr=None: "
+    )
 
 
 def test_a_run_without_trials_has_no_answer_yet(run: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.timeline import Stretch, Use, steps, stretches, use
+from results.timeline import Session, Stretch, Use, sessions_of, steps, stretches, use
 
 
 def log(run: Path, trial: str, rows: list[tuple[int, int, float]], pid: int = 7, tail: str = "") -> None:
@@ -33,18 +33,34 @@ def test_a_trial_s_epochs_on_a_worker_are_one_stretch(tmp_path: Path) -> None:
     ]
 
 
-def test_the_shares_are_of_all_slots_time(tmp_path: Path) -> None:
+def test_the_shares_are_of_all_slots_time_from_a_session_s_start_on(tmp_path: Path) -> None:
     log(tmp_path, "0000", [(1, 110, 9.5), (2, 120, 9.5)], pid=1)
     log(tmp_path, "0001", [(1, 110, 9.5)], pid=2)
-    found = use(steps(tmp_path))
-    assert found == Use(slots=2, seconds=20.0, trained=28.5 / 40, files=1.5 / 40)
+    found = use(steps(tmp_path), [Session(began=95.0, slots=2)])
+    assert found == Use(slots=2, seconds=25.0, trained=28.5 / 50, files=1.5 / 50)
+
+
+def test_a_worker_that_waits_between_its_epochs_lowers_the_share(tmp_path: Path) -> None:
+    log(tmp_path, "0000", [(epoch, 100 + 10 * epoch, 0.5) for epoch in range(1, 11)])
+    found = use(steps(tmp_path), [Session(began=100.0, slots=None)])
+    assert found == Use(slots=1, seconds=100.0, trained=0.05, files=0.05)
 
 
 def test_a_pause_between_sessions_is_not_counted(tmp_path: Path) -> None:
     log(tmp_path, "0000", [(1, 110, 9.5)], pid=1)
     log(tmp_path, "0001", [(1, 1110, 9.5)], pid=2)
-    found = use(steps(tmp_path))
-    assert found is not None and (found.slots, found.seconds) == (1, 20.0)
+    found = use(
+        steps(tmp_path), [Session(100.0, 1), Session(500.0, 1), Session(1090.0, 2)]
+    )  # the second trained nothing
+    assert found == Use(slots=2, seconds=30.0, trained=19 / 50, files=1 / 50)
+
+
+def test_sessions_are_those_of_the_record() -> None:
+    began = "2026-01-02T03:04:05+0100"
+    assert sessions_of({"sessions": [{"began": began}, {"began": began, "slots": 3}]}) == [
+        Session(1767319445.0, None),
+        Session(1767319445.0, 3),
+    ]
 
 
 @pytest.mark.parametrize("tail", ['{"trial": "0000", "trai', '{"trial": "0000", "halt": "disk full"}\n', "[]\n"])
@@ -54,4 +70,4 @@ def test_a_line_that_is_no_epoch_or_not_whole_is_left_out(tmp_path: Path, tail: 
 
 
 def test_a_run_without_a_log_has_no_timeline(tmp_path: Path) -> None:
-    assert steps(tmp_path) == [] and use([]) is None
+    assert steps(tmp_path) == [] and use([], []) is None
