@@ -230,11 +230,11 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     say_audit(options, study, console)
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
-    for command in look(options.track, options.run):
+    where = f"{options.name}{out_option(options)}"
+    for command in (f"python -m search.report {where}", *look(options.track, options.run)):
         console.print(f"Look: {command}", soft_wrap=True)
     if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not (options.confirm or options.ensemble):
         test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
-        where = f"{options.name}{out_option(options)}"
         if any(trial.state == TrialState.COMPLETE for trial in study.frozen()):
             console.print(f"Next, whether the best is any better: python -m search.confirm {where}", soft_wrap=True)
         console.print(f"Next: python -m search.ensemble {where}{test}", soft_wrap=True)

@@ -346,6 +346,10 @@ def test_it_prints_the_data_the_run_a_line_a_trial_and_the_leaderboard(unbroken:
     ends = [re.match(r"\[[\d:]+\] trial (\d{4}) (finished|stopped early|failed) ", line) for line in lines]
     assert [end[1] for end in ends if end] == [f"{n:04}" for n in range(TRIALS)]
     assert f"Leaderboard: {run / 'leaderboard.csv'}" in lines
+    assert [line for line in lines if line.startswith("Look: ")] == [
+        f"Look: python -m search.report {run.name} --out {run.parent}",
+        f"Look: optuna-dashboard {run / 'study.journal'}",
+    ]
     (spent,) = (line for line in lines if line.startswith("First step after "))
     shares = [float(share) for share in re.findall(r"([\d.]+) %", spent)]
     assert len(shares) == 5 and sum(shares) == pytest.approx(100, abs=0.3)  # each is rounded
