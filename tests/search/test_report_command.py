@@ -194,6 +194,16 @@ def test_an_ensemble_whose_member_is_gone_is_a_note(run: Path, capsys: pytest.Ca
     assert f"{member}/logits.npz is missing or damaged" in page_of(run, capsys)
 
 
+def test_an_ensemble_without_its_scores_is_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "ensemble.json"
+    manifest = json.loads(path.read_text())
+    del manifest["scores"]["mean"]["accuracy"]["low"]
+    path.write_text(json.dumps(manifest))
+    page = page_of(run, capsys)
+    assert f"{path} lacks scores, or is damaged (KeyError(&#39;low&#39;))." in page
+    assert "How the ensemble was chosen" not in page
+
+
 # In a browser
 
 
