@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 from optuna.trial import FrozenTrial
@@ -23,9 +23,11 @@ from results.leaderboard import (
     searched_columns,
 )
 from results.manifest import MANIFEST, read_manifest
+from results.members import NUMBER, check_types
 from results.predictions import Predictions, of_ensemble, of_trial
 from results.settings import settings_text
 from results.timeline import Stretch, Use, sessions_of, steps, stretches, use
+from results.weights import METHODS
 from trainable.config import Objective, maximised
 from trainable.errors import UserError
 from trainable.fit import Row, objective_value
@@ -170,7 +172,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         configurations=tuple(configurations),
         timeline=tuple(stretches(found)),
         use=use(found, sessions_of(record)),
-        balance=_balance(run, record["data"]["classes"]),
+        balance=_balance(run, record["data"]),
         predictions=predictions,
         ensemble=manifest,
         confirmation=_confirmation(run),
@@ -211,10 +213,19 @@ def _improvements(
     return tuple(found), len(ordered)
 
 
-def _balance(run: Path, classes: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
-    table = pd.read_csv(run / "splits.csv", dtype=str, keep_default_na=False)
-    sizes = table.groupby(["Label", "Split"]).size()
-    parts = list(dict.fromkeys(table["Split"]))
+def _balance(run: Path, data: Mapping[str, Any]) -> tuple[tuple[str, str, int], ...]:
+    path, classes = run / "splits.csv", data["classes"]
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        sizes = table.groupby(["Label", "Split"]).size()
+        parts = list(dict.fromkeys(table["Split"]))
+        if set(parts) != set(data["counts"]):
+            raise ValueError(f"its parts are {', '.join(parts) or 'none'}")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({error!r}); restore it from a copy, or delete it and resume the run, which "
+            "makes it again."
+        ) from None
     order = [part for part in ("train", "valid", "holdout") if part in parts] or sorted(parts)
     return tuple((name, part, int(sizes.get((name, part), 0))) for name in classes for part in order)
 
@@ -234,23 +245,53 @@ def _predictions(
         notes.append(str(error))
     try:
         if (run / MANIFEST).is_file():
-            manifest, home = read_manifest(run / MANIFEST)
+            read, home = read_manifest(run / MANIFEST)
+            _check_scores(run / MANIFEST, read)
+            manifest = read
             found.append(of_ensemble(home, manifest))
     except UserError as error:
         notes.append(str(error))
     return tuple(found), manifest, tuple(notes)
 
 
+def _check_scores(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises UserError unless the scores that a report shows are in an ensemble's manifest."""
+    try:
+        for score in (manifest["scores"][row.name] for row in METHODS):
+            for name in ("log_loss", "accuracy", "calibration_error", "accuracy_gain"):
+                check_types(score[name], dict.fromkeys(("value", "low", "high"), NUMBER))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} lacks scores, or is damaged ({error!r}).") from None
+
+
 def _confirmation(run: Path) -> dict[str, Any] | None:
     path = run / CONFIRMATION
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = [found[key] for key in ("rows", "sentences", "tied", "images")]
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        _check_confirmation(found)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); confirm the run again to have it made anew.") from None
     return found
+
+
+def _check_confirmation(found: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError unless what a report reads is there and of its type."""
+    check_types(found, {"rows": list, "sentences": list, "tied": list, "images": int})
+    if not found["sentences"] or not all(isinstance(sentence, str) for sentence in found["sentences"]):
+        raise ValueError("sentences are none, or no text")
+    for row in found["rows"]:
+        check_types(row, {"tried": dict, "fresh": dict, "error": NUMBER, "best_probability": NUMBER})
+        check_types(row["tried"], {"name": str, "accuracies": dict, "seconds": NUMBER, "settings": dict})
+        check_types(row["fresh"], dict.fromkeys(("value", "low", "high"), NUMBER))
+        for name in ("against_best", "against_default"):
+            if row[name] is not None:
+                check_types(row[name], {"value": NUMBER, "margin": NUMBER})
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
 
 
 def answer(facts: Facts) -> list[str]:

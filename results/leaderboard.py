@@ -128,10 +128,11 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def _counted(run: Path) -> dict[str, float]:
-    """Each trial's parameters by the run's leaderboard.csv; none where there is none that can be read."""
+    """Each trial's parameters by the run's leaderboard.csv, those that can be read and are numbers."""
     with suppress(OSError, ValueError, KeyError):
         table = pd.read_csv(run / "leaderboard.csv", dtype={"trial": str})
-        return {name: count for name, count in zip(table["trial"], table["parameters"], strict=True) if count == count}
+        counts = pd.to_numeric(table["parameters"], errors="coerce")
+        return {name: count for name, count in zip(table["trial"], counts, strict=True) if math.isfinite(count)}
     return {}
 
 

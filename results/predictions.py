@@ -66,12 +66,13 @@ class Predictions:
 def of_trial(run: Path, trial: str, classes: Sequence[str], folds: int) -> Predictions | None:
     """A trial's best network on the images that it was ranked on; None where its logits are not there (yet).
 
-    Raises: UserError where they are damaged, or are those of other images.
+    Raises: UserError where they are damaged, not finite, or those of other images.
     """
     path = run / "trials" / trial / NAME
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            logits, ids = arrays["valid"], arrays["valid_ids"].tolist()
+            logits, ids = arrays["valid"], [str(image) for image in arrays["valid_ids"].tolist()]
+            finite = bool(np.isfinite(logits).all())
     except FileNotFoundError:
         return None
     except Exception as error:  # numpy and zipfile raise anything of a damaged file
@@ -79,6 +80,8 @@ def of_trial(run: Path, trial: str, classes: Sequence[str], folds: int) -> Predi
     labels = _labels(run / "splits.csv", classes)
     if any(image not in labels for image in ids) or logits.shape != (len(ids), len(classes)):
         raise UserError(f"{path} is of other images or classes than {run / 'splits.csv'}.")
+    if not finite:
+        raise UserError(f"{path} has validation logits that are not finite.")
     part = "labelled images, each by the network that did not learn from it" if folds else "validation images"
     return _predictions(f"trial {trial}", part, ids, np.array([labels[image] for image in ids]), logits, classes, None)
 

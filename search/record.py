@@ -11,15 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint, versions
+from results.members import ARGUMENTS, NUMBER, check_types
 from search.options import CONFIRM, FIXED, KEPT, Options, again, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
+from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest
+from trainable.splits import SIDES
 from trainable.table import count
 
 FORMAT = 2
@@ -74,16 +77,35 @@ def stored(run: Path) -> dict[str, Any] | None:
         found = record["format"]
         if found == FORMAT:
             record["arguments"].setdefault("audit", None)  # of a run from before it
-            _ = [record[key] for key in ("arguments", "sessions", "created", "objective", "space", "data")]
-            _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
-            _ = [record["space"][key] for key in ("fingerprint", "parameters")]
-            _ = [record["data"][key] for key in ("source", "fingerprint", "split_fingerprint", "images")]
-            _ = dict(record["data"]["counts"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged, so the run cannot go on. Choose another --name.") from None
+            _check_shape(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not the record of a run, or is damaged ({error!r}). Put it back from a copy, or make the run "
+            "anew under another name."
+        ) from None
     if found != FORMAT:
         raise UserError(f"{path} has format {found}; this version reads format {FORMAT}.")
     return record
+
+
+def _check_shape(record: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError unless all is there, and of its type, that a command reads of a run."""
+    check_types(record, {"arguments": dict, "sessions": list, "created": str, "seed": int, "objective": str})
+    check_types(record, {"space": dict, "data": dict})
+    if record["objective"] not in get_args(Objective):
+        raise ValueError(f"objective is {record['objective']!r}")
+    _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
+    check_types(record["arguments"], ARGUMENTS | dict.fromkeys(("space", "sampler", "scheduler"), str))
+    check_types(record["arguments"], {"trials": int, "epochs": int, "audit": (*NUMBER, type(None))})
+    check_types(record["space"], {"fingerprint": str, "parameters": dict})
+    data = record["data"]
+    check_types(data, dict.fromkeys(("source", "cache", "fingerprint", "split_fingerprint"), str))
+    check_types(data, {"images": int, "image_size": int, "counts": dict, "classes": list})
+    check_types(data["counts"], dict.fromkeys(data["counts"] if record["arguments"]["folds"] else SIDES, int))
+    for session in record["sessions"]:
+        check_types(session, {"began": str, "command": str, "code": str, "versions": dict, "hardware": dict})
+        check_types(session["versions"], {"torch": str})
+        check_types(session["hardware"], {"system": str, "cpus": (int, type(None))})
 
 
 def _check_whole(run: Path) -> None:
@@ -96,8 +118,8 @@ def _check_whole(run: Path) -> None:
     missing = [name for name, found in there.items() if not found]
     if missing:
         raise UserError(
-            f"{run} has trials, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, so the run "
-            "cannot go on. Put back what is missing, or choose another --name."
+            f"{run} has trials, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. Put back "
+            "what is missing, or make the run anew under another name."
         )
 
 

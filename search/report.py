@@ -78,9 +78,12 @@ def _command(arguments: dict[str, Any]) -> int:
         sys.stdout.write(content)
         return 0
     path = arguments["output"] or runs[0] / PAGE
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"--output: {path} {'is a folder' if path.is_dir() else 'is in no folder that exists'}.")
-    write_text(path, content)
+    try:
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise UserError(f"--output: {path} {'is a folder' if path.is_dir() else 'is in no folder that exists'}.")
+        write_text(path, content)
+    except OSError as error:
+        raise UserError(f"--output: {path} cannot be written ({error.strerror}); choose another place.") from None
     print(f"Wrote {path}")
     return 0
 

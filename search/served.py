@@ -1,46 +1,79 @@
 """The page of a search that goes on, served to this machine alone."""
 
 import errno
+import hashlib
+import sys
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from results.page import Watching, page
-from search.report import following, read
+from search.report import following, read_all
 from trainable.errors import UserError
 
 HOST = "127.0.0.1"
-WATCHED = ("run.json", "study.journal", "leaderboard.csv", "ensemble.json", "confirm.json")
+# What a page is made of. An epoch of a trial that is audited is in its own files alone, and the study has an epoch
+# before Tune's log of it. Members of an ensemble have ended, and those of other runs are in its manifest.
+WATCHED = (
+    "run.json splits.csv study.journal leaderboard.csv ensemble.json confirm.json "
+    "trials/*/metrics.csv trials/*/logits.npz tune/*/result.json".split()
+)
+REST = 20  # times what making a page took, until the next: at most a twentieth of a core is taken from the training
+SILENCE = 10  # seconds after which a connection that says nothing, or takes nothing, is closed
+
+
+@dataclass(frozen=True)
+class _Made:
+    state: str
+    html: str
+    kept_until: float  # by the monotonic clock
 
 
 class Pages:
-    """The page, made again when somebody asks for it and a run has moved on.
+    """The page, made again when somebody asks for it and a run has moved on, but not all the time.
 
     Args:
         runs: their folders.
-        refresh: seconds after which an open page asks whether it has.
+        refresh: seconds after which an open page asks whether there is another.
     """
 
     def __init__(self, runs: Sequence[Path], refresh: int) -> None:
         self._runs = runs
         self._refresh = refresh
         self._lock = threading.Lock()
-        self._made: tuple[str, str] | None = None  # state, page
+        self._made: _Made | None = None
 
     def state(self) -> str:
-        """Another text whenever a run has moved on."""
-        files = [run / name for run in self._runs for name in WATCHED]
-        return "-".join(f"{path.stat().st_size}.{path.stat().st_mtime_ns}" for path in files if path.exists())
+        """Another text whenever there is another page to be had."""
+        made = self._made
+        return made.state if made is not None and time.monotonic() < made.kept_until else self._files()
 
     def html(self) -> str:
-        """The page as the runs are now. Raises UserError where one cannot be read."""
+        """The page as the runs are, or were a moment ago. Raises UserError where one cannot be read."""
         with self._lock:
             state = self.state()
-            if self._made is None or self._made[0] != state:
-                runs = [read(run) for run in self._runs]
-                self._made = state, page(runs, [following(facts) for facts in runs], Watching(state, self._refresh))
-            return self._made[1]
+            if self._made is None or self._made.state != state:
+                first, began = self._made is None, time.thread_time()
+                runs = read_all(self._runs)
+                html = page(runs, [following(facts) for facts in runs], Watching(state, self._refresh))
+                # The first has loaded the libraries too, so that it does not tell how long the next takes.
+                rest = 0.0 if first else REST * (time.thread_time() - began)
+                self._made = _Made(state, html, time.monotonic() + rest)
+            return self._made.html
+
+    def _files(self) -> str:
+        """Another text whenever a file of the runs has changed."""
+        found = hashlib.sha256()
+        for path in (path for run in self._runs for pattern in WATCHED for path in sorted(run.glob(pattern))):
+            with suppress(FileNotFoundError):  # it has just been removed
+                status = path.stat()
+                found.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+        return found.hexdigest()[:16]
 
 
 def serve(runs: Sequence[Path], port: int, refresh: int) -> int:
@@ -60,21 +93,39 @@ def serve(runs: Sequence[Path], port: int, refresh: int) -> int:
     return 0
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader who has gone, as with a reload, is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
+        timeout = SILENCE
+
         def do_GET(self) -> None:
+            self._answer(*self._found())
+
+        do_HEAD = do_GET
+
+        def _found(self) -> tuple[int, str, str]:
+            """Code, kind and text of the answer."""
             # A name that somebody has pointed at this machine is not ours: a stranger's page could read this one by it.
             names = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
-            if self.headers.get("Host") not in names:
-                return self._answer(403, "text/plain", "This page is for this machine alone.\n")
+            if self.headers.get("Host", "").lower() not in names:
+                return 403, "text/plain", "This page is for this machine alone.\n"
             try:
-                if self.path == "/":
-                    return self._answer(200, "text/html", pages.html())
-                if self.path == "/state":
-                    return self._answer(200, "text/plain", pages.state())
+                match self.path:
+                    case "/":
+                        return 200, "text/html", pages.html()
+                    case "/state":
+                        return 200, "text/plain", pages.state()
             except UserError as error:
-                return self._answer(503, "text/plain", f"{error}\n")
-            self._answer(404, "text/plain", "There is nothing here but the page: /\n")
+                return 503, "text/plain", f"{error}\n"
+            except Exception as error:  # whatever it is, the next page may be whole
+                return 500, "text/plain", f"{error!r} (where: python -m search.report, without --serve)\n"
+            return 404, "text/plain", "There is nothing here but the page: /\n"
 
         def _answer(self, code: int, kind: str, text: str) -> None:
             content = text.encode()
@@ -83,13 +134,14 @@ def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: an open page asks every few seconds."""
 
     try:
-        server = ThreadingHTTPServer((HOST, port), Handler)
+        server = _Server((HOST, port), Handler)
         return server
     except OverflowError:
         raise UserError(f"--port: {port} is no port; choose one from 1 to 65535, or 0 for any that is free.") from None

@@ -1,6 +1,7 @@
 """What a search has to say, of a run whose figures are known."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,65 @@ def test_a_choice_of_none_is_no_absence(run: Path) -> None:
     assert answer(gather(run, record(4, "none"), trials))[0].startswith(
         "The best configuration over seeds is lr=None: "
     )
+
+
+# A confirmation's row, which may lack nothing that a report reads.
+ROW: dict[str, Any] = {
+    "tried": {"name": "0002", "accuracies": {"7": 0.5}, "seconds": 1.5, "settings": {"lr": 0.01}},
+    "fresh": {"value": 0.5, "low": 0.4, "high": 0.6},
+    "error": 0.05,
+    "best_probability": 0.7,
+    "against_best": None,
+    "against_default": {"value": 0.1, "margin": 0.2},
+}
+CONFIRMED: dict[str, Any] = {"rows": [ROW], "tied": ["0002"], "images": 20, "sentences": ["It is.", "How it is meant."]}
+
+
+def test_a_whole_confirmation_is_read(run: Path) -> None:
+    (run / "confirm.json").write_text(json.dumps(CONFIRMED))
+    assert facts(run).confirmation == CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        CONFIRMED | {"sentences": []},
+        CONFIRMED | {"sentences": ["It is.", 3]},
+        CONFIRMED | {"tied": None},
+        CONFIRMED | {"rows": [3]},
+        *(CONFIRMED | {"rows": [{name: ROW[name] for name in ROW if name != gone}]} for gone in ROW),
+        CONFIRMED | {"rows": [ROW | {"tried": {"name": "0002"}}]},
+        CONFIRMED | {"rows": [ROW | {"fresh": {"value": 0.5, "low": 0.4, "high": math.nan}}]},
+        CONFIRMED | {"rows": [ROW | {"against_best": {"value": "0.1", "margin": 0.2}}]},
+    ],
+)
+def test_half_a_confirmation_is_damage(run: Path, content: Any) -> None:
+    (run / "confirm.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"confirm\.json is damaged .*; confirm the run again to have it made anew\.$"):
+        facts(run)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "Image,Label,Split\n", "Image,Label\na.png,a\n", "Image,Label,Split\na.png,a,other\n", "\xff"]
+)
+def test_a_damaged_split_is_named(run: Path, text: str | None) -> None:
+    path = run / "splits.csv"
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        facts(run)
+    said = str(caught.value)
+    assert said.startswith(f"{path} is missing or damaged (")
+    assert said.endswith("; restore it from a copy, or delete it and resume the run, which makes it again.")
+
+
+def test_parameters_that_are_no_numbers_are_unknown(run: Path) -> None:
+    (run / "leaderboard.csv").write_text("trial,parameters\n0000,123\n0001,many\n0002,inf\n0003,\n")
+    board = facts(run).board.set_index("trial")["parameters"]
+    assert board["0000"] == 123
+    assert board[["0001", "0002", "0003", "0004"]].isna().all()
 
 
 def test_a_run_without_trials_has_no_answer_yet(run: Path) -> None:

@@ -1,6 +1,7 @@
 """What a model said of images that it did not learn from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,4 +71,21 @@ def test_damaged_logits_are_named(run: Path) -> None:
 def test_logits_of_other_images_are_refused(run: Path) -> None:
     (run / "splits.csv").write_text("Image,Label,Split\nz.png,cat,valid\n")
     with pytest.raises(UserError, match=r"logits.npz is of other images or classes than .*splits.csv\.$"):
+        of_trial(run, "0003", CLASSES, 0)
+
+
+def test_logits_that_are_not_finite_are_refused(run: Path) -> None:
+    path = run / "trials" / "0003" / "logits.npz"
+    arrays = dict(np.load(path))
+    arrays["valid"][1, 2] = np.nan
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"logits.npz has validation logits that are not finite\.$"):
+        of_trial(run, "0003", CLASSES, 0)
+
+
+@pytest.mark.parametrize("arrays", [{"valid": np.array("x")}, {"valid_ids": np.array(1)}])
+def test_arrays_of_another_kind_are_damage(run: Path, arrays: dict[str, Any]) -> None:
+    path = run / "trials" / "0003" / "logits.npz"
+    np.savez(path, **{**np.load(path), **arrays})
+    with pytest.raises(UserError, match="logits.npz is damaged"):
         of_trial(run, "0003", CLASSES, 0)

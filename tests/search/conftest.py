@@ -18,7 +18,10 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from search import run as search_run
+
 SIZE, PEOPLE = 28, 60
+TRIALS = 9  # of the finished search
 AGES = (3, 8, 14, 19, 25, 28, 33, 37, 46, 58)  # two a class: below 10, 20, 30, 40, 61
 
 
@@ -97,6 +100,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("space") / "tiny.py"
     path.write_text(TINY)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search of digits that has ended, with an ensemble."""
+    out = tmp_path_factory.mktemp("runs")
+    where = ["--out", str(out), "--address", cluster, "--gpus-per-trial", "0", "--max-concurrent", "2"]
+    options = ["--space", tiny, "--trials", str(TRIALS), "--epochs", "4", "--cache", str(cache), "--ensemble"]
+    assert search_run.main([*options, *where, "--name", "run"]) == 0
+    return out / "run"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")

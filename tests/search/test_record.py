@@ -294,8 +294,8 @@ def test_a_run_that_has_lost_a_part_is_left_as_it_is(
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = content_of(begun.run)
     message = (
-        f"Error: {begun.run} has trials, but {named} missing, so the run cannot go on. "
-        "Put back what is missing, or choose another --name.\n"
+        f"Error: {begun.run} has trials, but {named} missing. "
+        "Put back what is missing, or make the run anew under another name.\n"
     )
     for go_on in (["--resume", "faces"], ["--name", "faces", "--data", begun.data]):
         assert main(["--out", str(begun.out), "--cache", str(data.cache), *go_on]) == 2
@@ -305,7 +305,7 @@ def test_a_run_that_has_lost_a_part_is_left_as_it_is(
 
 def test_a_study_that_has_lost_its_trials_is_missed(begun: Options) -> None:
     (begun.run / JOURNAL).write_bytes(b"")
-    with pytest.raises(UserError, match="has trials, but study.journal with its trials is missing, so"):
+    with pytest.raises(UserError, match=r"has trials, but study.journal with its trials is missing\."):
         record.to_go_on_with(begun.run)
 
 
@@ -389,13 +389,41 @@ def test_an_unknown_run_is_named(written: Options, name: str, hint: str, capsys:
     assert capsys.readouterr().err == f"Error: --resume: {written.out} has no run called '{name}'{hint}\n"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 2, "arguments": []}'])
 def test_a_damaged_record_is_refused(written: Options, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = written.run / "run.json"
     path.write_text(text)
     assert main(["--out", str(written.out), "--resume", "faces"]) == 2
-    message = f"Error: {path} is damaged, so the run cannot go on. Choose another --name.\n"
-    assert capsys.readouterr().err == message
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: {path} is not the record of a run, or is damaged (") and said.count("\n") == 1
+    assert said.endswith("). Put it back from a copy, or make the run anew under another name.\n")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["seed", "created", "sessions", "objective", "arguments.folds", "arguments.trials", "arguments.scheduler"]
+    + ["data.cache", "data.split_fingerprint", "data.classes", "data.image_size", "data.counts.valid"]
+    + ["space.parameters", "sessions.0.command", "sessions.0.hardware.cpus", "sessions.0.versions.torch"],
+)
+@pytest.mark.parametrize("instead", [None, 1.5])  # None: the part is gone
+def test_a_record_that_lacks_a_part_is_refused(written: Options, place: str, instead: float | None) -> None:
+    record.add_session(written.run)
+    content = part = stored(written)
+    *parents, name = place.split(".")
+    for parent in parents:
+        part = part[int(parent) if parent.isdigit() else parent]
+    del part[name]
+    if instead is not None:
+        part[name] = instead
+    (written.run / "run.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"run\.json is not the record of a run, or is damaged \("):
+        record.stored(written.run)
+
+
+def test_an_objective_that_is_none_is_refused(written: Options) -> None:
+    (written.run / "run.json").write_text(json.dumps(stored(written) | {"objective": "speed"}))
+    with pytest.raises(UserError, match=r"damaged \(ValueError\(.objective is 'speed'"):
+        record.stored(written.run)
 
 
 def test_another_format_is_refused(written: Options, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,41 +2,17 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from search import report
-from search import run as search_run
-
-TRIALS = 9
-
-
-@pytest.fixture(scope="module")
-def finished(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs")
-    where = ["--out", str(out), "--address", cluster, "--gpus-per-trial", "0", "--max-concurrent", "2"]
-    options = ["--space", tiny, "--trials", str(TRIALS), "--epochs", "4", "--cache", str(cache), "--ensemble"]
-    assert search_run.main([*options, *where, "--name", "run"]) == 0
-    return out / "run"
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy, to be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
+from tests.search.conftest import TRIALS
 
 
 def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -164,6 +140,14 @@ def test_two_runs_stand_side_by_side(run: Path, tmp_path: Path, capsys: pytest.C
             "--port: 70000 is no port; choose one from 1 to 65535, or 0 for any that is free.",
         ),
         (["--output", "/nowhere/page.html"], "--output: /nowhere/page.html is in no folder that exists."),
+        (
+            ["--output", "/proc/page.html"],
+            "--output: /proc/page.html cannot be written (No such file or directory); choose another place.",
+        ),
+        (
+            ["--output", "x" * 300],
+            f"--output: {'x' * 300} cannot be written (File name too long); choose another place.",
+        ),
     ],
 )
 def test_options_that_do_not_fit(
@@ -182,6 +166,14 @@ def test_a_run_of_another_format(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert refused([str(run)], capsys) == f"{run / 'run.json'} has format 1; this version reads format 2."
 
 
+def test_a_run_whose_record_lacks_a_part(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((run / "run.json").read_text())
+    del record["seed"]
+    (run / "run.json").write_text(json.dumps(record))
+    said = refused([str(run)], capsys)
+    assert said.startswith(f"{run / 'run.json'} is not the record of a run, or is damaged (KeyError('seed')). ")
+
+
 def test_a_damaged_part_is_named_and_nothing_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "trials" / "0001" / "metrics.csv").write_text("epoch,valid_loss\n1,abc\n")
     assert "0001/metrics.csv is damaged" in refused([str(run)], capsys)
@@ -192,6 +184,16 @@ def test_an_ensemble_whose_member_is_gone_is_a_note(run: Path, capsys: pytest.Ca
     member = json.loads((run / "ensemble.json").read_text())["members"][0]["trial"]
     (run / "trials" / member / "logits.npz").unlink()
     assert f"{member}/logits.npz is missing or damaged" in page_of(run, capsys)
+
+
+def test_an_ensemble_without_its_scores_is_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "ensemble.json"
+    manifest = json.loads(path.read_text())
+    del manifest["scores"]["single"]["accuracy"]["low"]
+    path.write_text(json.dumps(manifest))
+    page = page_of(run, capsys)
+    assert f"{path} lacks scores, or is damaged (KeyError(&#39;low&#39;))." in page
+    assert "How the ensemble was chosen" not in page
 
 
 # In a browser
@@ -250,48 +252,3 @@ def test_a_stranger_s_class_names_do_nothing_in_the_browser(
     test_names_are_text_and_never_a_page_s_code(run, capsys)
     drawn(browser, f"file://{run / 'report.html'}")
     assert browser.title == "run"
-
-
-@pytest.fixture
-def served(run: Path) -> Iterator[str]:
-    """The address of the run's served page."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-u", "-m", "search.report", str(run), "--serve", "--port", "0"]
-    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        found = re.match(r"(http://127\.0\.0\.1:\d+/) shows it, on this machine alone; Ctrl-C ends it\.", line)
-        assert found, line + process.stdout.read()
-        yield found[1]
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-
-
-def test_a_served_page_keeps_up_with_its_run(run: Path, served: str, browser: WebDriver) -> None:
-    journal = run / "study.journal"
-    whole = journal.read_bytes()
-    cut = whole[: whole.rfind(b'"end"')]
-    journal.write_bytes(cut[: cut.rfind(b"\n") + 1])
-    drawn(browser, served)
-    status = "return document.querySelector('.status')?.textContent ?? ''"
-    assert "Not at its end" in browser.execute_script(status)
-    journal.write_bytes(whole)
-    WebDriverWait(browser, 60).until(lambda page: page.execute_script(status) == "")
-
-
-def test_a_served_page_is_for_this_machine_alone(served: str) -> None:
-    with urlopen(served) as answer:
-        assert answer.status == 200
-    for address, host, code in ((served, "evil.example", 403), (f"{served}run.json", None, 404)):
-        with pytest.raises(HTTPError) as caught:
-            urlopen(Request(address, headers={"Host": host} if host else {}))
-        assert caught.value.code == code
-        caught.value.close()
-
-
-def test_a_port_that_is_taken(run: Path, served: str, capsys: pytest.CaptureFixture[str]) -> None:
-    port = served.rstrip("/").rpartition(":")[2]
-    said = f"--port: {port} is taken; choose another, or 0 for any that is free."
-    assert refused([str(run), "--serve", "--port", port], capsys) == said
