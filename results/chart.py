@@ -1,6 +1,7 @@
 """What the page's figures share: colours, which the page gives them, so that one figure serves light, dark and print; a
 dot with its interval; and their form as Vega-Lite specifications, made with Altair."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,8 +81,15 @@ def plain(value: Any) -> Any:
 
 
 def chart_of(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
-    """A chart of rows, which stand in its specification."""
-    return alt.Chart(alt.Data(values=list(rows)))
+    """A chart of rows, which stand in its specification; what is no number is left out there."""
+    return alt.Chart(alt.Data(values=[{name: _finite(value) for name, value in row.items()} for row in rows]))
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def spec(chart: AnyChart) -> Spec:

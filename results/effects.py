@@ -83,7 +83,13 @@ def effects(trials: Sequence[FrozenTrial], accuracies: Mapping[int, Sequence[flo
         trials: of the study; those that failed are not looked at.
         accuracies: on validation, by trial number, an epoch each.
     """
-    ran = [trial for trial in trials if trial.state != TrialState.FAIL and accuracies.get(trial.number)]
+    ran = [
+        trial
+        for trial in trials
+        if trial.state != TrialState.FAIL
+        and accuracies.get(trial.number)
+        and np.isfinite(accuracies[trial.number]).all()
+    ]
     # One that has only just begun would make all others as short.
     ended = [trial for trial in ran if trial.state.is_finished()]
     if len(ended) < LEAST_TRIALS:

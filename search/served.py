@@ -133,6 +133,8 @@ def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
+            if code >= 500:  # what could not be read may be whole in a moment
+                self.send_header("Refresh", "10")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content)

@@ -168,11 +168,14 @@ def test_too_few_trials_say_nothing(count: int) -> None:
     )
 
 
-def test_failed_trials_and_those_that_have_only_just_begun_do_not_count() -> None:
+def test_trials_that_failed_or_have_only_just_begun_or_no_number_do_not_count() -> None:
     trials = [trial(number, {"loss": ("focal", "cross_entropy")[number % 2]}, {"loss": LOSS}) for number in range(8)]
     trials += [trial(8, {"loss": "focal"}, {"loss": LOSS}, TrialState.FAIL)]
-    trials += [trial(9, {"loss": "focal"}, {"loss": LOSS}, TrialState.RUNNING)]
-    accuracies = {**{number: [0.5, 0.6] for number in range(8)}, 8: [0.1], 9: [0.1]}
+    trials += [
+        trial(9, {"loss": "focal"}, {"loss": LOSS}, TrialState.RUNNING),
+        trial(10, {"loss": "focal"}, {"loss": LOSS}),
+    ]
+    accuracies = {**{number: [0.5, 0.6] for number in range(8)}, 8: [0.1], 9: [0.1], 10: [0.5, math.nan]}
     found = effects(trials, accuracies)
     assert found is not None
     assert (found.epoch, found.trials) == (2, 8)
