@@ -129,9 +129,9 @@ def confirmation(
         rows.append(
             Confirmed(
                 tried=ran[i],
-                fresh=Estimate(float(means[i]), float(means[i]) - margin, float(means[i]) + margin),
+                fresh=_share(float(means[i]), float(means[i]) - margin, float(means[i]) + margin),
                 error=error,
-                worth=Estimate(float(draws[:, i].mean()), float(lows[i]), float(highs[i])),
+                worth=_share(float(draws[:, i].mean()), float(lows[i]), float(highs[i])),
                 best_probability=float(chances[i]),
                 against_best=paired.difference(ran[i], best),
                 against_default=paired.difference(ran[i], by_name[default]) if default in by_name else None,
@@ -200,6 +200,11 @@ def posterior(
     own = noises[rows, None] / seeds  # (DRAWS, K)
     share = own / (own + np.where(alike, spreads[:, None], np.inf))  # of the centre; 0 of one that is not shrunk
     return rng.normal((1 - share) * means + share * centres[:, None], np.sqrt((1 - share) * own))
+
+
+def _share(value: float, low: float, high: float) -> Estimate:
+    """An estimate of an accuracy, which is between 0 and 1 whatever the noise."""
+    return Estimate(min(1.0, max(0.0, value)), max(0.0, low), min(1.0, high))
 
 
 def _cheapest(tried: Sequence[Tried]) -> Tried:
@@ -346,7 +351,9 @@ def _points(gap: Difference) -> str:
 
 def _interval(estimate: Estimate) -> str:
     """'56.4 ± 0.6 %', a 95 % interval."""
-    return f"{100 * estimate.value:.1f} ± {100 * (estimate.high - estimate.value):.1f} %"
+    return (
+        f"{100 * estimate.value:.1f} ± {100 * max(estimate.high - estimate.value, estimate.value - estimate.low):.1f} %"
+    )
 
 
 def _range(estimate: Estimate) -> str:
