@@ -5,13 +5,15 @@ Nothing here knows of trials that were stopped: of several seeds those that a sc
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from optuna.trial import FrozenTrial
 from rich.table import Table
 from scipy import stats
 
@@ -28,6 +30,7 @@ class Compared:
     accuracies: tuple[float, ...]  # on validation, a trial each
     images: int  # of validation
     failed: int = 0  # trials that gave none
+    seeds: tuple[int, ...] = ()  # of the accuracies, where they are known
 
     @property
     def mean(self) -> float:
@@ -91,24 +94,100 @@ class Difference:
         return abs(self.value) > self.margin
 
 
-def compared(table: pd.DataFrame, searched: Sequence[str], images: int) -> list[Compared]:
+class SharedSeeds:
+    """Differences over seeds that configurations share: what a seed does to all of them is no noise between them.
+
+    One deviation is taken for all configurations, of what is left once each has its mean and each seed its effect.
+
+    Args:
+        accuracies: of each configuration, by seed.
+        images: of validation: runs that agree by chance differ by one at least.
+    """
+
+    def __init__(self, accuracies: Sequence[Mapping[int, float]], images: int) -> None:
+        cells = [(i, seed, value) for i, own in enumerate(accuracies) for seed, value in own.items()]
+        seeds = sorted({seed for _, seed, _ in cells})
+        design = np.zeros((len(cells), len(accuracies) + len(seeds)))
+        for row, (i, seed, _) in enumerate(cells):
+            design[row, [i, len(accuracies) + seeds.index(seed)]] = 1
+        values = np.array([value for *_, value in cells])
+        effects, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+        self._configurations = len(accuracies)
+        self._freedom = len(cells) - int(rank)
+        squares = float(((values - design @ effects) ** 2).sum())
+        self._variance = max(squares / self._freedom, 1 / images**2) if self._freedom else np.inf
+
+    def difference(self, one: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
+        """`one` minus `other`, with an interval that holds together with those of all pairs; None where there is none.
+
+        Source: Tukey's range test of a randomised block design, a seed a block.
+        """
+        shared = one.keys() & other.keys()
+        if one is other or not shared or not self._freedom:
+            return None
+        error = float(np.sqrt(2 * self._variance / len(shared)))
+        value = float(np.mean([one[seed] - other[seed] for seed in sorted(shared)]))
+        return Difference(value, error, quantile(self._configurations, self._freedom) * error)
+
+
+def compared(
+    table: pd.DataFrame, searched: Sequence[str], images: int, seeds: Mapping[str, int] | None = None
+) -> list[Compared]:
     """The leaderboard's completed trials by configuration, the best mean first, with how many of it failed.
 
     Args:
         table: the leaderboard.
         searched: its columns of searched parameters.
         images: of validation.
+        seeds: of the trainings, by trial; None where they are not known.
     """
-    groups: dict[str, tuple[dict[str, Any], list[float]]] = {}
+    groups: dict[str, tuple[dict[str, Any], list[float], list[int]]] = {}
     failed: Counter[str] = Counter()
     for _, row in table[table["state"].isin(("COMPLETE", "FAIL"))].iterrows():
         settings = {name.removesuffix(SEARCHED): row[name] for name in searched if row[name] == row[name]}
         if row["state"] == "FAIL":
             failed[repr(settings)] += 1
         else:
-            groups.setdefault(repr(settings), (settings, []))[1].append(row["valid_accuracy"])
-    found = [Compared(settings, tuple(values), images, failed[key]) for key, (settings, values) in groups.items()]
+            _, values, own = groups.setdefault(repr(settings), (settings, [], []))
+            values.append(row["valid_accuracy"])
+            own += [seeds[row["trial"]]] if seeds else []
+    found = [
+        Compared(settings, tuple(values), images, failed[key], tuple(own))
+        for key, (settings, values, own) in groups.items()
+    ]
     return sorted(found, key=lambda one: -one.mean)
+
+
+def seeds_of(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """The seeds that a study's trials trained with, by their names."""
+    return {
+        f"{trial.number:04d}": trial.user_attrs["config"]["seed"] for trial in trials if "config" in trial.user_attrs
+    }
+
+
+def share_seeds(found: Sequence[Compared]) -> bool:
+    """Whether two seeds at least were tried with each of the configurations."""
+    return len(found) > 1 and len(set.intersection(*(set(one.seeds) for one in found))) > 1
+
+
+def comparer(found: Sequence[Compared]) -> Callable[[Compared, Compared], Difference]:
+    """How one of them differs from another: in pairs where all share seeds, else as `difference` says."""
+    if not share_seeds(found):
+        return lambda one, other: difference(one, other, len(found))
+    accuracies = {id(one): dict(zip(one.seeds, one.accuracies, strict=True)) for one in found}
+    shared = SharedSeeds(list(accuracies.values()), found[0].images)
+
+    def paired(one: Compared, other: Compared) -> Difference:
+        gap = shared.difference(accuracies[id(one)], accuracies[id(other)])
+        assert gap is not None  # of two configurations with two seeds in common there is one
+        return gap
+
+    return paired
+
+
+def method_text(found: Sequence[Compared]) -> str:
+    """How `comparer` compares, in words."""
+    return "in pairs over the seeds that they share, Tukey's test" if share_seeds(found) else "Games and Howell 1976"
 
 
 def margin(one: Compared | Figure) -> float:
@@ -120,7 +199,7 @@ def difference(one: Compared | Figure, other: Compared | Figure, configurations:
     """`one` minus `other`, with an interval that holds together with those of all pairs of so many configurations.
 
     So it holds, too, where the pair was chosen for what it gave, as the best of them. It takes their errors to be
-    independent: where repeats share seeds that help or hurt both, it is a little too wide.
+    independent: of runs that share seeds, `comparer` knows better.
 
     Source: Games and Howell 1976, Pairwise Multiple Comparison Procedures with Unequal N's and/or Variances. Whole
     degrees of freedom, rounded down: of three seeds each their interval is a little too narrow where there are many.
@@ -145,10 +224,11 @@ def render_comparison(found: Sequence[Compared]) -> Table:
     for name in ("accuracy, %", "seeds", f"against the best of {len(found)}, points"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("configuration", overflow="fold")
+    compare = comparer(found)
     for place, one in enumerate(found):
         said = ""
         if place > 0:
-            gap = difference(one, found[0], len(found))
+            gap = compare(one, found[0])
             said = f"{100 * gap.value:+.1f} ±{100 * gap.margin:.1f}{'' if gap.clear else ', noise'}"
         seeds = str(len(one.accuracies))
         if one.failed:  # of seeds that fail the others flatter, as they do where a scheduler stops some
@@ -176,11 +256,12 @@ def render_published(found: Sequence[Compared], parameter: str, published: Mappi
 
     both = [name for name in ours if name in published]
     pairs = list(combinations(both, 2))
+    compare = comparer([ours[name] for name in both])
     clear_here, clear_there = 0, 0
     same: list[tuple[str, str]] = []  # the better one here, the worse one
     opposite: list[tuple[str, str]] = []
     for one_name, other_name in pairs:
-        here = difference(ours[one_name], ours[other_name], len(both))
+        here = compare(ours[one_name], ours[other_name])
         there = difference(published[one_name], published[other_name], len(both))
         clear_here += here.clear
         clear_there += there.clear

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from scipy import stats
 
-from results.comparison import Difference, quantile
+from results.comparison import Difference, SharedSeeds
 from results.scores import Estimate
 from results.settings import settings_text
 from trainable.errors import UserError
@@ -119,7 +119,7 @@ def confirmation(
     lows, highs = np.quantile(draws, (0.025, 0.975), axis=0)
 
     order = sorted(range(len(ran)), key=lambda i: (-seeds[i], -means[i], ran[i].seconds))
-    paired = _Paired(ran, images)
+    paired = SharedSeeds([one.accuracies for one in ran], images)
     best = ran[order[0]]
     by_name = {one.name: one for one in ran}
     rows = []
@@ -133,8 +133,10 @@ def confirmation(
                 error=error,
                 worth=_share(float(draws[:, i].mean()), float(lows[i]), float(highs[i])),
                 best_probability=float(chances[i]),
-                against_best=paired.difference(ran[i], best),
-                against_default=paired.difference(ran[i], by_name[default]) if default in by_name else None,
+                against_best=paired.difference(ran[i].accuracies, best.accuracies),
+                against_default=paired.difference(ran[i].accuracies, by_name[default].accuracies)
+                if default in by_name
+                else None,
             )
         )
     level = [
@@ -214,35 +216,6 @@ def _cheapest(tried: Sequence[Tried]) -> Tried:
     """
     least = min(one.seconds for one in tried)
     return min((one for one in tried if one.seconds <= 1.1 * least), key=lambda one: one.parameters)
-
-
-class _Paired:
-    """Differences over shared seeds, with one deviation of all configurations once each seed's own effect is gone."""
-
-    def __init__(self, tried: Sequence[Tried], images: int) -> None:
-        cells = [(i, seed, value) for i, one in enumerate(tried) for seed, value in one.accuracies.items()]
-        seeds = sorted({seed for _, seed, _ in cells})
-        design = np.zeros((len(cells), len(tried) + len(seeds)))
-        for row, (i, seed, _) in enumerate(cells):
-            design[row, [i, len(tried) + seeds.index(seed)]] = 1
-        values = np.array([value for *_, value in cells])
-        effects, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-        self._configurations = len(tried)
-        self._freedom = len(cells) - int(rank)
-        squares = float(((values - design @ effects) ** 2).sum())
-        self._variance = max(squares / self._freedom, 1 / images**2) if self._freedom else np.inf
-
-    def difference(self, one: Tried, other: Tried) -> Difference | None:
-        """`one` minus `other`, with an interval that holds together with those of all pairs; None where there is none.
-
-        Source: Tukey's range test of a randomised block design, a seed a block.
-        """
-        shared = one.accuracies.keys() & other.accuracies.keys()
-        if one is other or not shared or not self._freedom:
-            return None
-        error = float(np.sqrt(2 * self._variance / len(shared)))
-        value = float(np.mean([one.accuracies[seed] - other.accuracies[seed] for seed in sorted(shared)]))
-        return Difference(value, error, quantile(self._configurations, self._freedom) * error)
 
 
 def _mean(one: Tried) -> float:

@@ -11,7 +11,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from results.audit import Audit, audit, stopped_text, verdict
-from results.comparison import Compared, compared, difference
+from results.comparison import Compared, compared, comparer, seeds_of
 from results.effects import Effects, effects
 from results.leaderboard import (
     COLUMNS,
@@ -145,7 +145,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
     improvements, spent = _improvements(rows, [(step.trial, step.epoch) for step in found], objective)
     configurations: list[Compared] = []
     if record["arguments"]["scheduler"] == "none" and trials:
-        configurations = compared(board, searched_columns(board), images)
+        configurations = compared(board, searched_columns(board), images, seeds_of(trials))
     repeated = any(len(one.accuracies) > 1 for one in configurations)  # then they are compared as what they are
     accuracies = {number: [row["valid_accuracy"] for row in own] for number, own in rows.items()}
     predictions, manifest, notes = _predictions(run, record, board)
@@ -355,7 +355,8 @@ def _failed_sentences(facts: Facts) -> list[str]:
 def _configurations_sentence(found: Sequence[Compared]) -> str:
     """The best configuration over seeds, and which are clearly worse."""
     best, *others = found
-    gaps = [(settings_text(one.settings), difference(one, best, len(found))) for one in others]
+    compare = comparer(found)
+    gaps = [(settings_text(one.settings), compare(one, best)) for one in others]
     worse = [f"{name} ({100 * gap.value:+.1f} ± {100 * gap.margin:.1f} points)" for name, gap in gaps if gap.clear]
     level = [name for name, gap in gaps if not gap.clear]
     said = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from results.audit import sentences as audit_sentences
 from results.blocks import Figures, Grid, Section, Text, cell
-from results.comparison import difference
+from results.comparison import comparer, method_text
 from results.confirmation import DEFAULT
 from results.facts import Facts
 from results.leaderboard import STATES, searched_columns
@@ -152,16 +152,17 @@ def _configurations(facts: Facts) -> Section | None:
     if not any(len(one.accuracies) > 1 for one in found):
         return None
     rows = []
+    compare = comparer(found)
     for one in found:
         against = "-"
         if one is not found[0]:
-            gap = difference(one, found[0], len(found))
+            gap = compare(one, found[0])
             against = f"{100 * gap.value:+.1f} ± {100 * gap.margin:.1f}{'' if gap.clear else ', noise'}"
         seeds = f"{len(one.accuracies)}{f' of {len(one.accuracies) + one.failed}' if one.failed else ''}"
         rows.append([f"{100 * one.mean:.1f} ± {100 * one.error:.1f}", seeds, against, settings_text(one.settings)])
     said = (
         f"Mean accuracy on {facts.images} {facts.judged}, ± one standard error over seeds; differences with "
-        "intervals that hold together at 95 % (Games and Howell 1976)."
+        f"intervals that hold together at 95 % ({method_text(found)})."
     )
     columns = ["accuracy, %", "seeds", f"against the best of {len(found)} configurations", "configuration"]
     return Section("Configurations over seeds", (Text(said, aside=True), Grid(columns, rows, frozenset({0, 1, 2}))))

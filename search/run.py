@@ -306,7 +306,7 @@ def show_leaderboard(
     options: Options, space: "Space", sizes: "Sizes", study: "StudyRecord", console: "Console"
 ) -> None:
     """Writes leaderboard.csv, prints its head, and compares configurations where there is something to compare."""
-    from results.comparison import Figure, compared, render_comparison, render_published
+    from results.comparison import Figure, compared, method_text, render_comparison, render_published, seeds_of
     from results.leaderboard import leaderboard, render, searched_columns, write_leaderboard
     from trainable.table import count
 
@@ -331,14 +331,14 @@ def show_leaderboard(
                 soft_wrap=True,
             )
         return
-    found = compared(table, searched_columns(table), valid)
+    found = compared(table, searched_columns(table), valid, seeds_of(study.frozen()))
     if any(len(one.accuracies) > 1 for one in found):
         console.print()
         console.print(render_comparison(found))
         console.print(
             f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds, "
             f"or over the images where it ran once; against the best of {len(found)} with intervals that hold together "
-            "at 95 % (Games and Howell 1976), 'noise' where they hold 0. It says nothing of other images: each is its "
+            f"at 95 % ({method_text(found)}), 'noise' where they hold 0. It says nothing of other images: each is its "
             "best epoch on these.",
             soft_wrap=True,
         )

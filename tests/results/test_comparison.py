@@ -14,8 +14,10 @@ from results.comparison import (
     Compared,
     Figure,
     compared,
+    comparer,
     difference,
     margin,
+    method_text,
     render_comparison,
     render_published,
 )
@@ -23,6 +25,42 @@ from results.comparison import (
 
 def of(*accuracies: float, images: int = 100, **settings: object) -> Compared:
     return Compared(settings, accuracies, images)
+
+
+SEEDS = (7, 8, 9)
+# B is below A by 5, 4 and 6 points, whatever the seed does to both.
+A = Compared({"name": "A"}, (0.60, 0.62, 0.70), 1000, seeds=SEEDS)
+B = Compared({"name": "B"}, (0.55, 0.58, 0.64), 1000, seeds=SEEDS)
+
+
+def test_runs_that_share_seeds_are_compared_in_pairs() -> None:
+    """Of two configurations that is the paired t test: a deviation of 1 point, two degrees of freedom, t = 4.303."""
+    found = comparer([A, B])(B, A)
+    assert found.value == pytest.approx(-0.05)
+    assert found.error == pytest.approx(0.01 / math.sqrt(3))
+    assert found.margin == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
+    assert found.clear and not difference(B, A, 2).clear
+    assert "in pairs" in method_text([A, B])
+
+
+def test_the_order_of_the_seeds_does_not_matter() -> None:
+    turned = Compared(B.settings, B.accuracies[::-1], 1000, seeds=SEEDS[::-1])
+    assert comparer([A, turned])(A, turned).margin == pytest.approx(comparer([A, B])(A, B).margin)
+
+
+def test_a_seed_that_one_lost_is_not_compared() -> None:
+    """Two pairs, 5 and 4 points apart: a deviation of 0.707 points, one degree of freedom, t = 12.706."""
+    fewer = Compared(B.settings, B.accuracies[:2], 1000, failed=1, seeds=SEEDS[:2])
+    found = comparer([A, fewer])(A, fewer)
+    assert found.value == pytest.approx(0.045)
+    assert found.margin == pytest.approx(12.706 * math.sqrt(0.00005 / 2), rel=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 2, 3), (7, 2, 3)])
+def test_runs_that_share_no_two_seeds_are_independent(seeds: tuple[int, ...]) -> None:
+    other = Compared(B.settings, B.accuracies, 1000, seeds=seeds)
+    assert comparer([A, other])(A, other) == difference(A, other, 2)
+    assert method_text([A, other]) == "Games and Howell 1976"
 
 
 def lines(view: Table) -> list[list[str]]:

@@ -407,7 +407,7 @@ def test_a_damaged_record_is_refused(written: Options, text: str, capsys: pytest
 )
 @pytest.mark.parametrize("instead", [None, 1.5])  # None: the part is gone
 def test_a_record_that_lacks_a_part_is_refused(written: Options, place: str, instead: float | None) -> None:
-    record.add_session(written.run)
+    record.add_session(written.run, 2)
     content = part = stored(written)
     *parents, name = place.split(".")
     for parent in parents:
