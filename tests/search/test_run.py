@@ -318,7 +318,8 @@ def test_run_json_says_how_it_came_about(unbroken: tuple[Path, Done], commands: 
     assert (record["name"], record["seed"], record["objective"]) == ("whole", SEED, "valid_accuracy")
     assert record["arguments"]["scheduler"] == "asha"
     session = record["sessions"][0]
-    assert set(session) == {"began", "command", "code", "versions", "hardware"}
+    assert set(session) == {"began", "command", "slots", "code", "versions", "hardware"}
+    assert session["slots"] == 1
     assert {"ray", "optuna", "torch"} <= set(session["versions"])
     assert record["space"]["parameters"]["dropout_4"] == "0..0.5"
     assert record["data"]["counts"] == {"train": 1050, "valid": 225, "holdout": 225}
@@ -347,7 +348,7 @@ def test_it_prints_the_data_the_run_a_line_a_trial_and_the_leaderboard(unbroken:
     assert [end[1] for end in ends if end] == [f"{n:04}" for n in range(TRIALS)]
     assert f"Leaderboard: {run / 'leaderboard.csv'}" in lines
     assert [line for line in lines if line.startswith("Look: ")] == [
-        f"Look: python -m search.report {run.name} --out {run.parent}",
+        f"Look: python -m search.report {run.name}",
         f"Look: optuna-dashboard {run / 'study.journal'}",
     ]
     (spent,) = (line for line in lines if line.startswith("First step after "))
