@@ -22,10 +22,10 @@ test: env
 	$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory test-search test-rest
 
 test-search: env
-	$(BIN)/python -m pytest tests/search tests/benchmarks
+	$(BIN)/python -m pytest tests/search
 
 test-rest: env
-	$(BIN)/python -m pytest tests --ignore=tests/search --ignore=tests/benchmarks
+	$(BIN)/python -m pytest tests --ignore=tests/search
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda
