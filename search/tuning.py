@@ -137,3 +137,6 @@ def tune_trials(
         stop.fault = storage_fault(error)
         if stop.fault is None:
             raise
+    finally:
+        # What is started from here later, another Ray Tune script perhaps, wants its loggers.
+        del os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"]
