@@ -202,8 +202,7 @@ def _improvements(
         order: trials and epochs as they ended, where that is known; the others come last, a trial after the other.
     """
     known = {(f"{number:04d}", int(row["epoch"])): row for number, own in rows.items() for row in own}
-    ordered = [key for key in order if key in known]
-    ordered += [key for key in known if key not in set(ordered)]
+    ordered = dict.fromkeys([*(key for key in order if key in known), *known])
     sign = 1 if maximised(objective) else -1
     found: list[Improvement] = []
     for spent, key in enumerate(ordered, start=1):
