@@ -77,7 +77,7 @@ class Confirmation:
     searched: Searched
     default: str  # a configuration's name
     tied: tuple[str, ...]  # with the best, which is one of them: of those with all seeds
-    cheapest: str  # of the tied, by the seconds of an epoch
+    cheapest: str  # of the tied, by the seconds of an epoch, within a tenth by parameters
 
     @property
     def best(self) -> Confirmed:

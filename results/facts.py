@@ -93,6 +93,11 @@ class Facts:
         return open_trials == 0 and sum(self.states.values()) >= self.record["arguments"]["trials"]
 
     @property
+    def repeated(self) -> bool:
+        """Whether a configuration ran its course with several seeds: then they are compared as what they are."""
+        return repeated(self.configurations)
+
+    @property
     def ranked(self) -> pd.DataFrame:
         """The leaderboard's trials that have an accuracy and did not fail, the best first."""
         return ranked(self.board)
@@ -146,7 +151,6 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
     configurations: list[Compared] = []
     if record["arguments"]["scheduler"] == "none" and trials:
         configurations = compared(board, searched_columns(board), images, seeds_of(trials))
-    repeated = any(len(one.accuracies) > 1 for one in configurations)  # then they are compared as what they are
     accuracies = {number: [row["valid_accuracy"] for row in own] for number, own in rows.items()}
     predictions, manifest, notes = _predictions(run, record, board)
     return Facts(
@@ -168,7 +172,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         improvements=improvements,
         spent=spent,
         audit=audit(run, trials, record),
-        effects=None if repeated else effects(trials, accuracies),
+        effects=None if repeated(configurations) else effects(trials, accuracies),
         configurations=tuple(configurations),
         timeline=tuple(stretches(found)),
         use=use(found, sessions_of(record)),
@@ -178,6 +182,11 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         confirmation=_confirmation(run),
         notes=notes,
     )
+
+
+def repeated(configurations: Sequence[Compared]) -> bool:
+    """Whether one of the configurations has several accuracies."""
+    return any(len(one.accuracies) > 1 for one in configurations)
 
 
 def ranked(board: pd.DataFrame) -> pd.DataFrame:
@@ -300,7 +309,7 @@ def answer(facts: Facts) -> list[str]:
         nothing = "No trial has finished an epoch yet, so there is nothing to rank."
         return failed if failed and facts.ended else [nothing, *failed]
     said = []
-    if any(len(one.accuracies) > 1 for one in facts.configurations):
+    if facts.repeated:
         said.append(_configurations_sentence(facts.configurations))
     elif facts.confirmation is not None:
         said += facts.confirmation["sentences"][:-1]  # the last says how the figures are meant: it stands at the table

@@ -12,6 +12,7 @@ LARGE = 12  # classes: with more a confusion matrix is as wide as the page
 
 
 def effects(facts: Facts) -> Section | None:
+    """What each parameter did; None where nothing can be said of that."""
     found = facts.effects
     if found is None:
         return None
@@ -60,6 +61,7 @@ def effects(facts: Facts) -> Section | None:
 
 
 def predictions(number: int, found: Predictions) -> Section:
+    """What a model said of images. The figures' names end in `number`."""
     said = (
         f"Accuracy {percent(found.accuracy)} on {found.images} {found.part} (95 % interval). Expected calibration "
         f"error {percent(found.calibration_error)}, "
@@ -100,6 +102,7 @@ def predictions(number: int, found: Predictions) -> Section:
 
 
 def ensemble(facts: Facts) -> Section | None:
+    """The methods' scores, the choice and the members; None where there is no ensemble."""
     manifest = facts.ensemble
     if manifest is None:
         return None
@@ -146,6 +149,7 @@ def _run_name(facts: Facts, path: str) -> str:
 
 
 def mistakes(predictions: Sequence[Predictions]) -> Section | None:
+    """What the last of the models was most sure of and wrong about; None where there is none."""
     if not predictions or not predictions[-1].mistakes:
         return None
     last = predictions[-1]

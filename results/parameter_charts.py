@@ -27,6 +27,7 @@ LAST = "validation accuracy"  # the last axis of the parallel view: no parameter
 
 
 def effects(found: Effects | None) -> AnyChart | None:
+    """Each effect with its interval."""
     if found is None:
         return None
     rows: list[dict[str, Any]] = [
@@ -41,6 +42,7 @@ def effects(found: Effects | None) -> AnyChart | None:
 
 
 def importances(found: Effects | None) -> AnyChart | None:
+    """Each importance with its interval."""
     if found is None or len(found.importances) < 2:
         return None
     rows: list[dict[str, Any]] = [

@@ -9,6 +9,7 @@ from results.predictions import Predictions
 
 
 def confusion(predictions: Predictions) -> AnyChart:
+    """Images by what they are and what was said."""
     rows = []
     for label, row in zip(predictions.classes, predictions.confusion, strict=True):
         total = sum(row)
@@ -34,6 +35,7 @@ def confusion(predictions: Predictions) -> AnyChart:
 
 
 def recalls(predictions: Predictions) -> AnyChart:
+    """The recall of each class with its interval."""
     rows: list[dict[str, Any]] = [
         {"what": name, "strong": True, **interval(recall)}
         for name, recall in zip(predictions.classes, predictions.recalls, strict=True)
@@ -43,6 +45,7 @@ def recalls(predictions: Predictions) -> AnyChart:
 
 
 def calibration(predictions: Predictions) -> AnyChart:
+    """Accuracy by confidence, beside the line on which they are equal."""
     rows: list[dict[str, Any]] = [
         {"confidence": one.confidence, "images": one.images, **interval(one.accuracy, 1)}
         for one in predictions.calibration

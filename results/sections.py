@@ -94,7 +94,7 @@ def together(runs: Sequence[Facts]) -> tuple[list[str], Grid]:
 def _leaderboard(facts: Facts) -> Section | None:
     if not len(facts.board):
         return None
-    columns, rows = leaderboard_rows(facts)
+    columns, rows = _leaderboard_rows(facts)
     said = f"On {facts.images} {facts.judged}, ± one standard error over the images."
     if facts.compared > 1:
         said += f" The first is the best of {facts.compared} trials, which flatters it."
@@ -105,7 +105,7 @@ def _leaderboard(facts: Facts) -> Section | None:
     return Section("Leaderboard", (Text(said, aside=True), table))
 
 
-def leaderboard_rows(facts: Facts) -> tuple[list[str], list[list[str]]]:
+def _leaderboard_rows(facts: Facts) -> tuple[list[str], list[list[str]]]:
     """The leaderboard as text, a row a trial: accuracy with one standard error, and what was searched."""
     searched = [name for name in searched_columns(facts.board) if facts.board[name].nunique(dropna=False) > 1]
     rows = []
@@ -149,7 +149,7 @@ def _audit(facts: Facts) -> Section | None:
 
 def _configurations(facts: Facts) -> Section | None:
     found = facts.configurations
-    if not any(len(one.accuracies) > 1 for one in found):
+    if not facts.repeated:
         return None
     rows = []
     compare = comparer(found)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import TERMINATED, Parser, exit_code
+from search.cli import Parser, exit_code, terminate
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
@@ -146,8 +146,7 @@ def following(facts: "Facts") -> tuple[str, str]:
         arguments = facts.record["arguments"]
         search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
         return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
-    repeated = any(len(one.accuracies) > 1 for one in facts.configurations)
-    if facts.confirmation is None and not repeated and facts.compared > 1:
+    if facts.confirmation is None and not facts.repeated and facts.compared > 1:
         return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"
     if facts.ensemble is None:
         return "Next, combine the best:", f"python -m search.ensemble {run}"
@@ -155,5 +154,5 @@ def following(facts: "Facts") -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

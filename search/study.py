@@ -268,9 +268,7 @@ def configured(space: Space, trial: optuna.Trial, settings: Settings, seed: int)
 
 def stored_trials(run: Path) -> list[FrozenTrial]:
     """The trials of a run's study in the order of their numbers; the caller holds the run's lock."""
-    storage = open_storage(run / JOURNAL)
-    names = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
+    return _trials_of(open_storage(run / JOURNAL))
 
 
 def watched_trials(run: Path) -> list[FrozenTrial]:
@@ -283,11 +281,14 @@ def watched_trials(run: Path) -> list[FrozenTrial]:
     if not path.exists():
         return []
     try:
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter()))
-        names = optuna.get_all_study_names(storage)
-        return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
+        return _trials_of(JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter())))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}).") from None
+        raise UserError(f"{path} is damaged ({error!r}); restore it from a copy.") from None
+
+
+def _trials_of(storage: JournalStorage) -> list[FrozenTrial]:
+    names = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
 
 
 def trial_name(number: int) -> str:
