@@ -193,7 +193,7 @@ def _train_tiers(
 ) -> Outcome:
     """Trains what the tiers lack, until nothing is left or the time or a signal ends it."""
     from search.confirm_plan import promoted, tier_space, tiers
-    from search.session import START_SECONDS, kept_back, say_out_of_time
+    from search.session import TooShort, say_out_of_time
     from trainable.table import count
 
     outcome, names = Outcome(), list(plan.configurations)
@@ -201,14 +201,15 @@ def _train_tiers(
     for number, repeats in enumerate(planned, start=1):
         space = tier_space(plan, names, said["objective"])
         options = _tier_options(run, said, space, number, repeats, given, ensemble=test_images is not None)
-        if number > 1 and options.time_budget is not None:
-            left = began + options.time_budget - time.monotonic()
-            if left < START_SECONDS + kept_back(options, next(iter(sizes.values())).split):
-                say_out_of_time(options, console)
-                return outcome
         what = f"{count(len(names), 'configuration')} with {repeats} {'' if number == 1 else 'more '}seeds each"
         console.print(f"Confirming, tier {number} of {len(planned)}: {what}.")
-        tier = _train(options, space, sizes, console, began, test_images or 0)
+        try:
+            tier = _train(options, space, sizes, console, began, test_images or 0)
+        except TooShort:
+            if number == 1:  # of the whole budget, not of what is left of it
+                raise
+            say_out_of_time(options, console)
+            break
         outcome.code, outcome.failed = tier.code, outcome.failed + tier.failed
         outcome.trainings += tier.trainings
         outcome.whole = tier.whole and number == len(planned)

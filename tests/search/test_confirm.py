@@ -157,7 +157,7 @@ def test_time_that_is_up_between_the_tiers_says_how_to_go_on(
     again = f"python -m search.confirm {run} --time-budget TIME"
     lines = capsys.readouterr().out.splitlines()
     assert f"The time budget is used up. Go on with: {again}" in lines
-    assert not (run / "confirm" / "2").exists()
+    assert not record.begun(run / "confirm" / "2")
     # What the first tier says is said, and that it is not all.
     found = facts(run)
     assert found["whole"] is False and found["sentences"][0] in lines
