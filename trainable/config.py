@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from trainable.errors import nearest
-from trainable.ranges import Choices, ConfigError, Flag, Integers, Numbers, Range
+from trainable.ranges import Choices, ConfigError, Flag, Integers, Numbers, Range, make_plain
 
 __all__ = ["Augmentation", "ConfigError", "TrialConfig", "maximised"]
 
@@ -111,6 +111,7 @@ class Augmentation:
     cutmix: float = 0.0  # alpha (Yun et al. 2019); where both are given, each batch takes one of them
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name, allowed in _AUGMENTATION.items():
             allowed.check(name, getattr(self, name))
         if self.alternating_flip and self.flip != Augmentation.flip:
@@ -181,6 +182,7 @@ class TrialConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name, allowed in _TRIAL.items():
             allowed.check(name, getattr(self, name))
         if self.t_max is not None:
@@ -208,9 +210,9 @@ class TrialConfig:
             raise ConfigError(f"pool is {self.pool!r}; it must be a mapping from blocks to sizes, as in {{6: 3}}")
         for name in ("widths", "dropout"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, tuple | list):
+            if value is not None and not isinstance(value, tuple):
                 raise ConfigError(f"{name} is {value!r}; it must have a value for each convolution, or be None")
-        columns = isinstance(self.inputs, tuple | list) and all(isinstance(name, str) for name in self.inputs)
+        columns = isinstance(self.inputs, tuple) and all(isinstance(name, str) for name in self.inputs)
         if not columns or len(set(self.inputs)) < len(self.inputs):
             raise ConfigError(f"inputs is {self.inputs!r}; it must be different column names, as in ('Gender', 'Race')")
         for name in ("target", "experts"):
@@ -261,9 +263,6 @@ class TrialConfig:
         """The inverse of `to_dict`. Raises ConfigError for a name that no field has."""
         _check_names(cls, values)
         typed = dict(values)
-        for name in ("widths", "dropout", "inputs"):
-            if typed.get(name) is not None:
-                typed[name] = tuple(typed[name])
         if "pool" in typed:
             typed["pool"] = {int(block): size for block, size in typed["pool"].items()}
         if "augment" in typed:

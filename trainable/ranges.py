@@ -1,7 +1,8 @@
 """What a field of a configuration may be, said once and checked with one sentence."""
 
+import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,3 +71,20 @@ class Flag:
 
 
 Range = Integers | Numbers | Choices | Flag
+
+
+def make_plain(config: Any) -> None:
+    """Makes Python's own numbers and tuples of what a dataclass has in numpy's arrays or in lists, as a space's author
+    may write them: then equal configurations are equal, and can be written as JSON."""
+    for field in dataclasses.fields(config):
+        object.__setattr__(config, field.name, _plain(getattr(config, field.name)))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    return value

@@ -166,7 +166,7 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
         (
             "    return TrialConfig(lr=lr, inputs=(['Gender'],))",
             ", decides=['inputs']",
-            "{}: none of 32 samples can be trained: inputs is (['Gender'],); it must be different column names, as in "
+            "{}: none of 32 samples can be trained: inputs is (('Gender',),); it must be different column names, as in "
             "('Gender', 'Race').",
         ),
         (None, ", starts=[{'lrr': 0.01}]", "{}, start 0: no parameter is called 'lrr'; did you mean 'lr'?"),

@@ -3,6 +3,7 @@ import math
 from dataclasses import FrozenInstanceError, fields
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from trainable.config import Augmentation, ConfigError, Objective, TrialConfig, maximised
@@ -51,6 +52,25 @@ def test_a_configuration_survives_json(config: TrialConfig) -> None:
     again = TrialConfig.from_dict(json.loads(json.dumps(values, sort_keys=True)))
     assert again == config
     assert again.to_dict() == values
+
+
+def test_numbers_of_numpy_and_lists_are_what_they_stand_for() -> None:
+    written = TrialConfig(
+        depth=np.int64(4),
+        widths=[np.int64(8)] * 4,
+        dropout=np.full(4, 0.25),
+        pool={np.int64(2): np.int64(2)},
+        inputs=[],
+        augment=Augmentation(flip=np.float64(0.25), alternating_flip=np.bool_(False)),
+        lr=np.float64(0.01),
+    )
+    plain = TrialConfig(
+        depth=4, widths=(8,) * 4, dropout=(0.25,) * 4, pool={2: 2}, augment=Augmentation(flip=0.25), lr=0.01
+    )
+    assert written == plain
+    assert json.dumps(written.to_dict()) == json.dumps(plain.to_dict())
+    with pytest.raises(ConfigError, match="^depth is 3; it must be an integer in 4..12$"):
+        TrialConfig(depth=np.int64(3))
 
 
 def test_missing_names_take_their_defaults() -> None:
