@@ -118,6 +118,12 @@ def with_confirmation(folder: Path) -> tuple[Path, ...]:
     return (folder, *(board.parent for board in sorted(folder.glob("confirm/*/leaderboard.csv"))))
 
 
+def run_name(folder: Path) -> str:
+    """What a run is called beside others: faces, or faces/confirm/1 of a part of its confirmation."""
+    whole = folder.resolve()
+    return "/".join(whole.parts[-3:]) if whole.parent.name == "confirm" else whole.name
+
+
 def load_run(folder: Path) -> Run:
     """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable."""
     path = folder / "run.json"

@@ -126,11 +126,13 @@ def confirm(
     """
     from search import record
     from search.labelled import labelled_again
+    from search.track import check_tools
 
     with record.lock(run):
         said = record.stored(run)
         assert said is not None  # there is a run.json
         record.check_search(said, run, "RUN")
+        check_tools(said["arguments"]["track"])
         plan = _plan(run, said, given, console)
         cache, columns = Path(said["data"]["cache"]), said["arguments"]["inputs"]
         sizes = {

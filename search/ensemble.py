@@ -77,6 +77,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
         UserError: where a run, the test data or a file in the way makes it impossible; then nothing is written.
     """
     import numpy as np
+    from rich.console import Console
 
     from results.manifest import check_kept, describe, write_ensemble
     from results.members import check_comparable, distinct_members, find_run, load_run, with_confirmation
@@ -111,10 +112,13 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     submission = None
     chosen = selection.scores[selection.method]
     if options.refit:
-        if test is not None:  # a mistake in it is better said before hours of training
-            used = predicting(members, chosen.weights)
-            read_test(used, test, options.sample_submission, cache, progress)
-        members = refitted(members, chosen.weights, options.address, cache, progress)
+        console = Console(highlight=False, markup=False, quiet=not progress)
+        # What is wrong or missing is better said before hours of training.
+        if test is None:
+            console.print("Note: no test data is known, so nothing will be predicted; name it with --test.")
+        else:
+            read_test(predicting(members, chosen.weights), test, options.sample_submission, cache, progress)
+        members = refitted(members, chosen.weights, options.address, cache, console)
     if test is not None:
         submission = make_submission(
             members,
@@ -153,14 +157,11 @@ def add_missing_holdouts(runs: "Sequence[Run]", count: int, cache: Path) -> None
 
 
 def refitted(
-    members: "Sequence[Member]", weights: Sequence[float], address: str | None, cache: Path, progress: bool
+    members: "Sequence[Member]", weights: Sequence[float], address: str | None, cache: Path, console: "Console"
 ) -> "tuple[Member, ...]":
     """The members, those with weight trained again on all labelled rows."""
-    from rich.console import Console
-
     from search.refit import refit_members
 
-    console = Console(highlight=False, markup=False, quiet=not progress)
     used = [member for member, weight in zip(members, weights, strict=True) if weight > 0]
     again = iter(refit_members(used, address, cache, console))
     return tuple(next(again) if weight > 0 else member for member, weight in zip(members, weights, strict=True))
@@ -180,13 +181,14 @@ def show(ensemble: Ensemble, console: "Console") -> None:
 def _show_members(ensemble: Ensemble, console: "Console") -> None:
     from rich.table import Table
 
+    from results.members import run_name
+
     manifest = ensemble.manifest
     table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
     for header in ("trial", "run", manifest["objective"], "weight"):
         table.add_column(header, no_wrap=header != "run", overflow="fold")
     for member in manifest["members"]:
-        run = (ensemble.home / member["run"]).resolve()
-        name = "/".join(run.parts[-3:]) if run.parent.name == "confirm" else run.name
+        name = run_name(ensemble.home / member["run"])
         table.add_row(member["trial"], name, f"{member[manifest['objective']]:.4f}", f"{member['weight']:.3f}")
     console.print(table)
 

@@ -77,12 +77,19 @@ class Options:
         """The run's folder."""
         return (self.out / self.name).absolute()
 
+    @property
+    def home(self) -> Path:
+        """The folder of the search: the run's, or of the one that this run is to confirm."""
+        return self.run.parent.parent if self.space == CONFIRM else self.run
+
 
 FIXED = (
     "space data inputs target age_groups image_size split folds epochs repeats seed sampler scheduler audit "
     "precision".split()
 )  # fields of Options that never change in a run
-KEPT = "trials max_concurrent cpus_per_trial gpus_per_trial".split()  # fields that a resumed run has unless given anew
+KEPT = (
+    "trials max_concurrent cpus_per_trial gpus_per_trial track".split()
+)  # fields that a resumed run has unless given anew
 DEFAULTS: dict[str, Any] = {
     "space": "dropout",
     "data": "digits",
@@ -141,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", **shared["out"])
     add("--resume", metavar="NAME", type=_name, help="go on with a run, with its own settings")
     add("--cache", type=Path, metavar="DIR", help="decoded images (default: ~/.cache/convsearch)")
-    add("--track", type=_tools, action="extend", metavar="TOOL,...", help=f"write for {', '.join(TRACK)} too, off-line")
+    add("--track", type=_tools, action="extend", metavar="TOOL,...", help=f"write for {', '.join(TRACK)}, or none")
     add = parser.add_argument_group("on what").add_argument
     for name in ON_WHAT:
         add(flag(name), **shared[name])
@@ -275,7 +282,6 @@ def again(options: Options) -> str:
     if options.space == CONFIRM:
         return f"python -m search.confirm {shlex.quote(str(options.out.parent))}"
     then = "".join(f" {flag(name)}" for name in ("confirm", "ensemble") if getattr(options, name))
-    then += f" --track {','.join(options.track)}" if options.track else ""
     return f"python -m search.run --resume {options.name}{out_option(options)}{then}"
 
 
@@ -296,6 +302,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _tools(text: str) -> tuple[str, ...]:
+    if text == "none":
+        return ()
     for name in _names(text):
         if name not in TRACK:
             raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(TRACK)}")

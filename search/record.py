@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint, versions
 from results.members import ARGUMENTS, NUMBER, check_types
-from search.options import CONFIRM, FIXED, KEPT, Options, again, fixed, flag, kept, shown
+from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
@@ -76,7 +76,8 @@ def stored(run: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
         if found == FORMAT:
-            record["arguments"].setdefault("audit", None)  # of a run from before it
+            for name, value in (("audit", None), ("track", [])):
+                record["arguments"].setdefault(name, value)  # of a run from before it
             _check_shape(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -96,7 +97,9 @@ def _check_shape(record: Mapping[str, Any]) -> None:
         raise ValueError(f"objective is {record['objective']!r}")
     _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
     check_types(record["arguments"], ARGUMENTS | dict.fromkeys(("space", "sampler", "scheduler"), str))
-    check_types(record["arguments"], {"trials": int, "epochs": int, "audit": (*NUMBER, type(None))})
+    check_types(record["arguments"], {"trials": int, "epochs": int, "audit": (*NUMBER, type(None)), "track": list})
+    if not set(record["arguments"]["track"]) <= set(TRACK):
+        raise ValueError(f"track is {record['arguments']['track']!r}")
     check_types(record["space"], {"fingerprint": str, "parameters": dict})
     data = record["data"]
     check_types(data, dict.fromkeys(("source", "cache", "fingerprint", "split_fingerprint"), str))

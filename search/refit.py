@@ -12,7 +12,7 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from results.members import Member
+from results.members import Member, run_name
 from search import cluster as clusters
 from search.cli import Interrupted
 from search.labelled import labelled_again
@@ -119,7 +119,7 @@ def _trained(
     failed: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bars = {job.folder: progress.add_task(f"refit {job.folder.name}", total=job.epochs) for job in jobs}
+        bars = {job.folder: progress.add_task(f"refit {_named(job)}", total=job.epochs) for job in jobs}
         while (left or waiting) and stop.signal is None:
             while left and len(waiting) < at_once:
                 job = left.popleft()
@@ -131,10 +131,14 @@ def _trained(
                 job = waiting.pop(reference)
                 fault = _fault(reference)
                 if fault is not None:
-                    failed.append(f"trial {job.folder.name} failed: {fault}")
+                    failed.append(f"{_named(job)} failed: {fault}")
                     continue
-                console.print(f"Trained trial {job.folder.name} on all images for {count(job.epochs, 'epoch')}.")
+                console.print(f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.", soft_wrap=True)
     return failed
+
+
+def _named(job: Refit) -> str:
+    return f"trial {job.folder.name} of {run_name(job.folder.parent.parent)}"
 
 
 def _fault(reference: ray.ObjectRef) -> str | None:

@@ -19,7 +19,7 @@ from search.scheduler import Scheduler
 from search.searcher import StudySearcher
 from search.standing import Standing
 from search.study import StudyRecord, trial_name
-from search.track import trackers
+from search.track import Followed, trackers
 from search.tuning import Stop, tune_trials
 from search.usage import Usage
 from trainable.dataset import LabelledData
@@ -108,7 +108,7 @@ def train(
             usage = Usage(at_once, since)
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
-            tracking = trackers(options.track, options.run, study)
+            tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
                 callbacks = [progress, Gauges(standing, options.name), *tracking]

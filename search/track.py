@@ -1,7 +1,8 @@
 """A search in the tools that people use: its epochs as TensorBoard, MLflow and Weights & Biases keep them.
 
-All is written into the run's folder, by Ray's own callbacks where these can be used. An epoch that an earlier session
-of the run was told of, or that a dead worker trained once before, is not written again.
+All is written into the search's folder, also of the runs that confirm it, by Ray's own callbacks where these can be
+used. An epoch that an earlier session of the run was told of, or that a dead worker trained once before, is not written
+again.
 """
 
 import os
@@ -18,6 +19,19 @@ from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 
 from search.study import JOURNAL, StudyRecord, trial_name
 from trainable.errors import UserError
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run as the tools have it."""
+
+    home: Path  # the folder of the search
+    part: Path = Path()  # the run's own in it, of a tier of its confirmation
+
+    @property
+    def name(self) -> str:
+        """photos, or photos/confirm/1."""
+        return str(self.home.name / self.part)
 
 
 class _NewEpochs(LoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
@@ -46,14 +60,14 @@ class _NewEpochs(LoggerCallback):  # type: ignore[misc]  # Ray's class is untype
         return {}
 
 
-def _tensorboard(run: Path, study: StudyRecord) -> Callback:
+def _tensorboard(run: Followed, study: StudyRecord) -> Callback:
     class TensorBoard(_NewEpochs, TBXLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
-        """Ray's, but writes straight into the run's folder: Ray copies its files there every ten seconds, and what it
-        has not when a search is interrupted is lost."""
+        """Ray's, but writes straight into the search's folder. Ray copies its files there every ten seconds, and what
+        it has not when a search is interrupted is lost."""
 
         def log_trial_start(self, trial: Any) -> None:
             if trial not in self._trial_writer:
-                folder = run / "tensorboard" / trial.config["trial"]
+                folder = run.home / "tensorboard" / run.part / trial.config["trial"]
                 self._trial_writer[trial] = self._summary_writer_cls(str(folder), flush_secs=30)
                 self._trial_result[trial] = {}
 
@@ -62,14 +76,14 @@ def _tensorboard(run: Path, study: StudyRecord) -> Callback:
     return callback
 
 
-def _mlflow(run: Path, study: StudyRecord) -> Callback:
+def _mlflow(run: Followed, study: StudyRecord) -> Callback:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database is told of, line by line
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    uri = mlflow_uri(run)
+    uri = mlflow_uri(run.home)
     client = MlflowClient(uri)
 
     class MLflow(_NewEpochs, MLflowLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
@@ -98,7 +112,7 @@ def _mlflow(run: Path, study: StudyRecord) -> Callback:
     return callback
 
 
-def _wandb(run: Path, study: StudyRecord) -> Callback:
+def _wandb(run: Followed, study: StudyRecord) -> Callback:
     import wandb
 
     class WeightsAndBiases(_NewEpochs):
@@ -118,10 +132,10 @@ def _wandb(run: Path, study: StudyRecord) -> Callback:
                 project="convsearch",
                 group=run.name,
                 name=name,
-                id=f"{run.name}-{name}-{asked:%Y%m%d%H%M%S}",  # the same when the trial goes on
+                id=f"{run.name.replace('/', '-')}-{name}-{asked:%Y%m%d%H%M%S}",  # the same when the trial goes on
                 resume="allow",
                 config=trial.config["config"],
-                dir=run,
+                dir=run.home,
                 reinit="create_new",  # several at once
                 settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
             )
@@ -137,9 +151,9 @@ def _wandb(run: Path, study: StudyRecord) -> Callback:
     return callback
 
 
-def mlflow_uri(run: Path) -> str:
-    """Of the run's database; MLflow 3 refuses a folder of files."""
-    return f"sqlite:///{run / 'mlflow.db'}"
+def mlflow_uri(home: Path) -> str:
+    """Of a search's database; MLflow 3 refuses a folder of files."""
+    return f"sqlite:///{home / 'mlflow.db'}"
 
 
 def wandb_mode() -> Any:
@@ -154,8 +168,8 @@ class Tool:
     name: str
     module: str  # that writes for it
     package: str  # that has the module
-    follow: Callable[[Path, StudyRecord], Callback]  # from the run's folder and its study
-    look: Callable[[Path], str]  # the command that shows the run
+    follow: Callable[[Followed, StudyRecord], Callback]  # from a run and its study
+    look: Callable[[Path], str]  # from the search's folder, the command that shows it
 
 
 TOOLS = {
@@ -166,21 +180,21 @@ TOOLS = {
             "tensorboardX",
             "tensorboardX",
             _tensorboard,
-            lambda run: f"tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}",
+            lambda home: f"tensorboard --logdir {shlex.quote(str(home / 'tensorboard'))}",
         ),
         Tool(
             "mlflow",
             "mlflow",
             "mlflow-skinny",
             _mlflow,
-            lambda run: f"mlflow ui --backend-store-uri {shlex.quote(mlflow_uri(run))}",
+            lambda home: f"mlflow ui --backend-store-uri {shlex.quote(mlflow_uri(home))}",
         ),
         Tool(
             "wandb",
             "wandb",
             "wandb",
             _wandb,
-            lambda run: f"wandb sync --append {shlex.quote(str(run / 'wandb'))}/offline-run-*",
+            lambda home: f"wandb sync --append {shlex.quote(str(home / 'wandb'))}/offline-run-*",
         ),
     )
 }
@@ -191,14 +205,14 @@ def check_tools(names: Sequence[str]) -> None:
     for name in names:
         if find_spec(TOOLS[name].module) is None:
             package = TOOLS[name].package
-            raise UserError(f"--track: {package} is not installed, which writes for {name}; pip install {package}")
+            raise UserError(f"--track: {package} is not installed, which writes for {name}; pip install {package}.")
 
 
-def trackers(names: Sequence[str], run: Path, study: StudyRecord) -> list[Callback]:
-    """What follows the search for each of the tools."""
+def trackers(names: Sequence[str], run: Followed, study: StudyRecord) -> list[Callback]:
+    """What follows the run for each of the tools."""
     return [TOOLS[name].follow(run, study) for name in names]
 
 
-def look(names: Sequence[str], run: Path) -> list[str]:
-    """The commands that show the run in Optuna's dashboard and the tools."""
-    return [f"optuna-dashboard {shlex.quote(str(run / JOURNAL))}", *(TOOLS[name].look(run) for name in names)]
+def look(names: Sequence[str], home: Path) -> list[str]:
+    """The commands that show a search in Optuna's dashboard and the tools."""
+    return [f"optuna-dashboard {shlex.quote(str(home / JOURNAL))}", *(TOOLS[name].look(home) for name in names)]

@@ -43,7 +43,7 @@ def done(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("runs")
     where = ["--out", str(out), "--address", cluster, "--gpus-per-trial", "0", "--max-concurrent", "2"]
     options = ["--space", tiny, "--trials", "3", "--epochs", "1", "--scheduler", "none", "--cache", str(cache)]
-    assert search_run.main([*options, *where, "--name", "run"]) == 0
+    assert search_run.main([*options, *where, "--name", "run", "--track", "tensorboard"]) == 0
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_AUTH_MODE": "token"}
     command = [sys.executable, "-u", "-m", "search.confirm", "run", "--top", "3", "--seeds", "4", *where]
     process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -69,6 +69,14 @@ def trainings(tier: Path) -> list[dict[str, Any]]:
 def facts(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "confirm.json").read_text())
     return found
+
+
+def test_the_confirmation_of_a_tracked_search_is_tracked_beside_it(done: Done) -> None:
+    runs = {"": done.run, "confirm/1/": done.run / "confirm/1", "confirm/2/": done.run / "confirm/2"}
+    trials = {f"{part}{trial.name}" for part, run in runs.items() for trial in (run / "trials").iterdir()}
+    home = done.run / "tensorboard"
+    assert {str(path.parent.relative_to(home)) for path in home.rglob("events.out.tfevents.*")} == trials
+    assert not list(done.run.glob("confirm/*/tensorboard"))
 
 
 def test_an_interrupted_confirmation_says_how_to_go_on_and_does(done: Done) -> None:

@@ -186,7 +186,7 @@ def test_a_damaged_refit_is_trained_again_and_no_other(
     (refitted / "refits" / "0001" / damage).write_bytes(b"{}")
     assert refit(refitted, people) == 0
     out = capsys.readouterr().out
-    assert "Trained trial 0001 on all images for 1 epoch.\n" in out
+    assert f"Trained trial 0001 of {refitted.name} on all images for 1 epoch.\n" in out
     assert "Trained trial 0000" not in out
     after = times_of(refitted)
     assert {name for name in before if before[name] != after[name]} == {
@@ -227,10 +227,10 @@ def test_one_that_fails_lets_the_others_end(
     assert refit(refitted, people) == 2
     output = capsys.readouterr()
     assert output.err == (
-        f"Error: --refit: trial 0000 failed: [Errno 17] File exists: '{refits / '0000'}'. "
+        f"Error: --refit: trial 0000 of {refitted.name} failed: [Errno 17] File exists: '{refits / '0000'}'. "
         "What was trained is kept; the same command tries again.\n"
     )
-    assert output.out == "Trained trial 0001 on all images for 1 epoch.\n"
+    assert output.out == f"Trained trial 0001 of {refitted.name} on all images for 1 epoch.\n"
     assert (refits / "0001" / "refit.json").exists()
     assert (refitted / "ensemble.json").read_bytes() == manifest
 
@@ -310,7 +310,8 @@ def test_a_refit_that_was_killed_goes_on_and_gives_the_same_network(
     capsys.readouterr()
     assert ensemble.main([str(broken), "--refit"]) == 0
     out = capsys.readouterr().out
-    assert f"Trained trial 0000 on all images for {epochs} epochs.\n" in out
+    assert out.startswith("Note: no test data is known, so nothing will be predicted; name it with --test.\n")
+    assert f"Trained trial 0000 of broken on all images for {epochs} epochs.\n" in out
     assert "Predicted by networks trained again on all labelled images;" in out
     rows = read_metrics_of_refit(folder)
     assert len(rows) == epochs

@@ -14,7 +14,7 @@ from wandb.proto import wandb_internal_pb2
 
 from search import options
 from search.run import main
-from search.track import TOOLS, check_tools, look, mlflow_uri, trackers
+from search.track import TOOLS, Followed, check_tools, look, mlflow_uri, trackers
 from tests.search.follow import Search
 from trainable.errors import UserError
 
@@ -105,7 +105,7 @@ def test_a_tool_is_told_each_epoch_once_though_the_search_goes_on(name: str, tmp
     assert asked is not None
     config = {"trial": "0000", "config": asked.config.to_dict()}
 
-    (callback,) = trackers([name], run, search.record)
+    (callback,) = trackers([name], Followed(run), search.record)
     callback.setup()
     trial = Trial(config)
     callback.on_trial_start(0, [], trial)
@@ -116,7 +116,7 @@ def test_a_tool_is_told_each_epoch_once_though_the_search_goes_on(name: str, tmp
         callback.log_trial_end(trial)  # as its process's end would: these write when they please
 
     time.sleep(1.0)  # TensorBoard's files are named by the second
-    (callback,) = trackers([name], run, search.record)  # of the session that goes on
+    (callback,) = trackers([name], Followed(run), search.record)  # of the session that goes on
     callback.setup()
     trial = Trial(config)
     callback.on_trial_start(0, [], trial)
@@ -132,7 +132,7 @@ def test_a_tool_is_told_each_epoch_once_though_the_search_goes_on(name: str, tmp
 
 def test_mlflow_has_the_settings_and_the_state_of_a_trial(tmp_path: Path) -> None:
     search = Search(tmp_path)
-    (callback,) = trackers(["mlflow"], tmp_path, search.record)
+    (callback,) = trackers(["mlflow"], Followed(tmp_path), search.record)
     callback.setup()
     for name, last in (("0000", row(1)), ("0001", {"failed": "why", "training_iteration": 1})):
         trial = Trial({"trial": name, "config": {"lr": 0.25, "dropout": [0.0, 0.5]}}, last)
@@ -160,7 +160,7 @@ def test_a_tool_that_is_not_installed_is_said_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("search.track.find_spec", lambda module: None)
-    with pytest.raises(UserError, match="^--track: wandb is not installed, .*; pip install wandb$"):
+    with pytest.raises(UserError, match="^--track: wandb is not installed, .*; pip install wandb.$"):
         check_tools(["wandb"])
     assert main(["--out", str(tmp_path / "runs"), "--track", "mlflow"]) == 2
     assert "pip install mlflow-skinny" in capsys.readouterr().err
@@ -170,6 +170,7 @@ def test_a_tool_that_is_not_installed_is_said_before_anything_is_read(
 def test_tools_are_repeated_or_listed(capsys: pytest.CaptureFixture[str]) -> None:
     given = options.parser().parse_args(["--track", "mlflow,wandb", "--track", "tensorboard"])
     assert given.track == ["mlflow", "wandb", "tensorboard"]
+    assert options.parser().parse_args(["--track", "none"]).track == []
     with pytest.raises(SystemExit):
         options.parser().parse_args(["--track", "mflow"])
     assert "'mflow' is none of tensorboard, mlflow, wandb" in capsys.readouterr().err
