@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from trainable.errors import UserError, storage_fault
@@ -24,6 +25,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and ends with code 2."""
         self.exit(USAGE, f"Error: {message.removeprefix('argument ')}. See: {self.prog} --help\n")
+
+
+def command_text(module: str, argv: Sequence[str] | None) -> str:
+    """A command as it was given, fit to be pasted. Args: as those of its main."""
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
 
 
 class Interrupted(Exception):

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED_TRIALS, Parser, exit_code, terminate
+from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, terminate
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
 from trainable.files import write_json
@@ -75,7 +75,7 @@ class Outcome:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
     began = time.monotonic()
-    arguments = vars(parser().parse_args(argv))
+    arguments = {**vars(parser().parse_args(argv)), "command": command_text("search.confirm", argv)}
     return exit_code(lambda: _command(arguments, began), arguments["debug"])
 
 
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     shared, add = shared_options(), parser.add_argument
-    add("run", metavar="RUN", help="a run's name or folder")
+    add("run", nargs="?", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
     add("--top", type=several, metavar="K", help=f"how many of the best configurations (default: {TOP})")
     add(
         "--seeds",
@@ -108,7 +108,14 @@ def _command(arguments: dict[str, Any], began: float) -> int:
 
     console = Console(highlight=False, markup=False)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return confirm(find_run(arguments["run"], arguments["out"] or Path("runs")), arguments, console, began)
+    run = find_run(arguments["run"], arguments["out"] or Path("runs"))
+    return confirm(run, {**arguments, "goes_on": _again(run, arguments)}, console, began)
+
+
+def _again(run: Path, given: Mapping[str, Any]) -> str:
+    """The command that goes on with a run's confirmation."""
+    on_what = "".join(f" {flag(name)} {given[name]}" for name in ON_WHAT if given[name] is not None)
+    return f"python -m search.confirm {shlex.quote(str(run))}{on_what}"
 
 
 def confirm(
@@ -118,7 +125,8 @@ def confirm(
 
     Args:
         run: its folder, with a run.json.
-        given: `top`, `seeds`, `time_budget` and the options of ON_WHAT; None where one was not given.
+        given: `top`, `seeds`, `time_budget` and the options of ON_WHAT, None where one was not given; `command`, the
+            text of the command, and `goes_on`, that of the one that goes on where it ends.
         began: time.monotonic() at the command's start, from which the time budget counts.
         test_images: how many images an ensemble will predict after this within the budget; None: there will be none.
     Raises:
@@ -150,7 +158,12 @@ def confirm(
             facts = {"top": plan.top, "seeds": plan.seeds, "whole": outcome.whole, "format": FORMAT, **asdict(found)}
             write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
     if found is not None:
-        _show(run, plan, outcome, found, console, ensemble_follows=test_images is not None)
+        _show(run, plan, outcome, found, console)
+        if not outcome.whole:
+            console.print(f"Go on with: {given['goes_on']}", soft_wrap=True)
+        elif test_images is None:
+            console.print(f"Look: python -m search.report {shlex.quote(str(run))}", soft_wrap=True)
+            console.print(f"Next: python -m search.ensemble {shlex.quote(str(run))}", soft_wrap=True)
     return outcome.code or (FAILED_TRIALS if outcome.whole and outcome.failed else 0)
 
 
@@ -203,7 +216,8 @@ def _train_tiers(
     for number, repeats in enumerate(planned, start=1):
         space = tier_space(plan, names, said["objective"])
         options = _tier_options(run, said, space, number, repeats, given, ensemble=test_images is not None)
-        what = f"{count(len(names), 'configuration')} with {repeats} {'' if number == 1 else 'more '}seeds each"
+        seeds = f"{repeats} {'' if number == 1 else 'more '}seeds{' each' if len(names) > 1 else ''}"
+        what = f"{count(len(names), 'configuration')} with {seeds}"
         console.print(f"Confirming, tier {number} of {len(planned)}: {what}.")
         try:
             tier = _train(options, space, sizes, console, began, test_images or 0)
@@ -237,6 +251,7 @@ def _tier_options(
     settings |= {name: given[name] for name in ("time_budget", *ON_WHAT) if given[name] is not None}
     own = {"space": CONFIRM, "sampler": "grid", "scheduler": "none", "repeats": repeats}
     own |= {"seed": tier_seed(said["seed"], number), "trials": None, "audit": None, "ensemble": ensemble}
+    own |= {name: given[name] for name in ("command", "goes_on")}
     where = {"name": str(number), "out": run / CONFIRM, "cache": Path(said["data"]["cache"])}
     return resolve({**settings, **own, **where}, space)
 
@@ -315,9 +330,7 @@ def _sentences(plan: "Plan", outcome: Outcome, found: "Confirmation") -> list[st
     return [f"Not all yet: of {plan.seeds} seeds the first {trained}; the others may change this.", *sentences(found)]
 
 
-def _show(
-    run: Path, plan: "Plan", outcome: Outcome, found: "Confirmation", console: "Console", ensemble_follows: bool
-) -> None:
+def _show(run: Path, plan: "Plan", outcome: Outcome, found: "Confirmation", console: "Console") -> None:
     from results.confirmation import render
 
     console.print()
@@ -326,11 +339,6 @@ def _show(
     for sentence in _sentences(plan, outcome, found):
         console.print(sentence, soft_wrap=True)
     console.print(f"Wrote {run / 'confirm.json'}", soft_wrap=True)
-    where = shlex.quote(str(run))
-    if not outcome.whole:
-        console.print(f"Go on with: python -m search.confirm {where}", soft_wrap=True)
-    elif not ensemble_follows:
-        console.print(f"Next: python -m search.ensemble {where}", soft_wrap=True)
 
 
 if __name__ == "__main__":

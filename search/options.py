@@ -71,6 +71,8 @@ class Options:
     ensemble: bool
     test: str | None
     track: tuple[str, ...]
+    command: str  # as it was given
+    goes_on: str | None  # the command that goes on with the run, where none with --resume does
 
     @property
     def run(self) -> Path:
@@ -81,6 +83,11 @@ class Options:
     def home(self) -> Path:
         """The folder of the search: the run's, or of the one that this run is to confirm."""
         return self.run.parent.parent if self.space == CONFIRM else self.run
+
+    @property
+    def title(self) -> str:
+        """What the run is called beside others: photos, or photos/confirm/1."""
+        return str(self.home.name / self.run.relative_to(self.home))
 
 
 FIXED = (
@@ -113,6 +120,7 @@ DEFAULTS: dict[str, Any] = {
     "ensemble": False,
     "test": None,
     "track": (),
+    "command": "",
 }
 
 
@@ -278,10 +286,16 @@ def out_option(options: Options) -> str:
 
 
 def again(options: Options) -> str:
-    """The command that goes on with the run."""
-    if options.space == CONFIRM:
-        return f"python -m search.confirm {shlex.quote(str(options.out.parent))}"
-    then = "".join(f" {flag(name)}" for name in ("confirm", "ensemble") if getattr(options, name))
+    """The command that goes on with the run, and does all that was asked; but for the time budget, which is over."""
+    if options.goes_on is not None:
+        return options.goes_on
+    then = " --confirm" if options.confirm else ""
+    if options.test is not None:
+        then += f" --test {shlex.quote(str(Path(options.test).absolute()))}"
+    elif options.ensemble:
+        then += " --ensemble"
+    if options.address is not None:
+        then += f" --address {shlex.quote(options.address)}"
     return f"python -m search.run --resume {options.name}{out_option(options)}{then}"
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -142,6 +141,8 @@ def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
         value = record["arguments"][field]
         if settings.get(field) is None:
             settings[field] = tuple(value) if isinstance(value, list) else value
+    if settings.get("cache") is None:
+        settings["cache"] = Path(record["data"]["cache"])
     return settings
 
 
@@ -292,18 +293,16 @@ def entered(options: Options, space: Space, data: LabelledData) -> Iterator[None
         yield
 
 
-def add_session(run: Path, slots: int) -> list[str]:
+def add_session(options: Options, slots: int) -> list[str]:
     """Notes in run.json what is about to train: command, code, versions, hardware, and how many trials at once.
 
     Returns: a warning, if the code or PyTorch are not those of the session before: trials of both may not compare.
     """
-    record = stored(run)
+    record = stored(options.run)
     assert record is not None
-    confirming = record["arguments"]["space"] == CONFIRM and Path(sys.argv[0]).stem != "run"  # not by --confirm
-    module = "confirm" if confirming else "run"
     session = {
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": shlex.join(["python", "-m", f"search.{module}", *sys.argv[1:]]),
+        "command": options.command,
         "slots": slots,
         "code": code_fingerprint(),
         "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},
@@ -318,5 +317,5 @@ def add_session(run: Path, slots: int) -> list[str]:
                 f"{' and '.join(changed)} changed since the run's last session; "
                 "trials from before and after may not compare"
             )
-    files.write_json(run / "run.json", {**record, "sessions": [*record["sessions"], session]})
+    files.write_json(options.run / "run.json", {**record, "sessions": [*record["sessions"], session]})
     return warnings

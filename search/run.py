@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED, FAILED_TRIALS, INTERRUPTED, TERMINATED, exit_code, terminate
-from search.options import ON_WHAT, Options, flag, image_size, out_option, parser, resolve
+from search.cli import FAILED, FAILED_TRIALS, command_text, exit_code, terminate
+from search.options import ON_WHAT, Options, again, flag, image_size, out_option, parser, resolve
 from trainable.errors import UserError
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # --help must not wait for torch and Ray
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
     began = time.monotonic()
-    arguments = vars(parser().parse_args(argv))
+    arguments = {**vars(parser().parse_args(argv)), "command": command_text("search.run", argv)}
     return exit_code(lambda: _command(arguments, began), arguments["debug"])
 
 
@@ -44,7 +44,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     console = Console(highlight=False, markup=False)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments["list_spaces"]:
-        fitting = ("list_spaces", "space", "inputs", "target", "image_size", "debug")
+        fitting = ("list_spaces", "space", "inputs", "target", "image_size", "debug", "command")
         others = [name for name, value in arguments.items() if value and name not in fitting]
         if others:
             raise UserError(
@@ -141,10 +141,19 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         code = _train(options, space, sizes, test_images, console, began)
     if code not in (0, FAILED_TRIALS):
         return code
-    confirmed = confirm_best(options, test_images, console, began) if options.confirm else 0
-    if confirmed in (INTERRUPTED, TERMINATED):
-        return confirmed
+    confirmed = 0
+    if options.confirm:
+        try:
+            confirmed = confirm_best(options, test_images, console, began)
+        except UserError as error:  # nothing can be confirmed, but something may be combined
+            console.print(f"Not confirmed: {error}", soft_wrap=True)
+            confirmed = FAILED
+        else:
+            if confirmed not in (0, FAILED_TRIALS):
+                return confirmed
     made = build_ensemble(options, console) if options.ensemble else 0
+    if options.ensemble and made == 0:
+        console.print(f"Look: {report_command(options)}", soft_wrap=True)
     return made or confirmed or code
 
 
@@ -231,7 +240,7 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
     where = f"{options.name}{out_option(options)}"
-    for command in (f"python -m search.report {where}", *look(options.track, options.run)):
+    for command in (report_command(options), *look(options.track, options.run)):
         console.print(f"Look: {command}", soft_wrap=True)
     if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not (options.confirm or options.ensemble):
         test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
@@ -239,6 +248,11 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
             console.print(f"Next, whether the best is any better: python -m search.confirm {where}", soft_wrap=True)
         console.print(f"Next: python -m search.ensemble {where}{test}", soft_wrap=True)
     return code
+
+
+def report_command(options: Options) -> str:
+    """The command that shows what the run has found."""
+    return f"python -m search.report {options.name}{out_option(options)}"
 
 
 def train_left(
@@ -265,7 +279,7 @@ def train_left(
     if study.unfinished() or len(study.frozen()) < options.trials:
         return study, train(options, sizes, test_images, study, console, began, since)
     done = count(len(study.frozen()), "trial")
-    console.print(f"The run '{options.name}' has its {done} already: nothing is left to train.", soft_wrap=True)
+    console.print(f"The run '{options.title}' has its {done} already: nothing is left to train.", soft_wrap=True)
     return study, 0
 
 
@@ -366,21 +380,20 @@ def _inputs_text(options: Options) -> str:
 
 
 def confirm_best(options: Options, test_images: int, console: "Console", began: float) -> int:
-    """Confirms the search's best, as search.confirm does. Returns its exit code; 1 where nothing can be confirmed.
+    """Confirms the search's best, as search.confirm does. Returns its exit code.
 
     Args:
         test_images: how many images the ensemble will predict after it, where there is to be one.
         began: time.monotonic() at the command's start, from which the time budget counts.
+    Raises:
+        UserError: where nothing can be confirmed.
     """
     from search.confirm import confirm
 
-    given = {"top": None, "seeds": None, **{name: getattr(options, name) for name in ("time_budget", *ON_WHAT)}}
+    given = {name: getattr(options, name) for name in ("time_budget", "command", *ON_WHAT)}
+    given |= {"top": None, "seeds": None, "goes_on": again(options)}
     console.print()
-    try:
-        return confirm(options.run, given, console, began, test_images if options.ensemble else None)
-    except UserError as error:
-        console.print(f"Not confirmed: {error}", soft_wrap=True)
-        return FAILED
+    return confirm(options.run, given, console, began, test_images if options.ensemble else None)
 
 
 def build_ensemble(options: Options, console: "Console") -> int:

@@ -95,11 +95,12 @@ def train(
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
             # Only now: a session that is refused trains nothing.
-            for warning in record.add_session(options.run, at_once):
+            for warning in record.add_session(options, at_once):
                 console.print(f"Warning: {warning}", soft_wrap=True)
             _announce(options, study, at_once, cluster.dashboard, console)
             shared = Shared(
                 run=options.run,
+                title=options.title,
                 data=sizes,
                 device="cuda" if cluster.trial.gpus else "cpu",
                 precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
@@ -111,7 +112,7 @@ def train(
             tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
-                callbacks = [progress, Gauges(standing, options.name), *tracking]
+                callbacks = [progress, Gauges(standing, options.title), *tracking]
                 tune_trials(cluster, shared, searcher, scheduler, stop, callbacks, at_once)
             if said := usage.line(time.monotonic()):
                 console.print(said, soft_wrap=True)
@@ -130,7 +131,7 @@ def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str
     console.print(
         f"Run: {options.run}, {count(options.trials, 'trial')} of at most {count(options.epochs, 'epoch')}, "
         f"{at_once} at once, "
-        f"by {options.sampler} and {options.scheduler}",
+        f"by {options.sampler}{'' if options.scheduler == 'none' else f' and {options.scheduler}'}",
         soft_wrap=True,
     )
     if study.unfinished():

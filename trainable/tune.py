@@ -35,6 +35,7 @@ class Shared:
     """What the trials of a search have in common."""
 
     run: Path  # the run's folder, absolute
+    title: str  # what the run is called where its workers are seen
     data: Mapping[int, LabelledData]  # by image size
     device: str  # as in `device.choose`
     precision: Precision
@@ -158,7 +159,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             yield Trained(epoch.row, config.epochs, time.perf_counter() - started)
 
     def __repr__(self) -> str:
-        return f"convsearch {self.shared.run.name}"
+        return f"convsearch {self.shared.title}"
 
 
 def _save_best(folder: Path, epoch: Epoch, data: LabelledData) -> None:

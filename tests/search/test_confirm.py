@@ -34,6 +34,7 @@ class Done:
 
     run: Path
     first: subprocess.CompletedProcess[str]  # interrupted in its first tier
+    again: str  # the command that goes on with it
     second: str  # what the resumed one printed
     code: int
 
@@ -58,7 +59,8 @@ def done(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPath
     first = subprocess.CompletedProcess(command, process.returncode, said)
     with redirect_stdout(StringIO()) as second:
         code = confirm.main(["run", *where])
-    return Done(out / "run", first, second.getvalue(), code)
+    again = f"python -m search.confirm {out}/run --max-concurrent 2 --gpus-per-trial 0.0 --address {cluster}"
+    return Done(out / "run", first, again, second.getvalue(), code)
 
 
 def trainings(tier: Path) -> list[dict[str, Any]]:
@@ -81,7 +83,7 @@ def test_the_confirmation_of_a_tracked_search_is_tracked_beside_it(done: Done) -
 
 def test_an_interrupted_confirmation_says_how_to_go_on_and_does(done: Done) -> None:
     assert done.first.returncode == 130
-    assert f"Interrupted by SIGINT. Go on with: python -m search.confirm {done.run}\n" in done.first.stdout
+    assert f"Interrupted by SIGINT. Go on with: {done.again}\n" in done.first.stdout
     assert done.code == 0, done.second
     trained = len(trainings(done.run / "confirm/1")) + len(trainings(done.run / "confirm/2"))
     before, after = (said.count(" finished after ") for said in (done.first.stdout, done.second))

@@ -42,8 +42,11 @@ def test_it_searches_confirms_and_builds_the_ensemble_of_both(done: tuple[Path, 
 
 
 def test_the_parts_say_which_command_trained_them(done: tuple[Path, str]) -> None:
-    record = json.loads((done[0] / "confirm" / "1" / "run.json").read_text())
-    assert record["arguments"]["space"] == "confirm" and len(record["sessions"]) == 1
+    runs = (done[0], done[0] / "confirm" / "1", done[0] / "confirm" / "2")
+    records = [json.loads((run / "run.json").read_text()) for run in runs]
+    commands = [session["command"] for record in records for session in record["sessions"]]
+    assert len(commands) == 3 and len(set(commands)) == 1
+    assert commands[0].startswith("python -m search.run --space ") and commands[0].endswith(" --confirm --ensemble")
 
 
 def test_resuming_it_goes_on_with_the_confirmation(
@@ -56,7 +59,7 @@ def test_resuming_it_goes_on_with_the_confirmation(
     assert main(again) == 0
     said = capsys.readouterr().out
     assert "The run 'run' has its 3 trials already: nothing is left to train.\n" in said
-    assert "The run '1' has its 6 trials already: nothing is left to train.\n" in said
+    assert "The run 'run/confirm/1' has its 6 trials already: nothing is left to train.\n" in said
     assert f"Run: {run / 'confirm' / '2'}, " in said
     assert json.loads((run / "confirm.json").read_text())["whole"]
     assert said.splitlines()[-1] == f"Next: python -m search.ensemble {run}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from search.options import DEFAULTS, FIXED, Options, again, default_name, fixed, flag, parser, resolve, shown
+from search.options import DEFAULTS, FIXED, KEPT, Options, again, default_name, fixed, flag, parser, resolve, shown
 from search.run import main
 from spaces.loading import load
 from trainable.errors import UserError
@@ -172,15 +172,25 @@ def test_what_is_fixed_is_said_in_json_values() -> None:
     assert values["inputs"] == ["Gender"]
 
 
-def test_the_command_that_goes_on_asks_for_what_is_to_come_after_the_trials() -> None:
+def test_the_command_that_goes_on_asks_for_all_that_was_asked() -> None:
     assert again(options("--name", "faces")) == "python -m search.run --resume faces"
-    asked = options("--name", "faces", "--confirm", "--test", "photos")
-    assert again(asked) == "python -m search.run --resume faces --confirm --ensemble"
+    asked = options("--name", "faces", "--out", "a b", "--confirm", "--test", "my photos", "--address", "auto")
+    then = f"--confirm --test '{Path.cwd()}/my photos' --address auto"
+    assert again(asked) == f"python -m search.run --resume faces --out 'a b' {then}"
+    assert again(options("--name", "faces", "--ensemble")) == "python -m search.run --resume faces --ensemble"
+
+
+def test_no_option_is_lost_where_a_search_goes_on() -> None:
+    """A new one must be in the command that goes on, or in the run's record."""
+    asked = {"name", "out", "confirm", "ensemble", "test", "address"}
+    recorded = {*FIXED, *KEPT, "cache"}
+    of_a_command = {"time_budget", "command", "goes_on"}
+    assert asked | recorded | of_a_command == set(Options.__dataclass_fields__)
 
 
 def test_every_option_has_a_field() -> None:
     others = {"list_spaces", "resume", "debug"}
-    assert set(vars(parser().parse_args([]))) - others == set(Options.__dataclass_fields__)
+    assert set(vars(parser().parse_args([]))) - others == set(Options.__dataclass_fields__) - {"command", "goes_on"}
     assert set(DEFAULTS) < set(Options.__dataclass_fields__)
 
 

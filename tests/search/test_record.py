@@ -120,14 +120,14 @@ def test_writing_again_changes_only_what_may_change(written: Options, data: Data
 
 
 def test_each_session_is_noted_and_other_code_is_warned_of(written: Options) -> None:
-    assert record.add_session(written.run, 2) == []
-    assert record.add_session(written.run, 2) == []
+    assert record.add_session(written, 2) == []
+    assert record.add_session(written, 2) == []
     path = written.run / "run.json"
     noted = json.loads(path.read_text())
     assert len(noted["sessions"]) == 2
     noted["sessions"][-1]["code"] = "another"
     path.write_text(json.dumps(noted))
-    assert record.add_session(written.run, 2) == [
+    assert record.add_session(written, 2) == [
         "the code changed since the run's last session; trials from before and after may not compare"
     ]
     assert [session["code"] == "another" for session in stored(written)["sessions"]] == [False, True, False]
@@ -373,14 +373,23 @@ def test_the_record_says_whether_the_data_brought_a_test_part(tmp_path: Path) ->
 def test_resuming_fills_in_the_runs_own_settings(written: Options) -> None:
     given = record.resumed({"trials": 40, "epochs": None}, written.out, "faces")
     assert (given["trials"], given["epochs"], given["inputs"], given["name"]) == (40, 30, ("Gender",), "faces")
-    assert (given["data"], given["cpus_per_trial"]) == (written.data, 1.0)
+    assert (given["data"], given["cpus_per_trial"], given["cache"]) == (written.data, 1.0, written.cache)
 
 
-def test_a_run_from_before_the_audit_has_none(written: Options) -> None:
+def test_a_tracked_run_is_tracked_when_it_goes_on_unless_said_otherwise(written: Options, data: Data) -> None:
+    tracked = dataclasses.replace(written, track=("mlflow", "wandb"))
+    record.write(tracked, load("dropout"), data.labelled, stored(written))
+    assert record.resumed({}, written.out, "faces")["track"] == ("mlflow", "wandb")
+    given = vars(parser().parse_args(["--track", "none"]))
+    assert record.resumed(given, written.out, "faces")["track"] == []
+
+
+def test_a_run_from_before_the_audit_and_tracking_has_none(written: Options) -> None:
     content = stored(written)
-    del content["arguments"]["audit"]
+    del content["arguments"]["audit"], content["arguments"]["track"]
     (written.run / "run.json").write_text(json.dumps(content))
-    assert record.resumed({}, written.out, "faces")["audit"] is None
+    given = record.resumed({}, written.out, "faces")
+    assert (given["audit"], given["track"]) == (None, ())
 
 
 @pytest.mark.parametrize(("name", "hint"), [("facs", "; did you mean 'faces'?"), ("zzz", ".")])
@@ -407,7 +416,7 @@ def test_a_damaged_record_is_refused(written: Options, text: str, capsys: pytest
 )
 @pytest.mark.parametrize("instead", [None, 1.5])  # None: the part is gone
 def test_a_record_that_lacks_a_part_is_refused(written: Options, place: str, instead: float | None) -> None:
-    record.add_session(written.run, 2)
+    record.add_session(written, 2)
     content = part = stored(written)
     *parents, name = place.split(".")
     for parent in parents:

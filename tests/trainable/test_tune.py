@@ -38,7 +38,7 @@ Result = dict[str, Any]
 
 @pytest.fixture
 def shared(data: Data, tmp_path: Path) -> Shared:
-    return Shared(tmp_path / "runs" / "tiny", {28: data.labelled}, "cpu", "float32", threads=1)
+    return Shared(tmp_path / "runs" / "tiny", "tiny", {28: data.labelled}, "cpu", "float32", threads=1)
 
 
 def asked(trial: str, config: TrialConfig) -> dict[str, Any]:
