@@ -6,9 +6,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from trainable.errors import UserError, storage_fault
+
+if TYPE_CHECKING:  # --help must not wait for it
+    from rich.console import Console
 
 FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 AGAIN = "The same command goes on where it was."
@@ -30,6 +33,12 @@ class Parser(argparse.ArgumentParser):
 def command_text(module: str, argv: Sequence[str] | None) -> str:
     """A command as it was given, fit to be pasted. Args: as those of its main."""
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+
+
+def say(console: "Console", text: str, style: str = "") -> None:
+    """Prints a sentence: in a terminal broken between words, elsewhere one line, whatever its length. What is to be
+    copied, as a command or a path at its end, is better printed with soft_wrap."""
+    console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
 class Interrupted(Exception):

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, terminate
+from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, say, terminate
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
 from trainable.files import write_json
@@ -188,10 +188,10 @@ def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any], console:
             )
     now = len(compared(run))
     if now != plan.compared:
-        console.print(
+        say(
+            console,
             f"Note: these are the best of {plan.compared} configurations, and the search has compared {now} by now; to "
             f"choose again, {anew}.",
-            soft_wrap=True,
         )
     return plan
 
@@ -337,7 +337,7 @@ def _show(run: Path, plan: "Plan", outcome: Outcome, found: "Confirmation", cons
     console.print(render(found))
     console.print()
     for sentence in _sentences(plan, outcome, found):
-        console.print(sentence, soft_wrap=True)
+        say(console, sentence)
     console.print(f"Wrote {run / 'confirm.json'}", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, Parser, exit_code, terminate
+from search.cli import FAILED, Parser, exit_code, say, terminate
 from search.options import ADDRESS
 from trainable.errors import UserError
 
@@ -170,7 +170,7 @@ def refitted(
 def show(ensemble: Ensemble, console: "Console") -> None:
     """Prints members, scores, the choice and where the files are, within 80 columns."""
     for warning in ensemble.warnings:
-        console.print(f"Note: {warning}", soft_wrap=True)
+        say(console, f"Note: {warning}")
     _show_members(ensemble, console)
     console.print()
     _show_scores(ensemble, console)
@@ -280,9 +280,9 @@ def show_verdict(path: Path, test: str | None, cache: Path | None, console: "Con
 
     verdict = verify(path, test=test, cache=cache, progress=True)
     for change in verdict.changes:
-        console.print(f"Changed: {change}", soft_wrap=True)
+        say(console, f"Changed: {change}")
     for remark in verdict.remarks:
-        console.print(f"Note: {remark}", soft_wrap=True)
+        say(console, f"Note: {remark}")
     if verdict.changes:
         console.print(f"{path} cannot be made again as it was.", soft_wrap=True)
         return FAILED

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from results.members import Member, run_name
 from search import cluster as clusters
-from search.cli import Interrupted
+from search.cli import Interrupted, say
 from search.labelled import labelled_again
 from search.record import lock
 from search.tuning import Stop
@@ -133,7 +133,7 @@ def _trained(
                 if fault is not None:
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
-                console.print(f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.", soft_wrap=True)
+                say(console, f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.")
     return failed
 
 

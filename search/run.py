@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED, FAILED_TRIALS, command_text, exit_code, terminate
+from search.cli import FAILED, FAILED_TRIALS, command_text, exit_code, say, terminate
 from search.options import ON_WHAT, Options, again, flag, image_size, out_option, parser, resolve
 from trainable.errors import UserError
 
@@ -82,7 +82,7 @@ def check_sampler(options: Options, space: "Space", console: "Console") -> None:
         )
     if blind:
         listed = ", ".join(sorted(blind))
-        console.print(f"Warning: {options.sampler} cannot model {listed}: drawn at random", soft_wrap=True)
+        say(console, f"Warning: {options.sampler} cannot model {listed}: drawn at random")
 
 
 def given_of(arguments: Mapping[str, Any]) -> "Given":
@@ -107,12 +107,12 @@ def list_spaces(spaces: Sequence[str], given: "Given", console: "Console") -> No
     console.print(f"With --inputs {','.join(given.inputs)} and --target {given.target}:", style="dim")
     for name in spaces:
         space = load(name, given)
-        console.print(f"{name}: {space.summary}", style="bold", soft_wrap=True)
+        say(console, f"{name}: {space.summary}", style="bold")
         kind = f"grid of {' x '.join(str(len(values)) for values in space.grid.values())}" if space.grid else "no grid"
-        console.print(
+        say(
+            console,
             f"  {space.epochs} epochs, by {space.objective}, {space.sampler}, {space.scheduler}; "
             f"{len(space.starts)} known starts; {kind}",
-            soft_wrap=True,
         )
         rows = Table.grid(padding=(0, 1))
         rows.add_column(min_width=16, no_wrap=True)
@@ -146,7 +146,7 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         try:
             confirmed = confirm_best(options, test_images, console, began)
         except UserError as error:  # nothing can be confirmed, but something may be combined
-            console.print(f"Not confirmed: {error}", soft_wrap=True)
+            say(console, f"Not confirmed: {error}")
             confirmed = FAILED
         else:
             if confirmed not in (0, FAILED_TRIALS):
@@ -193,18 +193,18 @@ def prepare(
         raise UserError(f"{error}. Put the data and the split back as they were, or choose another --name.") from None
     data = sizes[wanted[0]]
     for warning in data.warnings:
-        console.print(f"Warning: {warning}", soft_wrap=True)
+        say(console, f"Warning: {warning}")
     classes = data.table.classes
     if orders_classes(space) and not rising(classes):
-        console.print(
+        say(
+            console,
             f"Warning: the space '{space.name}' may choose coral or soft_ordinal, which learn the classes as steps of "
             f"one scale, here in the order {', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}",
-            soft_wrap=True,
         )
-    console.print(
+    say(
+        console,
         f"Data: {options.data}, {len(data.table.images)} images of {len(data.table.classes)} classes: "
         f"{record.sides_text(data.split.counts())}",
-        soft_wrap=True,
     )
     return sizes
 
@@ -224,7 +224,7 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
     known = data.vocabulary(options.inputs, data.split.trained)
     table, warnings = load_test(options.test, known, image_size=options.image_size, cache=options.cache, progress=True)
     for warning in warnings:
-        console.print(f"Warning: {warning}", soft_wrap=True)
+        say(console, f"Warning: {warning}")
     return len(table.images)
 
 
@@ -279,7 +279,7 @@ def train_left(
     if study.unfinished() or len(study.frozen()) < options.trials:
         return study, train(options, sizes, test_images, study, console, began, since)
     done = count(len(study.frozen()), "trial")
-    console.print(f"The run '{options.title}' has its {done} already: nothing is left to train.", soft_wrap=True)
+    say(console, f"The run '{options.title}' has its {done} already: nothing is left to train.")
     return study, 0
 
 
@@ -293,10 +293,10 @@ def say_failed(options: Options, study: "StudyRecord", console: "Console") -> in
     failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
     if failed:
         first = failed[0]
-        console.print(
+        say(
+            console,
             f"{len(failed)} of {options.trials} trials failed; the first, {first.number:04d}: "
             f"{first.user_attrs['end']['reason']}",
-            soft_wrap=True,
         )
         traceback = trial_folder(options.run, trial_name(first.number)) / "error.txt"
         if traceback.exists():
@@ -313,7 +313,7 @@ def say_audit(options: Options, study: "StudyRecord", console: "Console") -> Non
     assert record is not None  # it is being trained
     found = audit(options.run, study.frozen(), record)
     for sentence in [] if found is None else sentences(found):
-        console.print(sentence, soft_wrap=True)
+        say(console, sentence)
 
 
 def show_leaderboard(
@@ -332,29 +332,29 @@ def show_leaderboard(
     console.print(render(table, objective, valid))
     ranked = int((table["state"] != "FAIL").sum())
     if ranked:
-        console.print(
+        say(
+            console,
             f"By {objective} on {valid} validation images, ± one standard error; "
             f"the first is the best of {ranked}, which flatters it.",
-            soft_wrap=True,
         )
     console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
     if options.scheduler != "none":  # of equal settings those that the scheduler let live flatter the configuration
         if space.published is not None:
-            console.print(
+            say(
+                console,
                 f"Not beside the published figures, as {options.scheduler} stops trials; use --scheduler none.",
-                soft_wrap=True,
             )
         return
     found = compared(table, searched_columns(table), valid, seeds_of(study.frozen()))
     if any(len(one.accuracies) > 1 for one in found):
         console.print()
         console.print(render_comparison(found))
-        console.print(
+        say(
+            console,
             f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds, "
             f"or over the images where it ran once; against the best of {len(found)} with intervals that hold together "
             f"at 95 % ({method_text(found)}), 'noise' where they hold 0. It says nothing of other images: each is its "
             "best epoch on these.",
-            soft_wrap=True,
         )
     if space.published is not None and space.grid is not None and found:
         figures = {
@@ -365,14 +365,14 @@ def show_leaderboard(
         view, sentences = render_published(found, parameter, figures)
         console.print()
         console.print(view)
-        console.print(
+        say(
+            console,
             f"Each with its own 95 % interval: ours over its seeds, or over the {valid} validation images where it ran "
             f"once; the published one over its {space.published_images}. Published: {space.published_by}. Ours: "
             f"{options.data} at {options.image_size} pixels, {_inputs_text(options)}, "
             f"{count(options.epochs, 'epoch')}, on validation.",
-            soft_wrap=True,
         )
-        console.print(sentences, soft_wrap=True)
+        say(console, sentences)
 
 
 def _inputs_text(options: Options) -> str:
@@ -404,7 +404,7 @@ def build_ensemble(options: Options, console: "Console") -> int:
     try:
         made = ensemble.build_ensemble(asked, progress=True)
     except UserError as error:
-        console.print(f"No ensemble: {error}", soft_wrap=True)
+        say(console, f"No ensemble: {error}")
         return FAILED
     console.print()
     ensemble.show(made, console)

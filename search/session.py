@@ -10,7 +10,7 @@ from rich.console import Console
 from results.rungs import rungs
 from search import cluster as clusters
 from search import record
-from search.cli import FAILED, INTERRUPTED, TERMINATED
+from search.cli import FAILED, INTERRUPTED, TERMINATED, say
 from search.ensemble import EnsembleOptions
 from search.gauges import Gauges
 from search.options import Options, again
@@ -74,20 +74,8 @@ def train(
     )
     searcher = StudySearcher(study, scheduler, options.run)
     split = next(iter(sizes.values())).split
-    deadline, passes = None, 0.0
-    if options.time_budget is not None:
-        kept, needed = kept_back(options, split), time.monotonic() - began + START_SECONDS
-        if options.confirm:
-            deadline = began + (1 - CONFIRM_SHARE) * options.time_budget
-            # Ray ends and starts again in between.
-            least = max(needed / (1 - CONFIRM_SHARE), (CLOSING_SECONDS + START_SECONDS + kept) / CONFIRM_SHARE)
-        else:
-            deadline, least = began + options.time_budget - kept, needed + kept
-            # Where no trial has run its course by then, the members have the holdout before them as well.
-            holdout = len(split.weighed) if options.ensemble and not split.folds else 0
-            passes = EnsembleOptions().members * (test_images + holdout) / len(split.parts[0].train)
-        if options.time_budget < least:
-            raise TooShort(f"--time-budget: too short to train anything; {math.ceil(least)}s would be the least.")
+    seconds, passes = training_seconds(options, split, test_images, time.monotonic() - began)
+    deadline = None if seconds is None else began + seconds
     stop = Stop(deadline, passes)
     with stop.on_signals():
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
@@ -96,7 +84,7 @@ def train(
             at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
             # Only now: a session that is refused trains nothing.
             for warning in record.add_session(options, at_once):
-                console.print(f"Warning: {warning}", soft_wrap=True)
+                say(console, f"Warning: {warning}")
             _announce(options, study, at_once, cluster.dashboard, console)
             shared = Shared(
                 run=options.run,
@@ -115,10 +103,38 @@ def train(
                 callbacks = [progress, Gauges(standing, options.title), *tracking]
                 tune_trials(cluster, shared, searcher, scheduler, stop, callbacks, at_once)
             if said := usage.line(time.monotonic()):
-                console.print(said, soft_wrap=True)
+                say(console, said)
         finally:
             ray.shutdown()
     return _ending(options, stop, console)
+
+
+def training_seconds(options: Options, split: Split, test_images: int, gone: float) -> tuple[float | None, float]:
+    """When, in seconds from the command's start, a time budget ends the training, and how many passes over the training
+    images have to fit before that for the ensemble's predictions. None: there is no budget.
+
+    Args:
+        test_images: as for `train`.
+        gone: seconds since the command's start.
+    Raises:
+        TooShort: where it suffices for nothing.
+    """
+    budget = options.time_budget
+    if budget is None:
+        return None, 0.0
+    kept, needed = kept_back(options, split), gone + START_SECONDS
+    if options.confirm:
+        seconds, passes = (1 - CONFIRM_SHARE) * budget, 0.0
+        # Ray ends and starts again in between.
+        least = max(needed / (1 - CONFIRM_SHARE), (CLOSING_SECONDS + START_SECONDS + kept) / CONFIRM_SHARE)
+    else:
+        seconds, least = budget - kept, needed + kept
+        # Where no trial has run its course by then, the members have the holdout before them as well.
+        holdout = len(split.weighed) if options.ensemble and not split.folds else 0
+        passes = EnsembleOptions().members * (test_images + holdout) / len(split.parts[0].train)
+    if budget < least:
+        raise TooShort(f"--time-budget: too short to train anything; {math.ceil(least)}s would be the least.")
+    return seconds, passes
 
 
 def kept_back(options: Options, split: Split) -> float:
@@ -128,11 +144,11 @@ def kept_back(options: Options, split: Split) -> float:
 
 
 def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str | None, console: Console) -> None:
-    console.print(
+    say(
+        console,
         f"Run: {options.run}, {count(options.trials, 'trial')} of at most {count(options.epochs, 'epoch')}, "
         f"{at_once} at once, "
         f"by {options.sampler}{'' if options.scheduler == 'none' else f' and {options.scheduler}'}",
-        soft_wrap=True,
     )
     if study.unfinished():
         console.print(f"Going on with {count(study.unfinished(), 'unfinished trial')}.")

@@ -3,10 +3,12 @@
 import signal
 import subprocess
 import sys
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
-from search.cli import AGAIN, Interrupted, exit_code
+from search.cli import AGAIN, Interrupted, command_text, exit_code, say
 from trainable.errors import UserError
 
 
@@ -24,6 +26,20 @@ def test_errors_become_codes(error: BaseException, code: int, message: str, caps
 
     assert exit_code(command) == code
     assert capsys.readouterr().err == message
+
+
+def test_a_command_is_told_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command_text("search.run", ["--name", "a b"]) == "python -m search.run --name 'a b'"
+    monkeypatch.setattr("sys.argv", ["run.py", "--name", "c"])
+    assert command_text("search.run", None) == "python -m search.run --name c"
+
+
+@pytest.mark.parametrize(("terminal", "said"), [(True, ["one two", "three"]), (False, ["one two three"])])
+def test_a_sentence_is_broken_between_words_in_a_terminal_alone(terminal: bool, said: list[str]) -> None:
+    file = StringIO()
+    console = Console(file=file, width=10, force_terminal=terminal, color_system=None)
+    say(console, "one two three")
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == said
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
