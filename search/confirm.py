@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # --help must not wait for torch and Ray
 
     from results.confirmation import Confirmation
     from search.confirm_plan import Plan
-    from search.run import Sizes
+    from trainable.dataset import LabelledData
+
+    Sizes = Mapping[int, LabelledData]  # the data at each image size
     from spaces.space import Space
 
 TOP, SEEDS = 8, 5
@@ -263,8 +265,9 @@ def _train(
     since = time.monotonic()
     from results.leaderboard import leaderboard, write_leaderboard
     from search.confirm_plan import whole_seeds
+    from search.outcome import say_failed
     from search.record import entered
-    from search.run import say_failed, train_left
+    from search.session import train_left
 
     with entered(options, space, next(iter(sizes.values()))):
         study, code = train_left(options, space, sizes, test_images, console, began, since)

@@ -1,7 +1,6 @@
 """python -m search.run: from labelled images to a leaderboard."""
 
 import re
-import shlex
 import signal
 import sys
 import time
@@ -18,7 +17,6 @@ from trainable.errors import UserError
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
     from rich.console import Console
 
-    from search.study import StudyRecord
     from spaces.space import Given, Space
     from trainable.dataset import LabelledData
 
@@ -232,6 +230,8 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
     from optuna.trial import TrialState
 
+    from search.outcome import say_audit, say_failed, show_leaderboard
+    from search.session import train_left
     from search.track import look
 
     study, code = train_left(options, space, sizes, test_images, console, began, began)
@@ -253,130 +253,6 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
 def report_command(options: Options) -> str:
     """The command that shows what the run has found."""
     return f"python -m search.report {options.name}{out_option(options)}"
-
-
-def train_left(
-    options: Options,
-    space: "Space",
-    sizes: "Sizes",
-    test_images: int,
-    console: "Console",
-    began: float,
-    since: float,
-) -> "tuple[StudyRecord, int]":
-    """Trains the trials that are left, if any are. Returns the study and the exit code.
-
-    Args and errors: as for `session.train`.
-    """
-    from search.session import train
-    from search.study import Settings, StudyRecord
-    from trainable.table import count
-
-    settings = Settings(
-        options.epochs, options.image_size, options.inputs, options.target, space.objective, options.seed
-    )
-    study = StudyRecord(options.run, space, options.sampler, settings, options.trials, options.repeats)
-    if study.unfinished() or len(study.frozen()) < options.trials:
-        return study, train(options, sizes, test_images, study, console, began, since)
-    done = count(len(study.frozen()), "trial")
-    say(console, f"The run '{options.title}' has its {done} already: nothing is left to train.")
-    return study, 0
-
-
-def say_failed(options: Options, study: "StudyRecord", console: "Console") -> int:
-    """Says how many trials failed, if any did, and why the first. Returns how many."""
-    from optuna.trial import TrialState
-
-    from search.study import trial_name
-    from trainable.tune import trial_folder
-
-    failed = [trial for trial in study.frozen() if trial.state == TrialState.FAIL]
-    if failed:
-        first = failed[0]
-        say(
-            console,
-            f"{len(failed)} of {options.trials} trials failed; the first, {first.number:04d}: "
-            f"{first.user_attrs['end']['reason']}",
-        )
-        traceback = trial_folder(options.run, trial_name(first.number)) / "error.txt"
-        if traceback.exists():
-            console.print(f"Where in the code: cat {shlex.quote(str(traceback))}", soft_wrap=True)
-    return len(failed)
-
-
-def say_audit(options: Options, study: "StudyRecord", console: "Console") -> None:
-    """Says what stopping trials early cost, where that is audited."""
-    from results.audit import audit, sentences
-    from search.record import stored
-
-    record = stored(options.run)
-    assert record is not None  # it is being trained
-    found = audit(options.run, study.frozen(), record)
-    for sentence in [] if found is None else sentences(found):
-        say(console, sentence)
-
-
-def show_leaderboard(
-    options: Options, space: "Space", sizes: "Sizes", study: "StudyRecord", console: "Console"
-) -> None:
-    """Writes leaderboard.csv, prints its head, and compares configurations where there is something to compare."""
-    from results.comparison import Figure, compared, method_text, render_comparison, render_published, seeds_of
-    from results.leaderboard import leaderboard, render, searched_columns, write_leaderboard
-    from trainable.table import count
-
-    objective = study.settings.objective
-    table = leaderboard(options.run, study.frozen(), objective, sizes)
-    write_leaderboard(options.run, table)
-    valid = len(next(iter(sizes.values())).split.judged)
-    console.print()
-    console.print(render(table, objective, valid))
-    ranked = int((table["state"] != "FAIL").sum())
-    if ranked:
-        say(
-            console,
-            f"By {objective} on {valid} validation images, ± one standard error; "
-            f"the first is the best of {ranked}, which flatters it.",
-        )
-    console.print(f"Leaderboard: {options.run / 'leaderboard.csv'}", soft_wrap=True)
-    if options.scheduler != "none":  # of equal settings those that the scheduler let live flatter the configuration
-        if space.published is not None:
-            say(
-                console,
-                f"Not beside the published figures, as {options.scheduler} stops trials; use --scheduler none.",
-            )
-        return
-    found = compared(table, searched_columns(table), valid, seeds_of(study.frozen()))
-    if any(len(one.accuracies) > 1 for one in found):
-        console.print()
-        console.print(render_comparison(found))
-        say(
-            console,
-            f"Mean accuracy of each configuration on {valid} validation images, ± one standard error over its seeds, "
-            f"or over the images where it ran once; against the best of {len(found)} with intervals that hold together "
-            f"at 95 % ({method_text(found)}), 'noise' where they hold 0. It says nothing of other images: each is its "
-            "best epoch on these.",
-        )
-    if space.published is not None and space.grid is not None and found:
-        figures = {
-            name: Figure(low, high, "".join(words), space.published_images)
-            for name, (low, high, *words) in space.published.items()
-        }
-        (parameter,) = space.grid
-        view, sentences = render_published(found, parameter, figures)
-        console.print()
-        console.print(view)
-        say(
-            console,
-            f"Each with its own 95 % interval: ours over its seeds, or over the {valid} validation images where it ran "
-            f"once; the published one over its {space.published_images}. Published: {space.published_by}. Ours: "
-            f"{options.data} at {options.image_size} pixels, {_inputs_text(options)}, "
-            f"{count(options.epochs, 'epoch')}, on validation.",
-        )
-        say(console, sentences)
-
-
-def _inputs_text(options: Options) -> str:
-    return f"with {' and '.join(options.inputs)}" if options.inputs else "no metadata"
 
 
 def confirm_best(options: Options, test_images: int, console: "Console", began: float) -> int:

@@ -18,10 +18,11 @@ from search.progress import Progress
 from search.scheduler import Scheduler
 from search.searcher import StudySearcher
 from search.standing import Standing
-from search.study import StudyRecord, trial_name
+from search.study import Settings, StudyRecord, trial_name
 from search.track import Followed, trackers
 from search.tuning import Stop, tune_trials
 from search.usage import Usage
+from spaces.space import Space
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
 from trainable.splits import Split
@@ -41,6 +42,30 @@ FIT_SECONDS = 4e-4  # for each member and holdout image; measured: 2e-4 to 3e-4 
 
 class TooShort(UserError):
     """The time budget, or what is left of it, does not suffice to train anything."""
+
+
+def train_left(
+    options: Options,
+    space: Space,
+    sizes: Mapping[int, LabelledData],
+    test_images: int,
+    console: Console,
+    began: float,
+    since: float,
+) -> tuple[StudyRecord, int]:
+    """Trains the trials that are left, if any are. Returns the study and the exit code.
+
+    Args and errors: as for `train`.
+    """
+    settings = Settings(
+        options.epochs, options.image_size, options.inputs, options.target, space.objective, options.seed
+    )
+    study = StudyRecord(options.run, space, options.sampler, settings, options.trials, options.repeats)
+    if study.unfinished() or len(study.frozen()) < options.trials:
+        return study, train(options, sizes, test_images, study, console, began, since)
+    done = count(len(study.frozen()), "trial")
+    say(console, f"The run '{options.title}' has its {done} already: nothing is left to train.")
+    return study, 0
 
 
 def train(
