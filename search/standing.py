@@ -1,7 +1,7 @@
 """How a running search stands: what its view, its lines and its gauges say of it."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -182,10 +182,17 @@ class Standing:
     ) -> float | None:
         estimates = []
         if ended and self._trained:
-            # A trial is taken to be as long as the ended ones on average; one that is longer is taken to be at its end.
-            length = sum(len(trial.intermediate_values) for trial in ended) / len(ended)
-            under_way = sum(max(0.0, length - trial.epoch) for trial in running.values())
-            estimates.append((now - self._started) / self._trained * (under_way + waiting * length))
+            epochs = self.record.settings.epochs
+            lengths = [
+                epochs if trial_name(trial.number) in self.record.audited else len(trial.intermediate_values)
+                for trial in ended
+            ]
+            left = epochs_left(lengths, [trial.epoch for trial in running.values()], waiting, epochs)
+            # All slots together take so long for all, and one of them for the longest: at a search's end most have
+            # nothing left to do, and the longest decides (Graham 1969).
+            together = (now - self._started) / self._trained
+            alone = (self._usage.trained + self._usage.kept) / self._trained
+            estimates.append(max(together * sum(left), alone * max(left, default=0.0)))
         if self._deadline is not None:
             estimates.append(max(0.0, self._deadline - now))
         return min(estimates) if estimates else None
@@ -205,3 +212,29 @@ def reached_rungs(trials: Sequence[FrozenTrial], compared: Sequence[int]) -> lis
         if reached:
             rungs.append(Rung(epoch, reached, reached - stopped))
     return rungs
+
+
+def epochs_left(ended: Sequence[int], running: Sequence[int], waiting: int, epochs: int) -> list[float]:
+    """How many epochs each trial will still be trained, in expectation.
+
+    After each epoch a trial is taken to go on as often as those did that were trained so far, by the product-limit
+    estimate (Kaplan and Meier 1958): the mean of the ended ones alone would be too short, as the first to end are
+    those that are stopped early.
+
+    Args:
+        ended: for how many epochs each trial was trained that has ended.
+        running: for how many each was that is being trained.
+        waiting: how many trials have not begun.
+        epochs: of a trial that runs its course.
+    Returns: one for each that is running, then one for each that is waiting.
+    """
+    ends, under_way = Counter(ended), Counter(running)
+    came = len(ended) + len(running)
+    goes_on = []  # by epoch, from 0: of the trials that came so far, the share that went on
+    for epoch in range(epochs + 1):
+        goes_on.append(1 - ends[epoch] / came if came else 1.0)
+        came -= ends[epoch] + under_way[epoch]
+    left = [0.0] * (epochs + 1)  # by epoch: of a trial that goes on after it
+    for epoch in reversed(range(epochs)):
+        left[epoch] = 1 + goes_on[epoch + 1] * left[epoch + 1]
+    return [left[epoch] for epoch in running] + [goes_on[0] * left[0]] * waiting
