@@ -43,17 +43,17 @@ class Gauges(Callback):  # type: ignore[misc]  # Ray's class is untyped
         if time.monotonic() - self._set_at < SET_SECONDS:
             return
         self._set_at = time.monotonic()
-        standing = self._standing
-        if standing.best is not None:
-            self._best.set(standing.best.value, {"run": self._run, "objective": standing.objective})
-        for state, number in standing.counts().items():
+        now = self._standing.snapshot()
+        if now.best is not None:
+            self._best.set(now.best.value, {"run": self._run, "objective": now.objective})
+        for state, number in now.counts.items():
             self._trials.set(number, {"run": self._run, "state": state})
-        for name, running in standing.running.items():
+        for name, running in now.running.items():
             self._set_trial(name, running.epoch, running.accuracy)
         for gauge, value in (
-            (self._epochs, standing.epochs_a_second()),
-            (self._images, standing.images_a_second()),
-            (self._lost, standing.lost()),
+            (self._epochs, now.epochs_a_second),
+            (self._images, now.images_a_second),
+            (self._lost, now.lost),
         ):
             if value is not None:
                 gauge.set(value, {"run": self._run})

@@ -50,30 +50,32 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["trial"]
-        running = self._standing.running.get(name)
+        running = self._standing.snapshot().running.get(name)
         self._say(f"Trial {name}: its worker died; it goes on from epoch {running.epoch if running else 0}.")
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._live is None and time.monotonic() - self._said > SILENCE_SECONDS:
-            parts = (count_text(self._standing), *throughput_text(self._standing), best_text(self._standing))
-            self._say(f"[{clock(self._standing.elapsed())}] {'; '.join(parts)}; {remaining_text(self._standing)}")
+            now = self._standing.snapshot()
+            parts = (count_text(now), *throughput_text(now), best_text(now))
+            self._say(f"[{clock(now.elapsed)}] {'; '.join(parts)}; {remaining_text(now)}")
 
     def _end(self, name: str) -> None:
         running = self._standing.end(name)
         if running is None:
             return
-        trial = self._standing.trial(name)
+        now = self._standing.snapshot()
+        trial = now.trial(name)
         if self._live is not None and trial.state != TrialState.FAIL:
             return
         what = ENDED.get(trial.state, "interrupted")
         if name in self._standing.record.audited:
             what += f" at epoch {trial.last_step}, audited"
-        value = "" if running.value is None else f", {self._standing.objective} {running.value:.4f}"
+        value = "" if running.value is None else f", {now.objective} {running.value:.4f}"
         reason = trial.user_attrs.get("end", {}).get("reason")
         self._say(
-            f"[{clock(self._standing.elapsed())}] trial {name} {what} after {count(running.epoch, 'epoch')}{value}"
-            f"{f' ({reason})' if reason else ''}; {best_text(self._standing)}; "
-            f"{count_text(self._standing)} of {self._standing.record.trials}"
+            f"[{clock(now.elapsed)}] trial {name} {what} after {count(running.epoch, 'epoch')}{value}"
+            f"{f' ({reason})' if reason else ''}; {best_text(now)}; "
+            f"{count_text(now)} of {now.planned}"
         )
 
     def _say(self, line: str) -> None:

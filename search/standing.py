@@ -1,8 +1,8 @@
 """How a running search stands: what its view, its lines and its gauges say of it."""
 
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.study import StudyRecord, trial_name
 from search.usage import Usage
-from trainable.config import maximised
+from trainable.config import Objective, maximised
 from trainable.fit import objective_value
 
 ENDED = {
@@ -21,7 +21,7 @@ ENDED = {
 RATE_EPOCHS = 30  # the latest, that the throughput is of
 
 
-@dataclass
+@dataclass(frozen=True)
 class Running:
     """A trial that is being trained."""
 
@@ -49,12 +49,40 @@ class Rung:
     let_on: int  # of these
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """How a search stands at one moment."""
+
+    objective: Objective  # what trials are compared by
+    epochs: int  # of a trial that runs its course
+    planned: int  # trials that the search shall have
+    trials: Sequence[FrozenTrial]  # as the study has them
+    running: Mapping[str, Running]
+    best: Best | None
+    counts: Mapping[str, int]  # trials by state; all that are planned, together
+    rungs: Sequence[Rung]  # those that a trial has reached
+    epochs_a_second: float | None  # over the latest epochs of all trials; None before the first
+    images_a_second: float | None  # that are learnt from
+    lost: float | None  # share of the slots' time that was neither training nor validation; None before the first epoch
+    elapsed: float  # seconds since the command began
+    remaining: float | None  # seconds that the search will still take, about; None while nothing is known
+
+    def trial(self, name: str) -> FrozenTrial:
+        """A trial as the study has it."""
+        return self.trials[int(name)]
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, however."""
+        return sum(self.counts[word] for word in ENDED.values())
+
+
 class Standing:
     """Follows the trials of a session; what was before it, it knows from the study.
 
     Args:
         usage: is told each epoch that was trained in this session.
-        rungs: the epochs at which the scheduler compares, if it does so at fixed ones.
+        compared: the epochs at which the scheduler compares, if it does so at fixed ones.
         images: that a trial learns from in an epoch.
         began: time.monotonic() at the command's start.
         deadline: time.monotonic() by which all must be done, or None.
@@ -64,34 +92,29 @@ class Standing:
         self,
         record: StudyRecord,
         usage: Usage,
-        rungs: Sequence[int],
+        compared: Sequence[int],
         images: int,
         began: float,
         deadline: float | None,
     ) -> None:
         self.record = record
-        self.running: dict[str, Running] = {}
-        self.best: Best | None = None
         self._usage = usage
-        self._rungs = rungs
+        self._compared = compared
         self._images = images
         self._began = began
         self._deadline = deadline
         self._started = time.monotonic()
-        self._epochs = 0  # heard of in this session
-        self._reports: deque[float] = deque(maxlen=RATE_EPOCHS + 1)  # when; the first is the first step's beginning
+        self._running: dict[str, Running] = {}
+        self._best: Best | None = None
+        self._trained = 0  # epochs, in this session
+        self._epoch_ends: deque[float] = deque(maxlen=RATE_EPOCHS + 1)  # the first is the first step's beginning
         for trial in record.frozen():
             for epoch, value in trial.intermediate_values.items():
                 self._improve(value, trial_name(trial.number), epoch)
 
-    @property
-    def objective(self) -> str:
-        """What trials are compared by."""
-        return self.record.settings.objective
-
     def start(self, name: str) -> None:
         """The trial is being trained."""
-        self.running.setdefault(name, Running(time.monotonic()))
+        self._running.setdefault(name, Running(time.monotonic()))
 
     def hear(self, name: str, result: dict[str, Any]) -> None:
         """Takes in a trial's epoch; anything else that a trial reports is passed over."""
@@ -99,91 +122,119 @@ class Standing:
             return
         now, epoch = time.monotonic(), result["training_iteration"]
         value = objective_value(result, self.record.settings.objective)
-        self.running[name] = Running(now, epoch, value, result["valid_accuracy"])
-        self._epochs += 1
-        if name not in self.record.audited or epoch in self.trial(name).intermediate_values:
+        self._running[name] = Running(now, epoch, value, result["valid_accuracy"])
+        if name not in self.record.audited or epoch in self.record.frozen()[int(name)].intermediate_values:
             self._improve(value, name, epoch)
         if "kept_seconds" in result:  # else it was trained in an earlier session
             self._usage.add(name, result, now)
-            if not self._reports:
-                self._reports.append(self._usage.first_step)
-            self._reports.append(now)
+            if not self._epoch_ends:
+                self._epoch_ends.append(self._usage.first_step)
+            self._epoch_ends.append(now)
+            self._trained += 1
 
     def end(self, name: str) -> Running | None:
         """The trial is no longer trained. Returns how far it was; None where it never started."""
-        return self.running.pop(name, None)
+        return self._running.pop(name, None)
+
+    def snapshot(self) -> Snapshot:
+        """How the search stands now. Another thread than the one that follows the trials may ask, too."""
+        # In this order: what is in a copy stays, and the study, read last, has every trial that the others name.
+        best, running = self._best, self._running.copy()
+        trials = self.record.frozen()
+        now = time.monotonic()
+        # One that is audited has its end in the study while it is being trained.
+        ended = [trial for trial in trials if trial.state in ENDED and trial_name(trial.number) not in running]
+        waiting = max(0, self.record.trials - len(running) - len(ended))
+        states = [trial.state for trial in ended]
+        rate = self._epochs_a_second(now)
+        return Snapshot(
+            objective=self.record.settings.objective,
+            epochs=self.record.settings.epochs,
+            planned=self.record.trials,
+            trials=trials,
+            running=running,
+            best=best,
+            counts={
+                "running": len(running),
+                "waiting": waiting,
+                **{word: states.count(state) for state, word in ENDED.items()},
+            },
+            rungs=reached_rungs(trials, self._compared),
+            epochs_a_second=rate,
+            images_a_second=None if rate is None else rate * self._images,
+            lost=self._usage.lost(now, [trial.since for trial in running.values()]),
+            elapsed=now - self._began,
+            remaining=self._remaining(now, ended, running, waiting),
+        )
 
     def _improve(self, value: float, name: str, epoch: int) -> None:
         sign = 1 if maximised(self.record.settings.objective) else -1
-        if self.best is None or sign * value > sign * self.best.value:
-            self.best = Best(value, name, epoch)
+        if self._best is None or sign * value > sign * self._best.value:
+            self._best = Best(value, name, epoch)
 
-    def trial(self, name: str) -> FrozenTrial:
-        """A trial as the study has it."""
-        return self.record.frozen()[int(name)]
-
-    def counts(self) -> dict[str, int]:
-        """How many trials are in which state; all that the search shall have, together."""
-        states = [trial.state for trial in self._ended()]
-        ended = {word: states.count(state) for state, word in ENDED.items()}
-        waiting = max(0, self.record.trials - len(self.running) - len(states))
-        return {"running": len(self.running), "waiting": waiting, **ended}
-
-    def ended(self) -> int:
-        """How many trials have ended, however."""
-        return len(self._ended())
-
-    def _ended(self) -> list[FrozenTrial]:
-        # One that is audited has its end in the study while it is being trained.
-        trials = [trial for trial in self.record.frozen() if trial.state in ENDED]
-        return [trial for trial in trials if trial_name(trial.number) not in self.running]
-
-    def rungs(self) -> list[Rung]:
-        """What the scheduler did at each of its rungs that a trial has reached."""
-        ends = [
-            (max(trial.intermediate_values), trial.state == TrialState.PRUNED)
-            for trial in self.record.frozen()
-            if trial.intermediate_values
-        ]
-        found = []
-        for rung in self._rungs:
-            reached = sum(last >= rung for last, _ in ends)
-            stopped = sum(last == rung and pruned for last, pruned in ends)
-            if reached:
-                found.append(Rung(rung, reached, reached - stopped))
-        return found
-
-    def epochs_a_second(self) -> float | None:
-        """Over the latest epochs of all trials; None before the first."""
-        if not self._reports:
+    def _epochs_a_second(self, now: float) -> float | None:
+        if len(self._epoch_ends) < 2:
             return None
-        return (len(self._reports) - 1) / (time.monotonic() - self._reports[0])
+        return (len(self._epoch_ends) - 1) / (now - self._epoch_ends[0])
 
-    def images_a_second(self) -> float | None:
-        """That are learnt from; None before the first epoch's end."""
-        epochs = self.epochs_a_second()
-        return None if epochs is None else epochs * self._images
-
-    def lost(self) -> float | None:
-        """Which share of the slots' time was neither training nor validation; None before the first epoch's end."""
-        now = time.monotonic()
-        return self._usage.lost(now, [running.since for running in self.running.values()])
-
-    def elapsed(self) -> float:
-        """Seconds since the command began."""
-        return time.monotonic() - self._began
-
-    def remaining(self) -> float | None:
-        """Seconds that the search will still take, about; None while nothing is known."""
-        elapsed = time.monotonic() - self._started
-        lengths = [len(trial.intermediate_values) for trial in self._ended()]
+    def _remaining(
+        self, now: float, ended: Sequence[FrozenTrial], running: Mapping[str, Running], waiting: int
+    ) -> float | None:
         estimates = []
-        if lengths and self._epochs:
-            # A trial is taken to be as long as the ended ones on average; one that is longer is taken to be at its end.
-            length = sum(lengths) / len(lengths)
-            under_way = sum(max(0.0, length - running.epoch) for running in self.running.values())
-            to_come = max(0, self.record.trials - len(lengths) - len(self.running)) * length
-            estimates.append(elapsed / self._epochs * (under_way + to_come))
+        if ended and self._trained:
+            epochs = self.record.settings.epochs
+            lengths = [
+                epochs if trial_name(trial.number) in self.record.audited else len(trial.intermediate_values)
+                for trial in ended
+            ]
+            left = epochs_left(lengths, [trial.epoch for trial in running.values()], waiting, epochs)
+            # All slots together take so long for all, and one of them for the longest: at a search's end most have
+            # nothing left to do, and the longest decides (Graham 1969).
+            together = (now - self._started) / self._trained
+            alone = (self._usage.trained + self._usage.kept) / self._trained
+            estimates.append(max(together * sum(left), alone * max(left, default=0.0)))
         if self._deadline is not None:
-            estimates.append(max(0.0, self._deadline - time.monotonic()))
+            estimates.append(max(0.0, self._deadline - now))
         return min(estimates) if estimates else None
+
+
+def reached_rungs(trials: Sequence[FrozenTrial], compared: Sequence[int]) -> list[Rung]:
+    """What the scheduler did at those of the epochs `compared` that a trial has reached."""
+    ends = [
+        (max(trial.intermediate_values), trial.state == TrialState.PRUNED)
+        for trial in trials
+        if trial.intermediate_values
+    ]
+    rungs = []
+    for epoch in compared:
+        reached = sum(last >= epoch for last, _ in ends)
+        stopped = sum(last == epoch and pruned for last, pruned in ends)
+        if reached:
+            rungs.append(Rung(epoch, reached, reached - stopped))
+    return rungs
+
+
+def epochs_left(ended: Sequence[int], running: Sequence[int], waiting: int, epochs: int) -> list[float]:
+    """How many epochs each trial will still be trained, in expectation.
+
+    After each epoch a trial is taken to go on as often as those did that were trained so far, by the product-limit
+    estimate (Kaplan and Meier 1958): the mean of the ended ones alone would be too short, as the first to end are
+    those that are stopped early.
+
+    Args:
+        ended: for how many epochs each trial was trained that has ended.
+        running: for how many each was that is being trained.
+        waiting: how many trials have not begun.
+        epochs: of a trial that runs its course.
+    Returns: one for each that is running, then one for each that is waiting.
+    """
+    ends, under_way = Counter(ended), Counter(running)
+    came = len(ended) + len(running)
+    goes_on = []  # by epoch, from 0: of the trials that came so far, the share that went on
+    for epoch in range(epochs + 1):
+        goes_on.append(1 - ends[epoch] / came if came else 1.0)
+        came -= ends[epoch] + under_way[epoch]
+    left = [0.0] * (epochs + 1)  # by epoch: of a trial that goes on after it
+    for epoch in reversed(range(epochs)):
+        left[epoch] = 1 + goes_on[epoch + 1] * left[epoch + 1]
+    return [left[epoch] for epoch in running] + [goes_on[0] * left[0]] * waiting

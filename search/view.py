@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator, Mapping
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.constrain import Constrain
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from results.settings import settings_text
-from search.standing import Standing
+from search.standing import Snapshot, Standing
 from trainable.table import count
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -24,58 +25,69 @@ class View:
         self._standing = standing
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        lines = [count_text(self._standing), *throughput_text(self._standing), *rungs_text(self._standing)]
-        yield self._head(options.max_width)
-        for line in lines:
-            yield Text(line, no_wrap=True, overflow="ellipsis")
-        yield Text(best_text(self._standing), style="green", no_wrap=True, overflow="ellipsis")
-        # Below the head, the lines, the best, the table's header, and above the line where the cursor is.
-        yield self._trials(options.max_width, console.height - len(lines) - 4)
+        try:
+            parts = rendered(self._standing.snapshot(), options.max_width, console.height)
+        except Exception as error:
+            # It would end rich's refreshing thread with a traceback, and the view would stand still from then on.
+            parts = [_line(f"no view: {error!r}")]
+        yield from parts
 
-    def _head(self, width: int) -> Table:
-        standing = self._standing
-        ended, trials = standing.ended(), standing.record.trials
-        text = f"{ended} of {count(trials, 'trial')}, {clock(standing.elapsed())} elapsed, {remaining_text(standing)}"
-        head = Table.grid(padding=(0, 1, 0, 0))
-        bar = max(1, min(BAR_WIDTH, width - len(text) - 1))
-        head.add_row(ProgressBar(total=trials, completed=ended, width=bar), Text(text, no_wrap=True))
-        return head
 
-    def _trials(self, width: int, height: int) -> Table:
-        """The best trial and the running ones with their curves, as many as there is room for."""
-        standing, best = self._standing, self._standing.best
-        epochs = standing.record.settings.epochs
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        for column in ("trial", "epoch", standing.objective, "curve"):
-            table.add_column(column, no_wrap=True)
-        table.add_column("searched")  # the one column that gives way where the terminal is narrow
-        names = sorted(standing.running)
-        if best is not None and best.trial not in standing.running:
-            names.insert(0, best.trial)
-        hidden = len(names) - height
-        if hidden > 0:
-            names = names[: max(1, height - 1)]
-        trials = {name: standing.trial(name) for name in names}
-        values = [value for trial in trials.values() for value in trial.intermediate_values.values()]
-        scale = (min(values), max(values)) if values else (0.0, 1.0)
-        curve_width = min(epochs, WIDE_CURVE_WIDTH if width >= WIDE else CURVE_WIDTH)
-        for name, trial in trials.items():
-            curve = trial.intermediate_values
-            running = standing.running.get(name)
-            is_best = best is not None and name == best.trial
-            epoch = running.epoch if running else max(curve)
-            value = best.value if best is not None and running is None else running and running.value
-            table.add_row(
-                name,
-                f"{epoch}/{epochs}",
-                "-" if value is None else f"{value:.4f}",
-                sparkline(curve, epochs, curve_width, *scale),
-                Text(settings_text(trial.params), no_wrap=True, overflow="ellipsis"),
-                style="green" if is_best else "",
-            )
-        if hidden > 0:
-            table.add_row("...", f"{len(standing.running) - sum(name in standing.running for name in names)} more")
-        return table
+def rendered(now: Snapshot, width: int, height: int) -> list[RenderableType]:
+    """The view's parts from the top, in a terminal of `width` columns and `height` rows."""
+    lines = [count_text(now), *throughput_text(now), *rungs_text(now)]
+    # Below the head, the lines, the best, the table's header, and above the line where the cursor is.
+    trials = _trials(now, width, height - len(lines) - 4)
+    return [
+        _head(now, width),
+        *map(_line, lines),
+        _line(best_text(now), style="green"),
+        # A terminal writes ^C where the cursor is, behind the last row; were it wrapped, a row of the view would stay.
+        Constrain(trials, max(1, width - len("^C"))),
+    ]
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
+def _head(now: Snapshot, width: int) -> Table:
+    text = f"{now.ended} of {count(now.planned, 'trial')}, {clock(now.elapsed)} elapsed, {remaining_text(now)}"
+    head = Table.grid(padding=(0, 1, 0, 0))
+    bar = max(1, min(BAR_WIDTH, width - len(text) - 1))
+    head.add_row(ProgressBar(total=now.planned, completed=now.ended, width=bar), Text(text, no_wrap=True))
+    return head
+
+
+def _trials(now: Snapshot, width: int, height: int) -> Table:
+    """The best trial and the running ones with their curves, as many as there is room for."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for column in ("trial", "epoch", now.objective, "curve"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("searched")  # the one column that gives way where the terminal is narrow
+    latest = {name: (running.epoch, running.value) for name, running in sorted(now.running.items())}
+    if now.best is not None:  # is first, and where it has ended its value is its best epoch's
+        last = max(now.trial(now.best.trial).intermediate_values, default=0)
+        latest = {now.best.trial: (last, now.best.value)} | latest
+    names = list(latest)
+    if len(names) > height:
+        names = names[: max(1, height - 1)]
+    values = [value for name in names for value in now.trial(name).intermediate_values.values() if math.isfinite(value)]
+    scale = (min(values), max(values)) if values else (0.0, 1.0)
+    curve_width = min(now.epochs, WIDE_CURVE_WIDTH if width >= WIDE else CURVE_WIDTH)
+    for name in names:
+        trial, (epoch, value) = now.trial(name), latest[name]
+        table.add_row(
+            name,
+            f"{epoch}/{now.epochs}",
+            "-" if value is None else f"{value:.4f}",
+            sparkline(trial.intermediate_values, now.epochs, curve_width, *scale),
+            Text(settings_text(trial.params), no_wrap=True, overflow="ellipsis"),
+            style="green" if now.best is not None and name == now.best.trial else "",
+        )
+    if len(names) < len(latest):
+        table.add_row("...", f"{len(latest) - len(names)} more")
+    return table
 
 
 def sparkline(values: Mapping[int, float], epochs: int, width: int, low: float, high: float) -> str:
@@ -95,39 +107,38 @@ def sparkline(values: Mapping[int, float], epochs: int, width: int, low: float, 
     return "".join(bars).rstrip()
 
 
-def best_text(standing: Standing) -> str:
+def best_text(now: Snapshot) -> str:
     """'best so far valid_accuracy 0.9481 (trial 0003, epoch 5)'."""
-    best = standing.best
+    best = now.best
     if best is None:
         return "no epoch yet"
-    return f"best so far {standing.objective} {best.value:.4f} (trial {best.trial}, epoch {best.epoch})"
+    return f"best so far {now.objective} {best.value:.4f} (trial {best.trial}, epoch {best.epoch})"
 
 
-def count_text(standing: Standing) -> str:
+def count_text(now: Snapshot) -> str:
     """'2 running, 9 waiting, 1 finished'."""
-    counts = standing.counts()
-    return ", ".join(f"{number} {state}" for state, number in counts.items() if number or state == "running")
+    return ", ".join(f"{number} {state}" for state, number in now.counts.items() if number or state == "running")
 
 
-def throughput_text(standing: Standing) -> list[str]:
+def throughput_text(now: Snapshot) -> list[str]:
     """A line; none before the first epoch's end."""
-    epochs, images, lost = standing.epochs_a_second(), standing.images_a_second(), standing.lost()
-    if epochs is None or images is None:
+    if now.epochs_a_second is None or now.images_a_second is None:
         return []
-    line = f"{60 * epochs:.3g} epochs a minute, {images:,.0f} images a second"
-    return [line if lost is None else f"{line}, {100 * lost:.1f} % of the slots' time lost"]
+    epochs = 60 * now.epochs_a_second
+    rate = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
+    line = f"{rate} epochs a minute, {now.images_a_second:,.0f} images a second"
+    return [line if now.lost is None else f"{line}, {100 * now.lost:.1f} % of the slots' time lost"]
 
 
-def rungs_text(standing: Standing) -> list[str]:
+def rungs_text(now: Snapshot) -> list[str]:
     """A line; none where the scheduler has no rungs, or no trial has reached one."""
-    rungs = [f"{rung.let_on} of {rung.reached} after epoch {rung.epoch}" for rung in standing.rungs()]
+    rungs = [f"{rung.let_on} of {rung.reached} after epoch {rung.epoch}" for rung in now.rungs]
     return [f"let on: {', '.join(rungs)}"] if rungs else []
 
 
-def remaining_text(standing: Standing) -> str:
+def remaining_text(now: Snapshot) -> str:
     """'about 0:08:10 left'."""
-    remaining = standing.remaining()
-    return "remaining time unknown yet" if remaining is None else f"about {clock(remaining)} left"
+    return "remaining time unknown yet" if now.remaining is None else f"about {clock(now.remaining)} left"
 
 
 def clock(seconds: float) -> str:

@@ -32,7 +32,7 @@ class Search:
         terminal: bool = False,
         deadline: float | None = None,
         objective: Objective = "valid_loss",
-        rungs: Sequence[int] = (),
+        compared: Sequence[int] = (),
         size: tuple[int, int] = (100, 25),
     ) -> None:
         settings = Settings(2, 28, (), None, objective, 0)
@@ -44,7 +44,7 @@ class Search:
             file=self.text, force_terminal=terminal, width=width, height=height, color_system=None, markup=False
         )
         self.usage = Usage(2, time.monotonic())
-        self.standing = Standing(self.record, self.usage, rungs, 100, time.monotonic(), deadline)
+        self.standing = Standing(self.record, self.usage, compared, 100, time.monotonic(), deadline)
         self.progress = Progress(self.standing, self.console)
 
     def start(self) -> SimpleNamespace:
