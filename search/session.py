@@ -88,6 +88,7 @@ def train(
             passes = EnsembleOptions().members * (test_images + holdout) / len(split.parts[0].train)
         if options.time_budget < least:
             raise TooShort(f"--time-budget: too short to train anything; {math.ceil(least)}s would be the least.")
+    tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study, console)
     stop = Stop(deadline, passes)
     with stop.on_signals():
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
@@ -108,7 +109,6 @@ def train(
             usage = Usage(at_once, since)
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
-            tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
                 callbacks = [progress, Gauges(standing, options.name), *tracking]
