@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from search.cli import AGAIN, Interrupted, exit_code
+from search.cli import AGAIN, Interrupted, exit_code, terminate
 from trainable.errors import UserError
 
 
@@ -24,6 +24,21 @@ def test_errors_become_codes(error: BaseException, code: int, message: str, caps
 
     assert exit_code(command) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(("again", "said"), [(AGAIN, f" {AGAIN}"), ("", "")])
+def test_what_has_nothing_to_go_on_with_does_not_promise_it(
+    again: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code(command, again=again) == 130
+    assert capsys.readouterr().err == f"Interrupted.{said}\n"
+    with pytest.raises(SystemExit) as ended:
+        terminate(signal.SIGTERM, None, again)
+    assert ended.value.code == 143
+    assert capsys.readouterr().err == f"Terminated.{said}\n"
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
