@@ -49,9 +49,10 @@ class Interrupted(Exception):
         self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
 
 
-def exit_code(command: Callable[[], int], debug: bool = False) -> int:
+def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAIN) -> int:
     """Runs a command and returns the process's exit code; `debug` shows the traceback of a user's mistake too.
 
+    `again` says after Ctrl-C what the same command would do; '' where it has nothing to go on with.
     2 for a UserError, 130 for Ctrl-C, 130 or 143 for Interrupted, 1 for a fault of the disk or where the reader of
     stdout has gone (`| head`); else the command's own.
     """
@@ -78,11 +79,11 @@ def exit_code(command: Callable[[], int], debug: bool = False) -> int:
         print(error)
         return error.code
     except KeyboardInterrupt:
-        print(f"Interrupted. {AGAIN}", file=sys.stderr)
+        print(f"Interrupted. {again}".rstrip(), file=sys.stderr)
         return INTERRUPTED
 
 
-def terminate(*_: object) -> NoReturn:
+def terminate(number: int, frame: object, again: str = AGAIN) -> NoReturn:
     """A handler of SIGTERM for where nothing else has one: it ends the command in order, and says how to go on."""
-    print(f"Terminated. {AGAIN}", file=sys.stderr)
+    print(f"Terminated. {again}".rstrip(), file=sys.stderr)
     sys.exit(TERMINATED)

@@ -46,19 +46,23 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
         cpus_per_trial: CPUs, and CPU threads, of a trial.
         gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs, else none.
     Raises:
-        UserError: with the arithmetic, where not even one trial fits; or where nobody answers at `address`.
+        UserError: with the arithmetic, where not even one trial fits; or where no Ray can be joined or started.
     """
     # Our own view replaces Ray's tables; workers stay in the folder that the command was started in.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    address = address or os.environ.get("RAY_ADDRESS")
+    source = "--address" if address else "RAY_ADDRESS"
+    address = address or os.environ.get("RAY_ADDRESS") or None
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
         with _keeping_sigterm():
             context = _init(address, common)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--address: no Ray cluster can be joined at {address} ({error}).") from error
+        why = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")  # then come paragraphs of advice
+        if address is None:
+            raise UserError(f"Ray cannot be started on this machine ({why}).") from error
+        raise UserError(f"{source}: no Ray cluster can be joined at {address} ({why}).") from error
     # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
     ray_worker._worker_logs_enabled = False
     # Ray's token lets its bearer run code: nobody else on this machine shall read it.

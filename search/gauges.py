@@ -8,13 +8,14 @@ from ray.tune import Callback
 from ray.util.metrics import Gauge
 
 from search.standing import Standing
+from search.unpickled import Unpickled
 
 # Measured with Ray 2.60.0: a series ends within 25 s after it was last set, so that of a trial does when the trial has
 # ended; and so all have to be set again and again, whether they change or not.
 SET_SECONDS = 2.0
 
 
-class Gauges(Callback):  # type: ignore[misc]  # Ray's class is untyped
+class Gauges(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
     """Sets the gauges to how the search stands, in the driver, which knows all of it. Needs a running Ray.
 
     Args:
@@ -63,10 +64,6 @@ class Gauges(Callback):  # type: ignore[misc]  # Ray's class is untyped
         self._epoch.set(epoch, tags)
         if accuracy is not None:
             self._accuracy.set(accuracy, tags)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles callbacks beside its experiment; nothing is ever unpickled.
-        return {}
 
 
 def _gauge(name: str, text: str, *tags: str) -> Gauge:

@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.live import Live
 
 from search.standing import ENDED, Standing
+from search.unpickled import Unpickled
 from search.view import View, best_text, clock, count_text, remaining_text, throughput_text
 from trainable.table import count
 
 SILENCE_SECONDS = 300.0  # in a pipe: without a trial's end for so long, a line says that the search is alive
 
 
-class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
+class Progress(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
     """Tells `standing` what Ray says of the trials, and shows it."""
 
     def __init__(self, standing: Standing, console: Console) -> None:
@@ -81,7 +82,3 @@ class Progress(Callback):  # type: ignore[misc]  # Ray's class is untyped
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles callbacks beside its experiment; a terminal cannot be, and nothing is ever unpickled.
-        return {}

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
     arguments = vars(parser().parse_args(argv))
-    return exit_code(lambda: _command(arguments), arguments["debug"])
+    return exit_code(lambda: _command(arguments), arguments["debug"], again="")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,14 +93,15 @@ def read(run: Path) -> "Facts":
     """All that there is to say of a run, which may be under way.
 
     Raises:
-        UserError: where it cannot be read.
+        UserError: where it cannot be read, or is a part of another's confirmation.
     """
     from results.facts import gather
-    from search.record import stored
+    from search.record import check_search, stored
     from search.study import watched_trials
 
     record = stored(run)
     assert record is not None  # `find_run` has seen its run.json
+    check_search(record, run, "RUN")
     return gather(run, record, watched_trials(run))
 
 
@@ -154,5 +156,5 @@ def following(facts: "Facts") -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGTERM, partial(terminate, again=""))
     sys.exit(main())

@@ -11,13 +11,14 @@ from ray.tune.search import Searcher
 
 from search.scheduler import Scheduler
 from search.study import StudyRecord
+from search.unpickled import Unpickled
 from trainable import files
 from trainable.errors import UserError
 from trainable.fit import objective_value
 from trainable.tune import trial_folder
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class is untyped
+class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class is untyped
     """Hands the study's trials to Ray, and each trial's epochs and end to the study.
 
     A trial that Ray stops for any reason but its end, its failure or the scheduler's word (a time budget, Ctrl-C) is
@@ -86,7 +87,3 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class is untyped
 
     def restore(self, checkpoint_path: str) -> None:
         raise UserError("Ray's own restore is not used here; resume with: python -m search.run --resume NAME")
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles the searcher beside its experiment. The study stays where it is, and nothing is ever unpickled.
-        return {}

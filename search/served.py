@@ -17,11 +17,13 @@ from search.report import following, read_all
 from trainable.errors import UserError
 
 HOST = "127.0.0.1"
-# What a page is made of. An epoch of a trial that is audited is in its own files alone, and the study has an epoch
-# before Tune's log of it. Members of an ensemble have ended, and those of other runs are in its manifest.
+# What a page is made of, and what tells that its run is being confirmed. An epoch of a trial that is audited is in its
+# own files alone, and the study has an epoch before Tune's log of it. Members of an ensemble have ended, and those of
+# other runs are in its manifest.
 WATCHED = (
     "run.json splits.csv study.journal leaderboard.csv ensemble.json confirm.json "
-    "trials/*/metrics.csv trials/*/logits.npz tune/*/result.json".split()
+    "trials/*/metrics.csv trials/*/logits.npz tune/*/result.json "
+    "confirm/*/run.json confirm/*/study.journal confirm/*/leaderboard.csv".split()
 )
 REST = 20  # times what making a page took, until the next: at most a twentieth of a core is taken from the training
 SILENCE = 10  # seconds after which a connection that says nothing, or takes nothing, is closed
@@ -112,11 +114,11 @@ def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
         def _found(self) -> tuple[int, str, str]:
             """Code, kind and text of the answer."""
             # A name that somebody has pointed at this machine is not ours: a stranger's page could read this one by it.
-            names = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
-            if self.headers.get("Host", "").lower() not in names:
+            # The port is whatever ssh -L has made of it.
+            if self.headers.get("Host", "").lower().partition(":")[0] not in (HOST, "localhost"):
                 return 403, "text/plain", "This page is for this machine alone.\n"
             try:
-                match self.path:
+                match self.path.partition("?")[0]:
                     case "/":
                         return 200, "text/html", pages.html()
                     case "/state":
@@ -143,8 +145,7 @@ def _server(pages: Pages, port: int) -> ThreadingHTTPServer:
             """Nothing: an open page asks every few seconds."""
 
     try:
-        server = _Server((HOST, port), Handler)
-        return server
+        return _Server((HOST, port), Handler)
     except OverflowError:
         raise UserError(f"--port: {port} is no port; choose one from 1 to 65535, or 0 for any that is free.") from None
     except OSError as error:

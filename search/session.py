@@ -101,6 +101,7 @@ def train(
     split = next(iter(sizes.values())).split
     seconds, passes = training_seconds(options, split, test_images, time.monotonic() - began)
     deadline = None if seconds is None else began + seconds
+    tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study, console)
     stop = Stop(deadline, passes)
     with stop.on_signals():
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
@@ -122,7 +123,6 @@ def train(
             usage = Usage(at_once, since)
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
-            tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
                 callbacks = [progress, Gauges(standing, options.title), *tracking]

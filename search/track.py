@@ -7,8 +7,10 @@ again.
 
 import os
 import shlex
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +18,13 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
+from rich.console import Console
 
 from search.study import JOURNAL, StudyRecord, trial_name
+from search.unpickled import Unpickled
 from trainable.errors import UserError
+
+MLFLOW = "mlflow.db"  # in a search's folder
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,28 @@ class Followed:
         return str(self.home.name / self.part)
 
 
-class _NewEpochs(LoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
-    """Passes on each epoch once, with nothing but its row of metrics.csv, and a failure as one."""
+class Tracker(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
+    """Tells a tool of each epoch once, with nothing but its row of metrics.csv, and of a failure as one.
 
-    def follow(self, study: StudyRecord) -> None:
-        """Takes what the study knows now as written."""
-        self._last = {trial_name(trial.number): max(trial.intermediate_values, default=0) for trial in study.frozen()}
+    A fault of the tool's ends what it is told, and nothing else: Ray would end the search, or the trial, for it.
+
+    Args:
+        tool: its name.
+        writer: what writes for it.
+        written: the last epoch of each trial that it was told of before.
+    """
+
+    def __init__(self, tool: str, writer: LoggerCallback, written: Mapping[str, int], console: Console) -> None:
+        self._tool = tool
+        self._writer = writer
+        self._last = dict(written)
+        self._console = console
+        self._begun: set[str] = set()  # trials that the writer has open
+        self._failed = False
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._begun.add(trial.config["trial"])
+        self._tell(self._writer.log_trial_start, trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -50,33 +72,60 @@ class _NewEpochs(LoggerCallback):  # type: ignore[misc]  # Ray's class is untype
             row = {
                 key: result[key] for key in result if key.startswith(("train_", "valid_")) or key in ("lr", "seconds")
             }
-            self.log_trial_result(iteration, trial, {**row, "training_iteration": epoch})
+            self._tell(self._writer.log_trial_result, iteration, trial, {**row, "training_iteration": epoch})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.log_trial_end(trial, failed="failed" in trial.last_result)
+        self._end(trial, failed="failed" in trial.last_result)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles callbacks beside its experiment; nothing is ever unpickled.
-        return {}
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial, failed=True)
+
+    def _end(self, trial: Any, failed: bool) -> None:
+        name = trial.config["trial"]
+        if name in self._begun:  # else no worker could be had for it
+            self._begun.remove(name)
+            self._tell(self._writer.log_trial_end, trial, failed)
+
+    def _tell(self, log: Callable[..., None], *told: Any) -> None:
+        if self._failed:
+            return
+        try:
+            log(*told)
+        except Exception as error:
+            self._failed = True
+            _say_told_nothing(self._tool, error, self._console)
 
 
-def _tensorboard(run: Followed, study: StudyRecord) -> Callback:
-    class TensorBoard(_NewEpochs, TBXLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
+def _say_told_nothing(tool: str, error: Exception, console: Console) -> None:
+    console.print(f"Warning: {tool} is told nothing more ({_reason(error)}); all else goes on.", soft_wrap=True)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return (str(error) or repr(error)).splitlines()[0].rstrip(".")
+
+
+def _tensorboard(run: Followed, study: StudyRecord) -> LoggerCallback:
+    part = run.home / "tensorboard" / run.part
+    part.mkdir(parents=True, exist_ok=True)
+
+    class TensorBoard(TBXLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
         """Ray's, but writes straight into the search's folder. Ray copies its files there every ten seconds, and what
         it has not when a search is interrupted is lost."""
 
         def log_trial_start(self, trial: Any) -> None:
             if trial not in self._trial_writer:
-                folder = run.home / "tensorboard" / run.part / trial.config["trial"]
-                self._trial_writer[trial] = self._summary_writer_cls(str(folder), flush_secs=30)
+                folder = str(part / trial.config["trial"])
+                self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
                 self._trial_result[trial] = {}
 
-    callback = TensorBoard()
-    callback.follow(study)
-    return callback
+    return TensorBoard()
 
 
-def _mlflow(run: Followed, study: StudyRecord) -> Callback:
+def _mlflow(run: Followed, study: StudyRecord) -> LoggerCallback:
+    _check_database(run.home / MLFLOW)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database is told of, line by line
     from mlflow.entities import Metric, Param
@@ -86,7 +135,7 @@ def _mlflow(run: Followed, study: StudyRecord) -> Callback:
     uri = mlflow_uri(run.home)
     client = MlflowClient(uri)
 
-    class MLflow(_NewEpochs, MLflowLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
+    class MLflow(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
         """Ray's, but a trial that goes on has the MLflow run that it had; and its settings, and an epoch, are one
         transaction, where Ray's takes one for each value while all results wait."""
 
@@ -107,15 +156,29 @@ def _mlflow(run: Followed, study: StudyRecord) -> Callback:
             metrics = [Metric(key, float(value), now, step) for key, value in result.items()]
             client.log_batch(self._trial_runs[trial], metrics)
 
-    callback = MLflow(tracking_uri=uri, experiment_name=run.name)
-    callback.follow(study)
-    return callback
+    writer = MLflow(tracking_uri=uri, experiment_name=run.name)
+    writer.setup()
+    return writer
 
 
-def _wandb(run: Followed, study: StudyRecord) -> Callback:
+def _check_database(path: Path) -> None:
+    """Raises UserError where it cannot be written: MLflow would try for 100 seconds, and print each time."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")  # fails as a write would
+            database.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise UserError(f"{error}: {path}") from error
+
+
+def _wandb(run: Followed, study: StudyRecord) -> LoggerCallback:
     import wandb
 
-    class WeightsAndBiases(_NewEpochs):
+    (run.home / "wandb").mkdir(exist_ok=True)  # where it cannot write it takes the machine's temporary folder
+    if wandb_mode() not in ("offline", "dryrun", "disabled"):
+        wandb.login()  # now, as it asks a terminal for the key that it lacks
+
+    class WeightsAndBiases(LoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
         """The tool's own runs, in this process. Ray's callback starts two more actors for each trial."""
 
         def __init__(self) -> None:
@@ -146,14 +209,12 @@ def _wandb(run: Followed, study: StudyRecord) -> Callback:
         def log_trial_end(self, trial: Any, failed: bool = False) -> None:
             self._runs.pop(trial.config["trial"]).finish(exit_code=int(failed))
 
-    callback = WeightsAndBiases()
-    callback.follow(study)
-    return callback
+    return WeightsAndBiases()
 
 
 def mlflow_uri(home: Path) -> str:
     """Of a search's database; MLflow 3 refuses a folder of files."""
-    return f"sqlite:///{home / 'mlflow.db'}"
+    return f"sqlite:///{home / MLFLOW}"
 
 
 def wandb_mode() -> Any:
@@ -168,7 +229,7 @@ class Tool:
     name: str
     module: str  # that writes for it
     package: str  # that has the module
-    follow: Callable[[Followed, StudyRecord], Callback]  # from a run and its study
+    writer: Callable[[Followed, StudyRecord], LoggerCallback]  # from a run and its study
     look: Callable[[Path], str]  # from the search's folder, the command that shows it
 
 
@@ -208,9 +269,26 @@ def check_tools(names: Sequence[str]) -> None:
             raise UserError(f"--track: {package} is not installed, which writes for {name}; pip install {package}.")
 
 
-def trackers(names: Sequence[str], run: Followed, study: StudyRecord) -> list[Callback]:
-    """What follows the run for each of the tools."""
-    return [TOOLS[name].follow(run, study) for name in names]
+def trackers(names: Sequence[str], run: Followed, study: StudyRecord, console: Console) -> list[Tracker]:
+    """What follows the run for each of the tools; what the study knows now is taken as written.
+
+    Raises:
+        UserError: where a tool cannot be written for; but not before a tier, which hours of searching have led to.
+    """
+    written = {trial_name(trial.number): max(trial.intermediate_values, default=0) for trial in study.frozen()}
+    found = []
+    for name in names:
+        try:
+            writer = TOOLS[name].writer(run, study)
+        except Exception as error:
+            if run.part == Path():
+                raise UserError(
+                    f"--track: {name} cannot be written for ({_reason(error)}). Mend that, or give another --track (none: no tool)."
+                ) from error
+            _say_told_nothing(name, error, console)
+        else:
+            found.append(Tracker(name, writer, written, console))
+    return found
 
 
 def look(names: Sequence[str], home: Path) -> list[str]:

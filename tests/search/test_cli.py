@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from search.cli import AGAIN, Interrupted, command_text, exit_code, say
+from search.cli import AGAIN, Interrupted, command_text, exit_code, say, terminate
 from trainable.errors import UserError
 
 
@@ -40,6 +40,21 @@ def test_a_sentence_is_broken_between_words_in_a_terminal_alone(terminal: bool, 
     console = Console(file=file, width=10, force_terminal=terminal, color_system=None)
     say(console, "one two three")
     assert [line.rstrip() for line in file.getvalue().splitlines()] == said
+
+
+@pytest.mark.parametrize(("again", "said"), [(AGAIN, f" {AGAIN}"), ("", "")])
+def test_what_has_nothing_to_go_on_with_does_not_promise_it(
+    again: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code(command, again=again) == 130
+    assert capsys.readouterr().err == f"Interrupted.{said}\n"
+    with pytest.raises(SystemExit) as ended:
+        terminate(signal.SIGTERM, None, again)
+    assert ended.value.code == 143
+    assert capsys.readouterr().err == f"Terminated.{said}\n"
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

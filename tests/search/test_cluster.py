@@ -53,6 +53,32 @@ def test_an_ensemble_takes_an_address_for_a_refit_alone() -> None:
     ensemble.EnsembleOptions(address="10.0.0.1:6379", refit=True)
 
 
+HTTP_ADDRESS = """Invalid Ray address: 'http://127.0.0.1:8265'. It looks like you set RAY_ADDRESS to one. Either:
+  1. Unset RAY_ADDRESS, or
+  2. set it to another."""
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "said"),
+    [
+        ("10.0.0.1:9", "10.0.0.2:9", "--address: no Ray cluster can be joined at 10.0.0.1:9"),
+        (None, "10.0.0.2:9", "RAY_ADDRESS: no Ray cluster can be joined at 10.0.0.2:9"),
+        (None, "", "Ray cannot be started on this machine"),
+    ],
+)
+def test_a_ray_that_cannot_be_had_is_one_sentence_that_names_where_it_was_asked_for(
+    address: str | None, variable: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise ValueError(HTTP_ADDRESS)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    with pytest.raises(UserError) as refused:
+        start(address, 1, None)
+    assert str(refused.value) == f"{said} (Invalid Ray address: 'http://127.0.0.1:8265')."
+
+
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")
 def test_a_ray_of_our_own_listens_on_the_loopback_alone() -> None:
     others = descendants(os.getpid())  # the cluster that other tests join may live

@@ -12,6 +12,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from search import report
+from search.options import CONFIRM
 from tests.search.conftest import TRIALS
 
 
@@ -158,6 +159,20 @@ def test_options_that_do_not_fit(
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused([str(tmp_path)], capsys) == f"{tmp_path} is not a run's folder: it has no run.json."
+
+
+@pytest.mark.parametrize("options", [[], ["--serve", "--port", "0"]])
+def test_a_part_of_a_confirmation_is_shown_with_its_search(
+    run: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = run / "confirm" / "1"
+    shutil.copytree(run, part)
+    record = json.loads((part / "run.json").read_text())
+    record["arguments"]["space"] = CONFIRM
+    (part / "run.json").write_text(json.dumps(record))
+    assert refused([str(part), *options], capsys) == (
+        f"RUN: {part} is a part of a confirmation, which goes on with: python -m search.confirm {run}"
+    )
 
 
 def test_a_run_of_another_format(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,8 @@ from search.served import Pages
 
 
 @contextmanager
-def serving(run: Path) -> Iterator[int]:
-    """The port of the run's served page. Nothing but its address may come into the terminal."""
+def serving(run: Path, ended_by: signal.Signals = signal.SIGINT, ending: tuple[int, str] = (0, "\n")) -> Iterator[int]:
+    """The port of the run's served page. Nothing but its address, and how it ended, may come into the terminal."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-u", "-m", "search.report", str(run), "--serve", "--port", "0"]
     process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -36,9 +36,9 @@ def serving(run: Path) -> Iterator[int]:
         assert found, line + process.stdout.read()
         yield int(found[1])
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ended_by)
         said, _ = process.communicate(timeout=30)
-        assert (process.returncode, said) == (0, "\n")
+        assert (process.returncode, said) == ending
 
 
 def without_trials(run: Path) -> Path:
@@ -79,6 +79,11 @@ def test_the_page_and_its_state(port: int) -> None:
     assert code == 200 and f'"{state}"' in text
 
 
+def test_a_query_changes_nothing(port: int) -> None:
+    assert asked(port, "/?from=mail") == asked(port)
+    assert asked(port, "/state?1") == asked(port, "/state")
+
+
 def test_there_is_nothing_else(port: int) -> None:
     assert asked(port, "/run.json")[0] == 404
 
@@ -87,7 +92,8 @@ def test_there_is_nothing_else(port: int) -> None:
     ("host", "code"), [("localhost", 200), ("LOCALHOST", 200), ("evil.example", 403), ("localhost.evil.example", 403)]
 )
 def test_the_page_is_for_this_machine_alone(port: int, host: str, code: int) -> None:
-    assert asked(port, host=f"{host}:{port}")[0] == code
+    # Through `ssh -L` the browser has another port, or none.
+    assert [asked(port, host=f"{host}{end}")[0] for end in (f":{port}", ":9", "")] == [code] * 3
 
 
 def test_a_request_without_a_host_is_nobody_s(port: int) -> None:
@@ -132,6 +138,11 @@ def test_what_is_wrong_with_a_run_is_said(begun: Path) -> None:
         assert code == 503 and text.startswith(f"{begun / 'run.json'} is not the record of a run, or is damaged (")
 
 
+def test_a_signal_ends_it_and_promises_nothing(begun: Path) -> None:
+    with serving(begun, signal.SIGTERM, (143, "Terminated.\n")) as port:
+        assert asked(port)[0] == 200
+
+
 def test_a_port_that_is_taken(run: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(run), "--serve", "--port", str(port)]) == 2
     assert capsys.readouterr().err == f"Error: --port: {port} is taken; choose another, or 0 for any that is free.\n"
@@ -154,6 +165,19 @@ def test_every_file_that_a_page_is_made_of_is_watched(run: Path, name: str) -> N
     assert changed != before
     path.unlink()
     assert pages.state() not in (before, changed)
+
+
+@pytest.mark.parametrize(
+    "name", ["confirm.json", "confirm/1/run.json", "confirm/2/study.journal", "confirm/1/leaderboard.csv"]
+)
+def test_a_confirmation_under_way_is_seen(run: Path, name: str) -> None:
+    pages = Pages([run], 5)
+    states = [pages.state()]
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    for text in ("begun", "gone on"):
+        (run / name).write_text(text)
+        states.append(pages.state())
+    assert len(set(states)) == 3
 
 
 def test_a_page_is_kept_for_many_times_what_it_took(begun: Path) -> None:

@@ -1,5 +1,6 @@
 """What TensorBoard, MLflow and Weights & Biases are told of a search: each epoch once, whatever happens between."""
 
+import io
 import struct
 import time
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from ray.tune.logger import LoggerCallback
+from rich.console import Console
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from wandb.proto import wandb_internal_pb2
 
 from search import options
 from search.run import main
-from search.track import TOOLS, Followed, check_tools, look, mlflow_uri, trackers
+from search.track import TOOLS, Followed, Tracker, check_tools, look, mlflow_uri, trackers
 from tests.search.follow import Search
 from trainable.errors import UserError
 
@@ -105,19 +108,17 @@ def test_a_tool_is_told_each_epoch_once_though_the_search_goes_on(name: str, tmp
     assert asked is not None
     config = {"trial": "0000", "config": asked.config.to_dict()}
 
-    (callback,) = trackers([name], Followed(run), search.record)
-    callback.setup()
+    (callback,) = trackers([name], Followed(run), search.record, search.console)
     trial = Trial(config)
     callback.on_trial_start(0, [], trial)
     for epoch in (1, 2):
         search.record.report("0000", epoch, 0.1 * epoch)
         callback.on_trial_result(0, [], trial, row(epoch))
     if name != "mlflow":
-        callback.log_trial_end(trial)  # as its process's end would: these write when they please
+        callback.on_trial_complete(0, [], trial)  # as its process's end would: these write when they please
 
     time.sleep(1.0)  # TensorBoard's files are named by the second
-    (callback,) = trackers([name], Followed(run), search.record)  # of the session that goes on
-    callback.setup()
+    (callback,) = trackers([name], Followed(run), search.record, search.console)  # of the session that goes on
     trial = Trial(config)
     callback.on_trial_start(0, [], trial)
     callback.on_trial_result(0, [], trial, row(2))  # a resumed trial reports its last epoch again
@@ -132,8 +133,7 @@ def test_a_tool_is_told_each_epoch_once_though_the_search_goes_on(name: str, tmp
 
 def test_mlflow_has_the_settings_and_the_state_of_a_trial(tmp_path: Path) -> None:
     search = Search(tmp_path)
-    (callback,) = trackers(["mlflow"], Followed(tmp_path), search.record)
-    callback.setup()
+    (callback,) = trackers(["mlflow"], Followed(tmp_path), search.record, search.console)
     for name, last in (("0000", row(1)), ("0001", {"failed": "why", "training_iteration": 1})):
         trial = Trial({"trial": name, "config": {"lr": 0.25, "dropout": [0.0, 0.5]}}, last)
         callback.on_trial_start(0, [], trial)
@@ -150,6 +150,117 @@ def test_mlflow_has_the_settings_and_the_state_of_a_trial(tmp_path: Path) -> Non
     metrics = {"train_loss", "valid_loss", "valid_accuracy", "lr", "seconds"}
     assert set(runs["trial-0000"].data.metrics) == metrics
     assert runs["trial-0001"].data.metrics == {}
+
+
+# A tool at fault
+
+HOOKS = ("log_trial_start", "log_trial_result", "log_trial_end")
+
+
+class Faulty(LoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
+    """Fails where it is told to, and remembers what it was told."""
+
+    def __init__(self, hook: str | None = None) -> None:
+        self.hook = hook
+        self.told: list[str] = []
+
+    def _hear(self, hook: str) -> None:
+        self.told.append(hook)
+        if hook == self.hook:
+            raise OSError(28, "No space left on device", "/full/mlflow.db")
+
+    def log_trial_start(self, trial: Any) -> None:
+        self._hear("log_trial_start")
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        self._hear("log_trial_result")
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        self._hear("log_trial_end failed" if failed else "log_trial_end")
+
+
+def followed(writer: Faulty, *names: str) -> str:
+    """What is said while trials of one epoch are trained one after the other."""
+    said = io.StringIO()
+    tracker = Tracker("mlflow", writer, {}, Console(file=said))
+    for name in names:
+        trial = Trial({"trial": name}, row(1))
+        tracker.on_trial_start(0, [], trial)
+        tracker.on_trial_result(0, [], trial, trial.last_result)
+        tracker.on_trial_complete(0, [], trial)
+    return said.getvalue()
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_fault_is_said_once_and_ends_what_the_tool_is_told(hook: str) -> None:
+    writer = Faulty(hook)
+    assert followed(writer, "0000", "0001") == (
+        "Warning: mlflow is told nothing more (No space left on device: /full/mlflow.db); all else goes on.\n"
+    )
+    assert writer.told == list(HOOKS[: HOOKS.index(hook) + 1])
+
+
+def test_a_tool_without_fault_is_told_all() -> None:
+    writer = Faulty()
+    assert followed(writer, "0000", "0001") == "" and writer.told == [*HOOKS, *HOOKS]
+
+
+def test_a_trial_that_never_started_has_no_end() -> None:
+    writer = Faulty()
+    tracker = Tracker("mlflow", writer, {}, Console())
+    tracker.on_trial_error(0, [], Trial({"trial": "0000"}))
+    assert writer.told == []
+    tracker.on_trial_start(0, [], Trial({"trial": "0000"}))
+    tracker.on_trial_error(0, [], Trial({"trial": "0000"}))
+    tracker.on_trial_error(0, [], Trial({"trial": "0000"}))
+    assert writer.told == ["log_trial_start", "log_trial_end failed"]
+
+
+def unwritable(name: str, home: Path) -> str:
+    """Makes what a tool cannot be written into, and returns what is said of it."""
+    if name == "mlflow":
+        (home / "mlflow.db").mkdir()
+        return f"unable to open database file: {home}/mlflow.db"
+    (home / name).write_text("a file, no folder")
+    return f"File exists: {home}/{name}"
+
+
+@pytest.mark.parametrize("name", options.TRACK)
+def test_a_tool_that_cannot_be_written_for_is_said_at_once(name: str, tmp_path: Path) -> None:
+    search, reason = Search(tmp_path), unwritable(name, tmp_path)
+    with pytest.raises(UserError) as refused:
+        trackers([name], Followed(tmp_path), search.record, search.console)
+    assert str(refused.value).startswith(f"--track: {name} cannot be written for ({reason}). Mend that, or ")
+
+
+def test_a_confirmation_goes_on_without_a_tool_that_cannot_be_written_for(tmp_path: Path) -> None:
+    search, reason = Search(tmp_path, size=(1000, 25)), unwritable("mlflow", tmp_path)
+    tier = Followed(tmp_path, Path("confirm/1"))
+    assert len(trackers(["tensorboard", "mlflow"], tier, search.record, search.console)) == 1
+    assert search.text.getvalue() == f"Warning: mlflow is told nothing more ({reason}); all else goes on.\n"
+
+
+def test_weights_and_biases_on_line_wants_a_key_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    search = Search(tmp_path)
+    with pytest.raises(UserError, match=r"^--track: wandb cannot be written for \(No API key configured\. .*\)\. Mend"):
+        trackers(["wandb"], Followed(tmp_path), search.record, search.console)
+
+
+def test_a_search_that_cannot_be_tracked_starts_no_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.cluster.start", lambda *_: pytest.fail("Ray was started"))
+    run = tmp_path / "mine"
+    run.mkdir()
+    reason = unwritable("tensorboard", run)
+    command = ["--data", "digits", "--trials", "1", "--name", "mine", "--out", str(tmp_path)]
+    assert main([*command, "--cache", str(tmp_path / "cache"), "--track", "tensorboard"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: --track: tensorboard cannot be written for ({reason}). ") and said.count("\n") == 1
 
 
 def test_the_options_tools_are_those_that_there_are() -> None:
