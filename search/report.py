@@ -2,22 +2,17 @@
 
 import argparse
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.cli import Parser, exit_code, terminate
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
-
-if TYPE_CHECKING:  # --help must not wait for pandas and Optuna
-    from results.facts import Facts
 
 FORMATS = ("html", "json", "csv", "md")
 PAGE = "report.html"
@@ -74,7 +69,7 @@ def _command(arguments: dict[str, Any]) -> int:
         from search.served import serve
 
         return serve(runs, PORT if arguments["port"] is None else arguments["port"], REFRESH)
-    content = written(read_all(runs), arguments["format"])
+    content = written(runs, arguments["format"])
     if arguments["format"] != "html" and arguments["output"] is None:
         sys.stdout.write(content)
         return 0
@@ -89,70 +84,22 @@ def _command(arguments: dict[str, Any]) -> int:
     return 0
 
 
-def read(run: Path) -> "Facts":
-    """All that there is to say of a run, which may be under way.
-
-    Raises:
-        UserError: where it cannot be read, or is a part of another's confirmation.
-    """
-    from results.facts import gather
-    from search.record import check_search, stored
-    from search.study import watched_trials
-
-    record = stored(run)
-    assert record is not None  # `find_run` has seen its run.json
-    check_search(record, run, "RUN")
-    return gather(run, record, watched_trials(run))
-
-
-def read_all(runs: Sequence[Path]) -> "list[Facts]":
-    """What there is to say of several runs; those of one name are told apart by the folders that they are in.
-
-    Raises:
-        UserError: as `read` does.
-    """
-    found = [read(run) for run in runs]
-    names = [facts.name for facts in found]
-    return [
-        replace(facts, name=f"{facts.run.resolve().parent.name}/{facts.name}") if names.count(facts.name) > 1 else facts
-        for facts in found
-    ]
-
-
-def written(runs: "Sequence[Facts]", form: str) -> str:
-    """The report in one of FORMATS."""
+def written(runs: Sequence[Path], form: str) -> str:
+    """The report of runs in one of FORMATS. Raises UserError where one cannot be read."""
     from results import exports
     from results.page import page
+    from search.findings import following, read_all
 
+    found = read_all(runs)
     match form:
         case "json":
-            return json.dumps(exports.as_json(runs), indent=2, allow_nan=False) + "\n"
+            return json.dumps(exports.as_json(found), indent=2, allow_nan=False) + "\n"
         case "csv":
-            return exports.as_csv(runs)
+            return exports.as_csv(found)
         case "md":
-            return exports.as_markdown(runs)
+            return exports.as_markdown(found)
         case _:
-            return page(runs, [following(facts) for facts in runs])
-
-
-def following(facts: "Facts") -> tuple[str, str]:
-    """What is useful next, in words and as a command."""
-    run = shlex.quote(str(facts.run))
-    if not facts.ended:
-        out = "" if facts.run.parent == Path("runs") else f" --out {shlex.quote(str(facts.run.parent))}"
-        return (
-            "If it has stopped, go on with:",
-            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}",
-        )
-    if not facts.compared:
-        arguments = facts.record["arguments"]
-        search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
-        return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
-    if facts.confirmation is None and not facts.repeated and facts.compared > 1:
-        return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"
-    if facts.ensemble is None:
-        return "Next, combine the best:", f"python -m search.ensemble {run}"
-    return "Make the ensemble again, to check it:", f"python -m search.ensemble --verify {run}/ensemble.json"
+            return page(found, [following(facts) for facts in found])
 
 
 if __name__ == "__main__":

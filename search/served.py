@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from results.page import Watching, page
-from search.report import following, read_all
+from search.findings import following, read_all
 from trainable.errors import UserError
 
 HOST = "127.0.0.1"

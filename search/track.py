@@ -283,7 +283,8 @@ def trackers(names: Sequence[str], run: Followed, study: StudyRecord, console: C
         except Exception as error:
             if run.part == Path():
                 raise UserError(
-                    f"--track: {name} cannot be written for ({_reason(error)}). Mend that, or give another --track (none: no tool)."
+                    f"--track: {name} cannot be written for ({_reason(error)}). Mend that, or give another --track "
+                    "(none: no tool)."
                 ) from error
             _say_told_nothing(name, error, console)
         else:

@@ -1,0 +1,56 @@
+"""What there is to say of runs, for the report, and what is useful after it."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from results.facts import Facts, gather
+from search.record import check_search, stored
+from search.study import watched_trials
+
+
+def read(run: Path) -> Facts:
+    """All that there is to say of a run, which may be under way.
+
+    Raises:
+        UserError: where it cannot be read, or is a part of another's confirmation.
+    """
+    record = stored(run)
+    assert record is not None  # `find_run` has seen its run.json
+    check_search(record, run, "RUN")
+    return gather(run, record, watched_trials(run))
+
+
+def read_all(runs: Sequence[Path]) -> list[Facts]:
+    """What there is to say of several runs; those of one name are told apart by the folders that they are in.
+
+    Raises:
+        UserError: as `read` does.
+    """
+    found = [read(run) for run in runs]
+    names = [facts.name for facts in found]
+    return [
+        replace(facts, name=f"{facts.run.resolve().parent.name}/{facts.name}") if names.count(facts.name) > 1 else facts
+        for facts in found
+    ]
+
+
+def following(facts: Facts) -> tuple[str, str]:
+    """What is useful next, in words and as a command."""
+    run = shlex.quote(str(facts.run))
+    if not facts.ended:
+        out = "" if facts.run.parent == Path("runs") else f" --out {shlex.quote(str(facts.run.parent))}"
+        return (
+            "If it has stopped, go on with:",
+            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}",
+        )
+    if not facts.compared:
+        arguments = facts.record["arguments"]
+        search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
+        return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
+    if facts.confirmation is None and not facts.repeated and facts.compared > 1:
+        return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"
+    if facts.ensemble is None:
+        return "Next, combine the best:", f"python -m search.ensemble {run}"
+    return "Make the ensemble again, to check it:", f"python -m search.ensemble --verify {run}/ensemble.json"
