@@ -1,0 +1,28 @@
+"""What is useful after a report, by how a run stands."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from search.findings import following, read, read_all
+
+
+def test_what_is_useful_next_follows_from_how_the_run_stands(run: Path) -> None:
+    whole = replace(read(run), confirmation={})
+    assert following(whole)[1] == f"python -m search.ensemble --verify {run}/ensemble.json"
+    assert following(replace(whole, ensemble=None))[1] == f"python -m search.ensemble {run}"
+    assert following(replace(whole, confirmation=None))[1] == f"python -m search.confirm {run}"
+    under_way = replace(whole, states={**whole.states, "RUNNING": 1})
+    assert following(under_way)[1] == f"python -m search.run --resume run --out {run.parent}"
+    failed = replace(whole, board=whole.board.assign(state="FAIL", valid_accuracy=pd.NA))
+    words, command = following(failed)
+    assert words == "Mend that, and search again under another name:"
+    assert command.startswith("python -m search.run --space ") and command.endswith(" --data digits --name NAME")
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "elsewhere" / "run")
+    assert [facts.name for facts in read_all([run])] == ["run"]
+    assert [facts.name for facts in read_all([run, other])] == [f"{tmp_path.name}/run", "elsewhere/run"]
