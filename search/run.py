@@ -150,7 +150,7 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
             if confirmed not in (0, FAILED_TRIALS):
                 return confirmed
     made = build_ensemble(options, console) if options.ensemble else 0
-    if options.ensemble and made == 0:
+    if options.ensemble or confirmed == FAILED:  # else the confirmation has said it
         console.print(f"Look: {report_command(options)}", soft_wrap=True)
     return made or confirmed or code
 
@@ -240,9 +240,10 @@ def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, c
     failed = say_failed(options, study, console)
     code = FAILED_TRIALS if failed and code == 0 else code
     where = f"{options.name}{out_option(options)}"
-    for command in (report_command(options), *look(options.track, options.run)):
+    more = code in (0, FAILED_TRIALS) and (options.confirm or options.ensemble)  # to be reported on
+    for command in (*([] if more else [report_command(options)]), *look(options.track, options.run)):
         console.print(f"Look: {command}", soft_wrap=True)
-    if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not (options.confirm or options.ensemble):
+    if code in (0, FAILED_TRIALS) and failed < len(study.frozen()) and not more:
         test = " --test CSV|FOLDER" if next(iter(sizes.values())).test is None else ""
         if any(trial.state == TrialState.COMPLETE for trial in study.frozen()):
             console.print(f"Next, whether the best is any better: python -m search.confirm {where}", soft_wrap=True)

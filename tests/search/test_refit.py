@@ -157,6 +157,16 @@ def test_refits_keep_to_the_runs_own_max_concurrent(refitted: Path) -> None:
     assert times[f"refits/{first}/refit.json"] <= times[f"refits/{second}/metrics.csv"]  # of one epoch, written once
 
 
+def test_without_test_data_it_is_said_before_anything_is_trained(
+    refitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where no Ray is: nothing is left to train
+    assert ensemble.main([str(refitted), "--method", "uniform", "--refit"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Note: no test data is known, so nothing will be predicted; name it with --test.\n")
+    assert f"No test data, so no submission: name it with --test. Wrote {refitted / 'ensemble.json'}\n" in out
+
+
 def test_a_second_refit_trains_nothing(
     refitted: Path, people: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,7 +320,6 @@ def test_a_refit_that_was_killed_goes_on_and_gives_the_same_network(
     capsys.readouterr()
     assert ensemble.main([str(broken), "--refit"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("Note: no test data is known, so nothing will be predicted; name it with --test.\n")
     assert f"Trained trial 0000 of broken on all images for {epochs} epochs.\n" in out
     assert "Predicted by networks trained again on all labelled images;" in out
     rows = read_metrics_of_refit(folder)

@@ -348,8 +348,8 @@ def test_it_prints_the_data_the_run_a_line_a_trial_and_the_leaderboard(unbroken:
     assert [end[1] for end in ends if end] == [f"{n:04}" for n in range(TRIALS)]
     assert f"Leaderboard: {run / 'leaderboard.csv'}" in lines
     assert [line for line in lines if line.startswith("Look: ")] == [
-        f"Look: python -m search.report {run.name}",
         f"Look: optuna-dashboard {run / 'study.journal'}",
+        f"Look: python -m search.report {run.name}",  # after the ensemble, which is in it
     ]
     (spent,) = (line for line in lines if line.startswith("First step after "))
     shares = [float(share) for share in re.findall(r"([\d.]+) %", spent)]
