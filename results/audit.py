@@ -228,12 +228,15 @@ def sentences(found: Audit) -> list[str]:
 
 def stopped_text(found: Audit) -> str:
     """How many trials were to be stopped and were audited, and which epochs that leaves out."""
+    stopped = found.stopped
+    not_yet = ""
+    if found.unfinished:
+        not_yet = f", and {found.unfinished} more {'is' if found.unfinished == 1 else 'are'} to but did not yet"
     return (
-        f"Audit: of {count(found.stopped, 'trial')} that {'was' if found.stopped == 1 else 'were'} to be stopped, each "
-        f"was to run to its end with probability {found.share:g}; {len(found.audited)} did"
-        + (f", and {found.unfinished} did not come to it" if found.unfinished else "")
-        + f". Stopping leaves out {found.left_out} of {found.trained + found.left_out} epochs; the audit trained "
-        f"{found.audit_epochs} of these."
+        f"Audit: of {count(stopped, 'trial')} that {'was' if stopped == 1 else 'were'} to be stopped, "
+        f"{'it' if stopped == 1 else 'each'} was to run to its end with probability {found.share:g}; "
+        f"{len(found.audited)} did{not_yet}. Stopping leaves out {found.left_out} of "
+        f"{found.trained + found.left_out} epochs; the audit trained {found.audit_epochs} of these."
     )
 
 

@@ -101,7 +101,8 @@ def _leaderboard(facts: Facts) -> Section | None:
     said += " Trials that were stopped early come after those that ran their course."
     if len(rows) > SHOWN + ALSO:
         said += f" The first {SHOWN + ALSO} of {len(rows)}; all are in leaderboard.csv."
-    table = Grid(columns, rows[:SHOWN], frozenset({0, 3, 4, 5, 6, 7}), rows[SHOWN : SHOWN + ALSO])
+    numbers = frozenset(place for place, name in enumerate(columns) if name not in ("trial", "state", "searched"))
+    table = Grid(columns, rows[:SHOWN], numbers, rows[SHOWN : SHOWN + ALSO])
     return Section("Leaderboard", (Text(said, aside=True), table))
 
 
@@ -125,6 +126,10 @@ def _leaderboard_rows(facts: Facts) -> tuple[list[str], list[list[str]]]:
             ]
         )
     columns = ["", "trial", "state", "epochs", "accuracy, %", "loss", "seconds", "parameters", "searched"]
+    place = columns.index("parameters")
+    if all(cells[place] == "-" for cells in rows):  # they are counted when a session ends
+        del columns[place]
+        rows = [[*cells[:place], *cells[place + 1 :]] for cells in rows]
     return columns, rows
 
 

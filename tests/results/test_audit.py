@@ -123,8 +123,8 @@ def test_one_that_was_cut_short_is_no_evidence(tmp_path: Path) -> None:
     found = found_in(tmp_path, trials)
     assert (found.audited, found.unfinished, found.beating) == ((), 1, None)
     assert sentences(found)[:2] == [
-        "Audit: of 1 trial that was to be stopped, each was to run to its end with probability 0.5; 0 did, and 1 did "
-        "not come to it. Stopping leaves out 3 of 8 epochs; the audit trained 2 of these.",
+        "Audit: of 1 trial that was to be stopped, it was to run to its end with probability 0.5; 0 did, and 1 more is "
+        "to but did not yet. Stopping leaves out 3 of 8 epochs; the audit trained 2 of these.",
         "So what stopping cost is not known.",
     ]
 

@@ -34,6 +34,7 @@ def test_the_page_is_one_file_that_asks_nobody(run: Path, capsys: pytest.Capture
     page = (run / "report.html").read_text()
     assert f"The best of {TRIALS} trials is trial " in page
     assert "python -m search.confirm" in page
+    assert "parameters</th>" in page
     text = page[: page.index("<script")]
     assert text.count('<img src="data:image/webp;base64,') == text.count("<img ") > 0
     assert "<link" not in text and "<script src" not in page
@@ -95,7 +96,9 @@ def test_a_run_under_way_is_shown_as_it_stands(run: Path, capsys: pytest.Capture
     assert re.fullmatch(rf"Not at its end: 4 of {TRIALS} trials done, \d under way\.", facts["status"])
     assert facts["leaderboard"][0]["parameters"] is None
     assert journal.read_bytes() == content  # the torn line is its writer's
-    assert "python -m search.run --resume run --out " in page_of(run, capsys)
+    page = page_of(run, capsys)
+    assert "python -m search.run --resume run --out " in page
+    assert "loss</th>" in page and "parameters</th>" not in page  # they are counted at the end
 
 
 def test_a_run_that_has_no_trial_yet_has_a_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
