@@ -115,7 +115,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
         console = Console(highlight=False, markup=False, quiet=not progress)
         # What is wrong or missing is better said before hours of training.
         if test is None:
-            console.print("Note: no test data is known, so nothing will be predicted; name it with --test.")
+            say(console, "Note: no test data is known, so nothing will be predicted; name it with --test.")
         else:
             read_test(predicting(members, chosen.weights), test, options.sample_submission, cache, progress)
         members = refitted(members, chosen.weights, options.address, cache, console)
