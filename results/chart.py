@@ -21,7 +21,7 @@ STATES = {  # in words, with a colour each
     "RUNNING": ("running", "var(--series2)"),
     "FAIL": ("failed", BAD),
 }
-AUDITED = ("stopped, but trained on for the audit", "var(--series4)")
+AUDITED = ("audited", "var(--series4)")  # stopped, but trained on
 FONT = 'system-ui, "Segoe UI", Roboto, sans-serif'  # the page's: a label's width is measured before it is drawn
 POINTABLE = 3000  # points of lines that one can point at, unseen until then: a line has no tooltip between them
 ROW = 26  # pixels of a category's row

@@ -137,6 +137,8 @@ def _learning(facts: Facts) -> Section | None:
     if not facts.spent:
         return None
     stopped = " Dashed: where trials were stopped." if facts.rungs else ""
+    if any(curve.audited for curve in facts.curves):
+        stopped += " Audited: stopped, but trained on, to see what that costs."
     return Section(
         "Learning",
         (
@@ -250,7 +252,8 @@ def _made(facts: Facts) -> Section:
         libraries = ", ".join(f"{name} {version}" for name, version in session["versions"].items())
         hardware = session["hardware"]
         rows += [
-            [f"command, {session['began']}", session["command"]],
+            ["began", session["began"]],
+            ["command", session["command"]],
             ["code", session["code"]],
             ["versions", libraries],
             ["hardware", f"{hardware['system']}, {count(hardware['cpus'], 'CPU')}"],
