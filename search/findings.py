@@ -50,7 +50,8 @@ def following(facts: Facts) -> tuple[str, str]:
         arguments = facts.record["arguments"]
         search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
         return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
-    if facts.confirmation is None and (facts.run / CONFIRM / "plan.json").exists():
+    confirmed = facts.confirmation is not None and facts.confirmation.get("whole", True)
+    if not confirmed and (facts.run / CONFIRM / "plan.json").exists():
         return "It is being confirmed; if that has stopped, go on with:", f"python -m search.confirm {run}"
     if facts.confirmation is None and not facts.repeated and facts.compared > 1:
         return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"

@@ -10,15 +10,16 @@ from search.findings import following, read, read_all
 
 
 def test_what_is_useful_next_follows_from_how_the_run_stands(run: Path) -> None:
-    whole = replace(read(run), confirmation={})
+    whole = replace(read(run), confirmation={"whole": True})
     assert following(whole)[1] == f"python -m search.ensemble --verify {run}/ensemble.json"
     assert following(replace(whole, ensemble=None))[1] == f"python -m search.ensemble {run}"
     assert following(replace(whole, confirmation=None))[1] == f"python -m search.confirm {run}"
     (run / "confirm").mkdir()
     (run / "confirm" / "plan.json").touch()
-    words, command = following(replace(whole, confirmation=None))
-    assert words == "It is being confirmed; if that has stopped, go on with:"
-    assert command == f"python -m search.confirm {run}"
+    for confirmation in (None, {"whole": False}):
+        words, command = following(replace(whole, confirmation=confirmation))
+        assert words == "It is being confirmed; if that has stopped, go on with:"
+        assert command == f"python -m search.confirm {run}"
     assert following(whole)[1] == f"python -m search.ensemble --verify {run}/ensemble.json"
     under_way = replace(whole, states={**whole.states, "RUNNING": 1})
     assert following(under_way)[1] == f"python -m search.run --resume run --out {run.parent}"
