@@ -26,10 +26,10 @@ if TYPE_CHECKING:  # --help must not wait for torch and Ray
 
     from results.confirmation import Confirmation
     from search.confirm_plan import Plan
+    from spaces.space import Space
     from trainable.dataset import LabelledData
 
     Sizes = Mapping[int, LabelledData]  # the data at each image size
-    from spaces.space import Space
 
 TOP, SEEDS = 8, 5
 FORMAT = 1  # of confirm.json
@@ -116,7 +116,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
 
 def _again(run: Path, given: Mapping[str, Any]) -> str:
     """The command that goes on with a run's confirmation."""
-    on_what = "".join(f" {flag(name)} {given[name]}" for name in ON_WHAT if given[name] is not None)
+    on_what = "".join(f" {flag(name)} {shlex.quote(str(given[name]))}" for name in ON_WHAT if given[name] is not None)
     return f"python -m search.confirm {shlex.quote(str(run))}{on_what}"
 
 
@@ -161,11 +161,12 @@ def confirm(
             write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
     if found is not None:
         _show(run, plan, outcome, found, console)
-        if not outcome.whole:
-            console.print(f"Go on with: {given['goes_on']}", soft_wrap=True)
-        elif test_images is None:
-            console.print(f"Look: python -m search.report {shlex.quote(str(run))}", soft_wrap=True)
-            console.print(f"Next: python -m search.ensemble {shlex.quote(str(run))}", soft_wrap=True)
+    if test_images is None:  # else the search says so, when it has its ensemble
+        console.print(f"Look: python -m search.report {shlex.quote(str(run))}", soft_wrap=True)
+    if found is not None and not outcome.whole:  # below what is not all
+        console.print(f"Go on with: {given['goes_on']}", soft_wrap=True)
+    elif outcome.whole and test_images is None:
+        console.print(f"Next: python -m search.ensemble {shlex.quote(str(run))}", soft_wrap=True)
     return outcome.code or (FAILED_TRIALS if outcome.whole and outcome.failed else 0)
 
 

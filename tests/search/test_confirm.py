@@ -173,7 +173,7 @@ def test_time_that_is_up_between_the_tiers_says_how_to_go_on(
     assert found["whole"] is False and found["sentences"][0] in lines
     assert found["sentences"][0] == "Not all yet: of 4 seeds the first 2; the others may change this."
     assert all(len(row["tried"]["accuracies"]) == 2 for row in found["rows"])
-    assert lines[-1] == f"Go on with: python -m search.confirm {run}"
+    assert lines[-2:] == [f"Look: python -m search.report {run}", f"Go on with: python -m search.confirm {run}"]
 
 
 @pytest.mark.parametrize(
