@@ -291,8 +291,9 @@ def sentences(found: Confirmation) -> list[str]:
         f"Accuracy is the mean of the trials' best epochs on {found.images} validation images, ± one standard error "
         f"over seeds (deviation {100 * found.deviation:.2f} points, pooled, {found.freedom} degrees of freedom). "
         "Differences, in points, are over the seeds that both have, ± 95 % intervals that hold together over all pairs "
-        f"of {len(found.rows)}. best, %: the probability of being the best of them. It says nothing of other images."
-        + (f" *: the default is trial {found.default}." if found.default != DEFAULT else "")
+        f"of {len(found.rows)}. best, %: the probability of being the best of them, by however little: it can be high "
+        "where no difference is beyond the noise, as the intervals guard against the luckiest of all pairs. It says "
+        "nothing of other images." + (f" *: the default is trial {found.default}." if found.default != DEFAULT else "")
     )
     return said
 

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,11 +154,18 @@ def confirm(
             raise UserError(f"RUN: {run / record.SPLITS} is not the split that {run} was made with.")
         (run / CONFIRM).mkdir(exist_ok=True)
         write_json(run / CONFIRM / "plan.json", plan.to_json())
-        outcome = _train_tiers(run, said, plan, given, sizes, console, began, test_images)
-        found = _found(plan, outcome, said["seed"], len(data.split.judged))
-        if found is not None:
-            facts = {"top": plan.top, "seeds": plan.seeds, "whole": outcome.whole, "format": FORMAT, **asdict(found)}
-            write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
+        outcome, found = Outcome(), None
+        for outcome in _train_tiers(run, said, plan, given, sizes, console, began, test_images):
+            found = _found(plan, outcome, said["seed"], len(data.split.judged))
+            if found is not None:
+                facts = {
+                    "top": plan.top,
+                    "seeds": plan.seeds,
+                    "whole": outcome.whole,
+                    "format": FORMAT,
+                    **asdict(found),
+                }
+                write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
     if found is not None:
         _show(run, plan, outcome, found, console)
     if test_images is None:  # else the search says so, when it has its ensemble
@@ -208,9 +215,13 @@ def _train_tiers(
     console: "Console",
     began: float,
     test_images: int | None,
-) -> Outcome:
-    """Trains what the tiers lack, until nothing is left or the time or a signal ends it."""
+) -> Iterator[Outcome]:
+    """Trains what the tiers lack, until nothing is left or the time or a signal ends it.
+
+    Yields: after each tier what all have given so far; but for one that is followed by a tier that has begun before.
+    """
     from search.confirm_plan import promoted, tier_space, tiers
+    from search.record import begun
     from search.session import TooShort, say_out_of_time
     from trainable.table import count
 
@@ -228,14 +239,16 @@ def _train_tiers(
             if number == 1:  # of the whole budget, not of what is left of it
                 raise
             say_out_of_time(options, console)
-            break
+            return
         outcome.code, outcome.failed = tier.code, outcome.failed + tier.failed
         outcome.trainings += tier.trainings
         outcome.whole = tier.whole and number == len(planned)
-        if tier.code or not tier.whole:
-            break
+        goes_on = number < len(planned) and tier.whole and not tier.code
+        if not (goes_on and begun(run / CONFIRM / str(number + 1))):
+            yield outcome
+        if not goes_on:
+            return
         names = promoted(plan, _accuracies(tier.trainings))
-    return outcome
 
 
 def _tier_options(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from results.facts import Facts, gather
 from search.options import CONFIRM
-from search.record import check_search, stored
+from search.record import begun, check_search, stored
 from search.study import watched_trials
+from trainable.table import count
 
 
 def read(run: Path) -> Facts:
@@ -42,9 +43,10 @@ def following(facts: Facts) -> tuple[str, str]:
     run = shlex.quote(str(facts.run))
     if not facts.ended:
         out = "" if facts.run.parent == Path("runs") else f" --out {shlex.quote(str(facts.run.parent))}"
+        asked = "".join(session.get("asked", "") for session in facts.record["sessions"][-1:])
         return (
             "If it has stopped, go on with:",
-            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}",
+            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}{asked}",
         )
     if not facts.compared:
         arguments = facts.record["arguments"]
@@ -52,9 +54,21 @@ def following(facts: Facts) -> tuple[str, str]:
         return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
     confirmed = facts.confirmation is not None and facts.confirmation.get("whole", True)
     if not confirmed and (facts.run / CONFIRM / "plan.json").exists():
-        return "It is being confirmed; if that has stopped, go on with:", f"python -m search.confirm {run}"
+        words = f"It is being confirmed{_how_far(facts.run / CONFIRM)}; if that has stopped, go on with:"
+        return words, f"python -m search.confirm {run}"
     if facts.confirmation is None and not facts.repeated and facts.compared > 1:
         return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"
     if facts.ensemble is None:
         return "Next, combine the best:", f"python -m search.ensemble {run}"
     return "Make the ensemble again, to check it:", f"python -m search.ensemble --verify {run}/ensemble.json"
+
+
+def _how_far(confirmation: Path) -> str:
+    """What a confirmation has trained, in words; none before its first tier has begun."""
+    tiers = [tier for number in (1, 2) if begun(tier := confirmation / str(number))]
+    if not tiers:
+        return ""
+    record = stored(tiers[-1])
+    assert record is not None  # it has begun
+    done = sum(trial.state.is_finished() for trial in watched_trials(tiers[-1]))
+    return f", tier {len(tiers)}: {done} of {count(record['arguments']['trials'], 'training')} done"

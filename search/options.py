@@ -289,14 +289,19 @@ def again(options: Options) -> str:
     """The command that goes on with the run, and does all that was asked; but for the time budget, which is over."""
     if options.goes_on is not None:
         return options.goes_on
-    then = " --confirm" if options.confirm else ""
+    return f"python -m search.run --resume {options.name}{out_option(options)}{asked(options)}"
+
+
+def asked(options: Options) -> str:
+    """What a command is to do besides its search, and where, as options with a space before each."""
+    said = " --confirm" if options.confirm else ""
     if options.test is not None:
-        then += f" --test {shlex.quote(str(Path(options.test).absolute()))}"
+        said += f" --test {shlex.quote(str(Path(options.test).absolute()))}"
     elif options.ensemble:
-        then += " --ensemble"
+        said += " --ensemble"
     if options.address is not None:
-        then += f" --address {shlex.quote(options.address)}"
-    return f"python -m search.run --resume {options.name}{out_option(options)}{then}"
+        said += f" --address {shlex.quote(options.address)}"
+    return said
 
 
 def flag(field: str) -> str:

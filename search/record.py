@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint, versions
 from results.members import ARGUMENTS, NUMBER, check_types
-from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, fixed, flag, kept, shown
+from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
@@ -303,6 +303,7 @@ def add_session(options: Options, slots: int) -> list[str]:
     session = {
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": options.command,
+        "asked": asked(options),
         "slots": slots,
         "code": code_fingerprint(),
         "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},

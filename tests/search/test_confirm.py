@@ -14,10 +14,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import TrialState
 
 from search import confirm, ensemble, record, report
 from search import run as search_run
 from search.confirm_plan import Plan, choose, default_of, promoted, tier_space, tiers, whole_seeds
+from search.findings import following, read
 from search.study import Settings, StudyRecord, configured
 from spaces.check import check
 from spaces.loading import load
@@ -25,6 +28,7 @@ from spaces.space import Given, Space, fingerprint, sample
 from trainable.config import TrialConfig
 from trainable.errors import UserError
 
+SET_STATE = JournalOperation.SET_TRIAL_STATE_VALUES
 SETTINGS = Settings(3, 28, (), None, "valid_accuracy", seed=7)
 
 
@@ -174,6 +178,27 @@ def test_time_that_is_up_between_the_tiers_says_how_to_go_on(
     assert found["sentences"][0] == "Not all yet: of 4 seeds the first 2; the others may change this."
     assert all(len(row["tried"]["accuracies"]) == 2 for row in found["rows"])
     assert lines[-2:] == [f"Look: python -m search.report {run}", f"Go on with: python -m search.confirm {run}"]
+
+
+def test_time_that_is_up_within_the_second_tier_leaves_what_was_found(
+    done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(done, tmp_path)
+    journal = run / "confirm" / "2" / "study.journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    logs = enumerate(map(json.loads, lines))
+    ends = [i for i, log in logs if log["op_code"] == SET_STATE and log["state"] != TrialState.RUNNING]
+    journal.write_text("".join(lines[: ends[-2] + 1]))
+    found = facts(run)
+    words, command = following(replace(read(run), confirmation={**found, "whole": False}))
+    assert words == f"It is being confirmed, tier 2: {len(ends) - 1} of {len(ends)} trainings done; " + (
+        "if that has stopped, go on with:"
+    )
+    assert command == f"python -m search.confirm {run}"
+    assert confirm.main([str(run), "--time-budget", "10s"]) == 0
+    said = f"The time budget is used up. Go on with: python -m search.confirm {run} --time-budget TIME"
+    assert said in capsys.readouterr().out.splitlines()
+    assert facts(run) == found  # not what the first tier alone says
 
 
 @pytest.mark.parametrize(

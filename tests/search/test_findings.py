@@ -22,7 +22,12 @@ def test_what_is_useful_next_follows_from_how_the_run_stands(run: Path) -> None:
         assert command == f"python -m search.confirm {run}"
     assert following(whole)[1] == f"python -m search.ensemble --verify {run}/ensemble.json"
     under_way = replace(whole, states={**whole.states, "RUNNING": 1})
-    assert following(under_way)[1] == f"python -m search.run --resume run --out {run.parent}"
+    # With what the session was asked for; of a run from before that was noted, of which nothing is known, without.
+    then = f"python -m search.run --resume run --out {run.parent}"
+    assert following(under_way)[1].startswith(f"{then} --ensemble --address ")
+    sessions = [{"began": "", "command": ""}]
+    assert following(replace(under_way, record={**whole.record, "sessions": sessions}))[1] == then
+    assert following(replace(under_way, record={**whole.record, "sessions": []}))[1] == then
     failed = replace(whole, board=whole.board.assign(state="FAIL", valid_accuracy=pd.NA))
     words, command = following(failed)
     assert words == "Mend that, and search again under another name:"

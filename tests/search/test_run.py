@@ -318,7 +318,7 @@ def test_run_json_says_how_it_came_about(unbroken: tuple[Path, Done], commands: 
     assert (record["name"], record["seed"], record["objective"]) == ("whole", SEED, "valid_accuracy")
     assert record["arguments"]["scheduler"] == "asha"
     session = record["sessions"][0]
-    assert set(session) == {"began", "command", "slots", "code", "versions", "hardware"}
+    assert set(session) == {"began", "command", "asked", "slots", "code", "versions", "hardware"}
     assert session["slots"] == 1
     assert {"ray", "optuna", "torch"} <= set(session["versions"])
     assert record["space"]["parameters"]["dropout_4"] == "0..0.5"
