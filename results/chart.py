@@ -1,7 +1,9 @@
 """What the page's figures share: colours, which the page gives them, so that one figure serves light, dark and print; a
 dot with its interval; and their form as Vega-Lite specifications, made with Altair."""
 
+import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +26,8 @@ STATES = {  # in words, with a colour each
 AUDITED = ("audited", "var(--series4)")  # stopped, but trained on
 FONT = 'system-ui, "Segoe UI", Roboto, sans-serif'  # the page's: a label's width is measured before it is drawn
 POINTABLE = 3000  # points of lines that one can point at, unseen until then: a line has no tooltip between them
-ROW = 26  # pixels of a category's row
+ROW, LINE_HEIGHT = 26, 13  # pixels of a category's row, and what each more line of its label takes
+LABEL = 26  # letters of a label's line
 
 
 def intervals(rows: list[dict[str, Any]], title: str, *, format_: str, zero: bool) -> AnyChart:
@@ -35,9 +38,12 @@ def intervals(rows: list[dict[str, Any]], title: str, *, format_: str, zero: boo
         format_: of the numbers, as d3-format has it.
         zero: whether 0 is on the axis, and marked.
     """
-    order = [row["what"] for row in rows]
+    # A long label is broken into lines, or it would leave the figure no room on a phone.
+    lines = {row["what"]: textwrap.wrap(row["what"], LABEL) for row in rows}
+    label = alt.Axis(labelLimit=230, labelExpr=f"{json.dumps(lines)}[datum.value]", labelLineHeight=LINE_HEIGHT)
+    height = max(ROW, LINE_HEIGHT * max(map(len, lines.values())) + ROW - LINE_HEIGHT)
     encoded = chart_of(rows).encode(
-        y=alt.Y("what:N", sort=order, title=None, axis=alt.Axis(labelLimit=230)),
+        y=alt.Y("what:N", sort=list(lines), title=None, axis=label),
         color=alt.condition("datum.strong", alt.value(GOOD), alt.value(PLAIN)),
         tooltip=["what:N", *(alt.Tooltip(f"{name}:Q", format=format_) for name in ("value", "low", "high"))],
     )
@@ -47,7 +53,7 @@ def intervals(rows: list[dict[str, Any]], title: str, *, format_: str, zero: boo
     layers = [span, encoded.mark_point(size=60, filled=True, opacity=1).encode(x="value:Q")]
     if zero:
         layers.insert(0, chart_of([{"x": 0}]).mark_rule(stroke=MUTED, strokeDash=[2, 2]).encode(x="x:Q"))
-    return alt.layer(*layers).properties(height=ROW * len(rows))
+    return alt.layer(*layers).properties(height=height * len(rows))
 
 
 def interval(estimate: Estimate, unit: float = 100) -> dict[str, float]:

@@ -23,6 +23,7 @@ from results.effects import Effects
 from results.facts import Facts
 from results.leaderboard import column_of
 
+ANGLE = 320  # degrees, of what stands at each axis of the parallel view: on a phone they are close
 LAST = "validation accuracy"  # the last axis of the parallel view: no parameter is called so, as it has a space
 
 
@@ -101,14 +102,16 @@ def parallel(facts: Facts) -> AnyChart | None:
     columns = [*map(column_of, names), "valid_accuracy"]
     board = facts.board[facts.board["state"].isin(STATES) & facts.board["valid_accuracy"].notna()]
     scaled: dict[str, list[float | None]] = {}
-    ends: list[dict[str, Any]] = []
+    lowest: list[dict[str, Any]] = []
+    highest: list[dict[str, Any]] = []
     for shown, column in zip([*names, LAST], columns, strict=True):
         values = [plain(value) for value in board[column]]
         scaled[column], low, high = _scaled(values)
         if column == "valid_accuracy":
             low, high = f"{100 * float(low):.1f} %", f"{100 * float(high):.1f} %"
-        ends += [{"parameter": shown, "place": -0.06, "said": low}, {"parameter": shown, "place": 1.06, "said": high}]
-    order = [end["parameter"] for end in ends[::2]]
+        lowest.append({"parameter": shown, "place": -0.06, "said": low})
+        highest.append({"parameter": shown, "place": 1.04, "said": high})
+    order = [end["parameter"] for end in lowest]
     rows: list[dict[str, Any]] = [
         {
             "trial": trial,
@@ -125,14 +128,14 @@ def parallel(facts: Facts) -> AnyChart | None:
         row["part"] = "best quarter" if row["accuracy"] >= level else "others"
     hover = alt.selection_point(fields=["trial"], on="pointerover", clear="pointerout", empty=False)
     x = alt.X(
-        "parameter:N", sort=order, title=None, axis=alt.Axis(labelAngle=-40, grid=True, domain=False, ticks=False)
+        "parameter:N", sort=order, title=None, axis=alt.Axis(labelAngle=ANGLE, grid=True, domain=False, ticks=False)
     )
     encoded = (
         chart_of(rows)
         .transform_flatten(["parameter", "place", "value"])
         .encode(
             x=x,
-            y=alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.1, 1.1])),
+            y=alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.1, 1.2])),
             detail="trial:N",
             color=alt.Color(
                 "part:N",
@@ -148,8 +151,12 @@ def parallel(facts: Facts) -> AnyChart | None:
         seen = alt.condition(hover, alt.value(1), alt.value(0))
         tooltip = ["trial:N", "parameter:N", "value:N", alt.Tooltip("accuracy:Q", format=".1%")]
         layers.append(encoded.mark_point(size=60, filled=True).encode(opacity=seen, tooltip=tooltip))
-    texts = chart_of(ends).mark_text(fontSize=10, fill=MUTED).encode(x=x, y="place:Q", text="said:N")
-    return alt.layer(*layers, texts).properties(height=280)
+    said = {"x": x, "y": "place:Q", "text": "said:N"}
+    layers += [
+        chart_of(lowest).mark_text(fontSize=10, fill=MUTED).encode(**said),
+        chart_of(highest).mark_text(fontSize=10, fill=MUTED, angle=ANGLE, align="left").encode(**said),
+    ]
+    return alt.layer(*layers).properties(height=300)
 
 
 def _text(value: Any) -> str:
