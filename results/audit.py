@@ -35,9 +35,7 @@ class Rung:
     """How well the order at an epoch foretells that at the end."""
 
     epoch: int
-    tau: (
-        float | None
-    )  # Kendall's tau-b, weighted, of the best so far with the final best; None: one of them is constant
+    tau: float | None  # Kendall's tau-b, weighted, of the best so far with the final best; None: one is constant
     interval: tuple[float, float] | None  # of 95 %; None: too few trials for one
 
 
@@ -92,7 +90,7 @@ class _Known:
 
 
 def audit(run: Path, trials: Sequence[FrozenTrial], record: Mapping[str, Any]) -> Audit | None:
-    """What the audit of a search says, so far; None where it has none.
+    """What the audit of a search says, so far; None where it has none, or no trial has been stopped.
 
     Args:
         run: the run's folder.
@@ -119,6 +117,8 @@ def audit(run: Path, trials: Sequence[FrozenTrial], record: Mapping[str, Any]) -
 
     ran = [one for one in known if one.stopped_at is None]
     stopped = [one for one in known if one.stopped_at is not None]
+    if not stopped:
+        return None
     audited = [one for one in stopped if one.audited and len(one.rows) >= epochs]
     ended = [*ran, *audited]
     weights = np.array([1.0] * len(ran) + [1 / share] * len(audited))
@@ -249,11 +249,17 @@ def verdict(found: Audit) -> list[str]:
         beaten = f"{len(found.beaten_by)} ({', '.join(found.beaten_by)})"
     above = [one.value for one in found.audited if one.trial in found.beaten_by]
     clear = [value for value in above if not _inside_noise(found, value, found.winner.value)]
-    noise = "" if not found.beaten_by else f", {len(clear)} of them beyond the noise" if clear else ", inside the noise"
+    n = len(found.audited)
+    beyond = f", {f'{len(clear)} of them ' if n > 1 else ''}beyond the noise"
+    noise = "" if not found.beaten_by else beyond if clear else ", inside the noise"
+    who = f"Of the {n} audited {beaten}"
+    if n == 1:
+        who = f"The one audited{f', {found.beaten_by[0]},' if found.beaten_by else ' has not'}"
+    few = ", of few: a hint at most" if n < FEW else ""
     return [
-        f"Of the {len(found.audited)} audited {beaten} ended above the best that was let live, trial "
-        f"{found.winner.trial} ({_value(found, found.winner.value)}){noise}. So of all {found.stopped} it would be "
-        f"{found.beating.value:.0f} (95 %: {math.ceil(found.beating.low)} to {math.floor(found.beating.high)})."
+        f"{who} ended above the best that was let live, trial {found.winner.trial} "
+        f"({_value(found, found.winner.value)}){noise}. So of all {found.stopped} that were stopped it would be "
+        f"{found.beating.value:.0f} (95 %: {math.ceil(found.beating.low)} to {math.floor(found.beating.high)}){few}."
     ]
 
 

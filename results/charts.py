@@ -1,5 +1,6 @@
 """The figures of a run by their names on the page: how its trials learnt, and all others."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ from results.facts import Facts
 from results.parameter_charts import effects, importances, parallel, slices
 from results.prediction_charts import calibration, confusion, recalls
 from results.scores import Estimate
+
+EPOCH_TICKS = 12  # at most
+SHORT = 180  # seconds that a timeline is not told in minutes of
 
 
 def figures(facts: Facts) -> dict[str, Spec]:
@@ -89,8 +93,10 @@ def _curves(facts: Facts) -> AnyChart | None:
         return None
     shown = [value for row in rows for value in row["accuracy"]]
     hover = alt.selection_point(fields=["trial"], on="pointerover", clear="pointerout", empty=False)
+    last = max(row["last_epoch"] for row in rows)
+    ticks = list(range(1, last + 1, math.ceil(last / EPOCH_TICKS)))
     encoded = chart_of(rows).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(values=ticks, format="d")),
         y=alt.Y("accuracy:Q", title="validation accuracy", axis=share_axis(shown, 6), scale=alt.Scale(zero=False)),
         detail="trial:N",
         color=state_colour(row["state"] for row in rows),
@@ -180,7 +186,7 @@ def _balance(facts: Facts) -> AnyChart:
         chart_of(rows)
         .mark_bar()
         .encode(
-            x=alt.X("images:Q", title="images"),
+            x=alt.X("images:Q", title="images", axis=alt.Axis(tickMinStep=1, format=",d")),
             y=alt.Y("class:N", sort=names, title=None),
             color=alt.Color(
                 "part:N",
@@ -200,15 +206,16 @@ def _balance(facts: Facts) -> AnyChart:
 def _timeline(facts: Facts) -> AnyChart | None:
     if not facts.timeline:
         return None
-    began = min(part.began for part in facts.timeline)
+    began, ended = min(part.began for part in facts.timeline), max(part.ended for part in facts.timeline)
+    unit, seconds = ("minutes", 60) if ended - began > SHORT else ("seconds", 1)
     workers = {name: f"worker {number}" for number, name in enumerate(sorted({p.worker for p in facts.timeline}), 1)}
     states = {curve.trial: STATES[curve.state][0] for curve in facts.curves if curve.state in STATES}
     rows: list[dict[str, Any]] = [
         {
             "trial": part.trial,
             "worker": workers[part.worker],
-            "from": round((part.began - began) / 60, 3),
-            "to": round((part.ended - began) / 60, 3),
+            "from": round((part.began - began) / seconds, 3),
+            "to": round((part.ended - began) / seconds, 3),
             "epochs": part.epochs,
             "state": states.get(part.trial, "running"),
         }
@@ -218,7 +225,7 @@ def _timeline(facts: Facts) -> AnyChart | None:
         chart_of(rows)
         .mark_bar(height=14, stroke=PAPER, strokeWidth=1)
         .encode(
-            x=alt.X("from:Q", title="minutes since the first step"),
+            x=alt.X("from:Q", title=f"{unit} since the first step"),
             x2="to:Q",
             y=alt.Y("worker:N", sort=list(workers.values()), title=None),
             color=state_colour(row["state"] for row in rows),

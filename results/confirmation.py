@@ -18,6 +18,7 @@ from results.comparison import Difference, SharedSeeds
 from results.scores import Estimate
 from results.settings import settings_text
 from trainable.errors import UserError
+from trainable.table import count
 
 DEFAULT = "default"  # the name of a default that is none of the search's best
 DRAWS = 4_000  # of the posterior: a probability is then known to 1 point
@@ -234,7 +235,7 @@ def render(found: Confirmation) -> Group:
     searched = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     searched.add_column("trial", no_wrap=True)
     searched.add_column("searched", overflow="fold")
-    for row in found.rows:
+    for row, own in zip(found.rows, told_apart([row.tried.settings for row in found.rows]), strict=True):
         name = f"{row.tried.name}{'*' if row.tried.name == found.default != DEFAULT else ''}"
         view.add_row(
             name,
@@ -244,14 +245,14 @@ def render(found: Confirmation) -> Group:
             *("" if gap is None else _points(gap) for gap in (row.against_best, row.against_default)[: len(gaps)]),
             f"{row.tried.seconds:.2f}",
         )
-        searched.add_row(name, settings_text(_told_apart(row.tried, [row.tried for row in found.rows])))
+        searched.add_row(name, settings_text(own))
     return Group(view, "", searched)
 
 
-def _told_apart(one: Tried, tried: Sequence[Tried]) -> dict[str, Any]:
-    """What was searched of one, but for what all have in common."""
-    common = {name for name, value in one.settings.items() if all(other.settings.get(name) == value for other in tried)}
-    return {name: value for name, value in one.settings.items() if name not in common}
+def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was searched of each, but for what all have in common."""
+    common = {name for name, value in settings[0].items() if all(other.get(name) == value for other in settings)}
+    return [{name: value for name, value in own.items() if name not in common} for own in settings]
 
 
 def sentences(found: Confirmation) -> list[str]:
@@ -260,27 +261,17 @@ def sentences(found: Confirmation) -> list[str]:
     winner = found.row(searched.name)
     now = "failed with each seed"
     if winner is not None:
-        now = f"is {_interval(winner.fresh)} (n = {len(winner.tried.accuracies)} seeds)"
+        now = f"is {_range(winner.fresh)} (95 %, {len(winner.tried.accuracies)} fresh seeds)"
     said = [
-        f"The search's winner, trial {searched.name}: best of {searched.compared} looked like "
+        f"The search's winner, trial {searched.name}: best of {count(searched.compared, 'configuration')} looked like "
         f"{100 * searched.accuracy:.1f} %, {now}."
     ]
     if len(found.rows) > 1:
         said.append(
-            f"The best now is {_called(best.tried.name)}, {_interval(best.fresh)} (n = {len(best.tried.accuracies)}); "
+            f"The best now is {_called(best.tried.name)}, {_range(best.fresh)} ({len(best.tried.accuracies)} seeds); "
             f"as the best of {len(found.rows)}, which flatters it, it is worth {_range(best.worth)}."
         )
-    if len(found.tied) > 1:
-        cheapest = found.row(found.cheapest)
-        assert cheapest is not None
-        others = ", ".join(_called(name) for name in found.tied[1:])
-        said.append(
-            f"Tied with it, as no difference is beyond the noise: {others}. The cheapest of these {len(found.tied)} is "
-            f"{_called(found.cheapest)}: {cheapest.tried.seconds:.2f} s an epoch, {cheapest.tried.parameters:,} "
-            "parameters."
-        )
-    elif len(found.rows) > 1:
-        said.append(f"No other with {len(best.tried.accuracies)} seeds is tied with it.")
+    said += _ties(found)
     if found.row(found.default) is None:
         said.append("The default failed with each seed, so nothing is compared with it.")
     for name in dict.fromkeys((best.tried.name, searched.name)):
@@ -298,11 +289,42 @@ def sentences(found: Confirmation) -> list[str]:
     return said
 
 
+def _ties(found: Confirmation) -> list[str]:
+    """Which others the best is not told apart from, and the cheapest of these."""
+    best, said = found.best, []
+    seeds = len(best.tried.accuracies)
+    if len(found.tied) > 1:
+        cheapest = found.row(found.cheapest)
+        assert cheapest is not None
+        said.append(
+            f"Tied with it, as no difference is beyond the noise: {_listed(found.tied[1:])}. The cheapest of these "
+            f"{len(found.tied)} is {_called(found.cheapest)}: {cheapest.tried.seconds:.2f} s an epoch, "
+            f"{cheapest.tried.parameters:,} parameters."
+        )
+    elif any(len(row.tried.accuracies) == seeds for row in found.rows[1:]):
+        said.append(f"No other with {seeds} seeds is tied with it.")
+    left = [row for row in found.rows if len(row.tried.accuracies) < seeds]
+    open_ones = [row.tried.name for row in left if row.against_best is None or not row.against_best.clear]
+    if open_ones:
+        said.append(
+            f"Lower with the first {count(max(len(row.tried.accuracies) for row in left), 'seed')} and left there, "
+            f"though the noise could be why: {_listed(open_ones)}."
+        )
+    return said
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(_called(name) for name in names)
+
+
 def _beside_default(found: Confirmation, row: Confirmed) -> list[str]:
     """Whether a configuration beats the default, in a sentence; none where the default has no figure."""
     name, gap = row.tried.name, row.against_default
     if name == found.default:
-        return [f"{_called(name).capitalize()} is the space's default." if name != DEFAULT else "No trial beat it."]
+        if row is not found.best:
+            return [f"{_called(name).capitalize()} is the space's default."]
+        which = "" if name == DEFAULT else f", {_called(name)},"
+        return [f"The best is the space's default{which} itself: the search found nothing better."]
     if gap is None:
         return []
     default = found.row(found.default)
@@ -311,7 +333,7 @@ def _beside_default(found: Confirmation, row: Confirmed) -> list[str]:
     verdict = "does not beat the default beyond the noise"
     if gap.clear:
         verdict = "beats the default" if gap.value > 0 else "is worse than the default"
-    return [f"{_called(name).capitalize()} {verdict}: {_points(gap)} points (n = {shared} pairs)."]
+    return [f"{_called(name).capitalize()} {verdict}: {_points_range(gap)} (95 %, n = {shared} pairs)."]
 
 
 def _called(name: str) -> str:
@@ -323,11 +345,12 @@ def _points(gap: Difference) -> str:
     return f"{round(100 * gap.value, 1) + 0.0:+.1f} ±{100 * gap.margin:.1f}"
 
 
-def _interval(estimate: Estimate) -> str:
-    """'56.4 ± 0.6 %', a 95 % interval."""
-    return (
-        f"{100 * estimate.value:.1f} ± {100 * max(estimate.high - estimate.value, estimate.value - estimate.low):.1f} %"
+def _points_range(gap: Difference) -> str:
+    """'+1.3 points [-0.4, +3.0]'."""
+    value, low, high = (
+        round(100 * one, 1) + 0.0 for one in (gap.value, gap.value - gap.margin, gap.value + gap.margin)
     )
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
 def _range(estimate: Estimate) -> str:

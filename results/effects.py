@@ -64,6 +64,7 @@ class Effects:
     curved: bool  # whether numbers may have an effect that is no straight line
     importances: tuple[Importance, ...]  # the most important first; none of fewer than MANY_TRIALS
     left_out: tuple[str, ...]  # parameters that not all trials have, or that never varied
+    too_many: tuple[str, ...]  # that have as many values as there are trials, or nearly: nothing can be told
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def effects(trials: Sequence[FrozenTrial], accuracies: Mapping[int, Sequence[flo
         together = _fits(factors)
         if together:
             break
+    too_many = [] if together else [factor.name for factor in factors if not _fits([factor])]
+    factors = [factor for factor in factors if factor.name not in too_many]
     fitted = _fitted(factors, values, factors) if together else _alone(factors, values)
     return Effects(
         epoch=epoch,
@@ -117,6 +120,7 @@ def effects(trials: Sequence[FrozenTrial], accuracies: Mapping[int, Sequence[flo
         curved=curved,
         importances=_importances(ran, varied, values) if len(ran) >= MANY_TRIALS else (),
         left_out=tuple(sorted({name for trial in ran for name in trial.params} - set(varied))),
+        too_many=tuple(too_many),
     )
 
 
@@ -213,7 +217,7 @@ def _fitted(factors: Sequence[_Factor], values: Floats, compared: Sequence[_Fact
 
 
 def _alone(factors: Sequence[_Factor], values: Floats) -> list[Effect]:
-    return [effect for factor in factors if _fits([factor]) for effect in _fitted([factor], values, factors)]
+    return [effect for factor in factors for effect in _fitted([factor], values, factors)]
 
 
 def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], values: Floats) -> tuple[Importance, ...]:

@@ -15,9 +15,14 @@ from results.sections import sections, status, together
 FORMAT = 1  # of the JSON
 
 
-def as_json(runs: Sequence[Facts]) -> dict[str, Any]:
-    """Everything that the page says, but for pictures. What is not known is null."""
-    return {"format": FORMAT, "runs": [_run(facts) for facts in runs]}
+def as_json(runs: Sequence[Facts], following: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Everything that the page says, but for pictures. What is not known is null.
+
+    Args:
+        following: as for `page`.
+    """
+    found = [{**_run(facts), "next": command} for facts, (_, command) in zip(runs, following, strict=True)]
+    return {"format": FORMAT, "runs": found}
 
 
 def as_csv(runs: Sequence[Facts]) -> str:
@@ -32,19 +37,24 @@ def as_csv(runs: Sequence[Facts]) -> str:
     return str(pd.concat(tables).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def as_markdown(runs: Sequence[Facts]) -> str:
-    """The page's text and tables."""
+def as_markdown(runs: Sequence[Facts], following: Sequence[tuple[str, str]]) -> str:
+    """The page's text and tables.
+
+    Args:
+        following: as for `page`.
+    """
     lines = [f"# {_escaped(' and '.join(facts.name for facts in runs))}", ""]
     if len(runs) > 1:
         notes, table = together(runs)
         lines += [*(f"{_escaped(note)}\n" for note in notes), *_table(table)]
-    for facts in runs:
+    for facts, (words, command) in zip(runs, following, strict=True):
         if len(runs) > 1:
             lines += [f"# {_escaped(facts.name)}", ""]
         said = status(facts)
         lines += [f"{said}\n"] if said else []
         lines += [*(f"- {_escaped(sentence)}" for sentence in answer(facts)), ""]
         lines += [f"{_escaped(note)}\n" for note in facts.notes]
+        lines += [f"{words}\n", f"    {command}", ""]
         for section in sections(facts):
             blocks = [block for block in section.blocks if _block(block)]
             if blocks:
@@ -117,8 +127,8 @@ def _block(block: Block) -> list[str]:
 
 def _table(grid: Grid) -> list[str]:
     marks = ["--:" if number in grid.numbers else ":--" for number in range(len(grid.columns))]
-    rows = [grid.columns, marks, *([_cell(cell) for cell in row] for row in (*grid.rows, *grid.folded))]
-    return [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    head, *rows = ([_cell(cell) for cell in row] for row in (grid.columns, *grid.rows, *grid.folded))
+    return [*(f"| {' | '.join(row)} |" for row in (head, marks, *rows)), ""]
 
 
 def _cell(text: str) -> str:

@@ -29,7 +29,7 @@ from results.settings import settings_text
 from results.timeline import Stretch, Use, sessions_of, steps, stretches, use
 from results.weights import METHODS
 from trainable.config import Objective, maximised
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
 from trainable.fit import Row, objective_value
 from trainable.table import count
 
@@ -84,6 +84,7 @@ class Facts:
     predictions: tuple[Predictions, ...]  # of the best trial; and of the ensemble, if there is one
     ensemble: Mapping[str, Any] | None  # its manifest
     confirmation: Mapping[str, Any] | None  # confirm.json
+    confirming: str | None  # how far a confirmation is that has begun and is not at its end, in words
     notes: tuple[str, ...]  # what could not be had
 
     @property
@@ -117,15 +118,16 @@ class Facts:
         return error_over_images(accuracy, self.images)
 
 
-def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> Facts:
+def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial], confirming: str | None = None) -> Facts:
     """Reads a run, which may be under way.
 
     Args:
         run: its folder.
         record: its run.json.
         trials: of its study.
+        confirming: how far a confirmation is that has begun, in words.
     Raises:
-        UserError: where a file of it is damaged.
+        UserError: where a file of it is damaged that there is no report without.
     """
     objective: Objective = record["objective"]
     rows = {trial.number: counted_rows(run, trial) for trial in trials}
@@ -153,6 +155,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         configurations = compared(board, searched_columns(board), images, seeds_of(trials))
     accuracies = {number: [row["valid_accuracy"] for row in own] for number, own in rows.items()}
     predictions, manifest, notes = _predictions(run, record, board)
+    confirmation, damage = _confirmation(run)
     return Facts(
         run=run,
         name=run.resolve().name,
@@ -179,8 +182,9 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         balance=_balance(run, record["data"]),
         predictions=predictions,
         ensemble=manifest,
-        confirmation=_confirmation(run),
-        notes=notes,
+        confirmation=confirmation,
+        confirming=confirming,
+        notes=(*notes, *damage),
     )
 
 
@@ -231,8 +235,8 @@ def _balance(run: Path, data: Mapping[str, Any]) -> tuple[tuple[str, str, int], 
             raise ValueError(f"its parts are {', '.join(parts) or 'none'}")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} is missing or damaged ({error!r}); restore it from a copy, or delete it and resume the run, which "
-            "makes it again."
+            f"{path} is missing or damaged ({reason(error)}); restore it from a copy, or delete it and resume the run, "
+            "which makes it again."
         ) from None
     order = [part for part in ("train", "valid", "holdout") if part in parts] or sorted(parts)
     return tuple((name, part, int(sizes.get((name, part), 0))) for name in classes for part in order)
@@ -269,26 +273,32 @@ def _check_scores(path: Path, manifest: Mapping[str, Any]) -> None:
             for name in ("log_loss", "accuracy", "calibration_error", "accuracy_gain"):
                 check_types(score[name], dict.fromkeys(("value", "low", "high"), NUMBER))
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} lacks scores, or is damaged ({error!r}).") from None
+        raise UserError(f"{path} lacks scores, or is damaged ({reason(error)}).") from None
 
 
-def _confirmation(run: Path) -> dict[str, Any] | None:
+def _confirmation(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """confirm.json, or what is wrong with it."""
     path = run / CONFIRMATION
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         _check_confirmation(found)
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); confirm the run again to have it made anew.") from None
-    return found
+        return None, []
+    except OSError as error:
+        return None, [f"{path} cannot be read ({reason(error)})."]
+    except (ValueError, KeyError, TypeError) as error:
+        return None, [f"{path} is damaged ({reason(error)}); confirm the run again to have it made anew."]
+    return found, []
 
 
 def _check_confirmation(found: Mapping[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError unless what a report reads is there and of its type."""
     check_types(found, {"rows": list, "sentences": list, "tied": list, "images": int})
-    if not found["sentences"] or not all(isinstance(sentence, str) for sentence in found["sentences"]):
-        raise ValueError("sentences are none, or no text")
+    for name in ("sentences", "tied"):
+        if not found[name] or not all(isinstance(text, str) for text in found[name]):
+            raise ValueError(f"{name} are none, or no text")
+    if not found["rows"]:
+        raise ValueError("rows are none")
     for row in found["rows"]:
         check_types(row, {"tried": dict, "fresh": dict, "error": NUMBER, "best_probability": NUMBER})
         check_types(row["tried"], {"name": str, "accuracies": dict, "seconds": NUMBER, "settings": dict})
@@ -408,6 +418,8 @@ def _effect_sentences(facts: Facts) -> list[str]:
     if silent:
         along = "" if found.curved else " (numbers along a straight line)"
         parts.append(f"no effect shown of {', '.join(silent)}{along}")
+    if found.too_many:
+        parts.append(f"too few trials to tell the effect of {', '.join(found.too_many)}")
     end = "" if found.epoch >= facts.epochs else f" (of {facts.epochs}: what all of them reached)"
     chosen, sampler = "", facts.record["arguments"]["sampler"]
     if clear and sampler not in UNMOVED:

@@ -22,7 +22,7 @@ from results.weights import METHODS
 from trainable import files
 from trainable.checkpoint import file_hash
 from trainable.device import choose
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
 
 FORMAT = 2
 MANIFEST, HISTORY = "ensemble.json", "ensembles"
@@ -131,7 +131,7 @@ def read_manifest(path: Path) -> tuple[Manifest, Path]:
             raise UserError(f"{path} has format {manifest['format']}; this program reads format {FORMAT}.")
         _check_shape(manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not an ensemble's manifest, or is damaged ({error!r}).") from None
+        raise UserError(f"{path} is not an ensemble's manifest, or is damaged ({reason(error)}).") from None
     folder = path.resolve().parent
     return manifest, folder.parent.parent if folder.parent.name == HISTORY else folder
 

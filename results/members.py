@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
-from trainable.errors import UserError, nearest
+from trainable.errors import UserError, nearest, reason
 from trainable.logits import NAME, has_holdout
 
 FORMAT = 2  # of run.json
@@ -110,6 +110,8 @@ def find_run(name: str | None, out: Path) -> Path:
             return folder
     if Path(name).is_dir():
         raise UserError(f"{name} is not a run's folder: it has no run.json.")
+    if Path(name).name != name:
+        raise UserError(f"RUN: there is no folder {name}.")
     raise UserError(f"RUN: {out} has no run called '{name}'{nearest(name, runs) or '.'}")
 
 
@@ -134,7 +136,7 @@ def load_run(folder: Path) -> Run:
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
         check_types(record["arguments"], ARGUMENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the record of a run, or is damaged ({error!r}).") from None
+        raise UserError(f"{path} is not the record of a run, or is damaged ({reason(error)}).") from None
     path = folder / "splits.csv"
     rows = _rows(path, ("Image", "Label", "Split"))
     # With folds every image is judged by a network that did not learn from it, so that all are as good as held out.

@@ -30,6 +30,8 @@ def effects(facts: Facts) -> Section | None:
         "been drawn at random. A sampler that learns chose what to try by what it had seen: what is worth having, "
         "confirm with fresh seeds."
     )
+    if found.too_many:
+        said += f" Too many values for so few trials, so that nothing can be told: {', '.join(found.too_many)}."
     if found.left_out:
         said += f" Not compared, as not all trials have them or they did not vary: {', '.join(found.left_out)}."
     rows = [
@@ -37,10 +39,11 @@ def effects(facts: Facts) -> Section | None:
         for effect in found.effects
     ]
     table = Grid(["parameter", "change", "points of accuracy", "beyond the noise"], rows, frozenset({2}))
-    blocks: list[Block] = [
-        Text(said, aside=True),
-        Figures({"effects": "Points of accuracy; coloured: beyond the noise."}, tables={"effects": table}),
-    ]
+    blocks: list[Block] = [Text(said, aside=True)]
+    if rows:
+        blocks.append(
+            Figures({"effects": "Points of accuracy; coloured: beyond the noise."}, tables={"effects": table})
+        )
     if found.importances:
         shares = [[one.parameter, f"{numbers(one.share, '.0f')} %"] for one in found.importances]
         said = (

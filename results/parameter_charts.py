@@ -29,7 +29,7 @@ LAST = "validation accuracy"  # the last axis of the parallel view: no parameter
 
 def effects(found: Effects | None) -> AnyChart | None:
     """Each effect with its interval."""
-    if found is None:
+    if found is None or not found.effects:
         return None
     rows: list[dict[str, Any]] = [
         {

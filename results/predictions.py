@@ -21,7 +21,7 @@ from results.scores import (
     pooled,
     probabilities,
 )
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
 from trainable.logits import NAME
 
 MISTAKES = 24  # shown of each model
@@ -112,7 +112,7 @@ def _labels(path: Path, classes: Sequence[str]) -> Mapping[str, int]:
         with open(path, newline="", encoding="utf-8") as file:
             return {row["Image"]: numbers[row["Label"]] for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UserError(f"{path} is missing or damaged ({error!r}).") from None
+        raise UserError(f"{path} is missing or damaged ({reason(error)}).") from None
 
 
 def _predictions(

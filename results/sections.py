@@ -6,7 +6,7 @@ from typing import Any
 from results.audit import sentences as audit_sentences
 from results.blocks import Figures, Grid, Section, Text, cell
 from results.comparison import comparer, method_text
-from results.confirmation import DEFAULT
+from results.confirmation import DEFAULT, told_apart
 from results.facts import Facts
 from results.leaderboard import STATES, searched_columns
 from results.model_sections import effects, ensemble, mistakes, predictions
@@ -37,13 +37,16 @@ def sections(facts: Facts) -> list[Section]:
 
 
 def status(facts: Facts) -> str | None:
-    """How far a search is that has trials to come; None of one that has ended."""
-    if facts.ended:
+    """How far a search is that has trials to come, or its confirmation; None where all is done."""
+    if facts.ended and facts.confirming is None:
         return None
     planned = facts.record["arguments"]["trials"]
     open_trials = facts.states.get("RUNNING", 0)
     done = sum(facts.states.values()) - open_trials - facts.states.get("WAITING", 0)
-    return f"Not at its end: {done} of {count(planned, 'trial')} done, {open_trials} under way."
+    said = f"Not at its end: {done} of {count(planned, 'trial')} done"
+    if facts.confirming is None:
+        return f"{said}, {open_trials} under way."
+    return f"{said}; their confirmation: {facts.confirming}."
 
 
 def together(runs: Sequence[Facts]) -> tuple[list[str], Grid]:
@@ -179,7 +182,7 @@ def _confirmation(found: Mapping[str, Any] | None) -> Section | None:
     if found is None:
         return None
     rows = []
-    for row in found["rows"]:
+    for row, own in zip(found["rows"], told_apart([row["tried"]["settings"] for row in found["rows"]]), strict=True):
         tried = row["tried"]
         rows.append(
             [
@@ -190,7 +193,7 @@ def _confirmation(found: Mapping[str, Any] | None) -> Section | None:
                 _gap(row["against_best"]),
                 _gap(row["against_default"]),
                 f"{tried['seconds']:.2f}",
-                settings_text(tried["settings"]),
+                settings_text(own),
             ]
         )
     columns = ["trial", "seeds", "accuracy, %", "best, %", "against best", "against default", "s/epoch", "searched"]
@@ -200,8 +203,8 @@ def _confirmation(found: Mapping[str, Any] | None) -> Section | None:
             Text(found["sentences"][-1], aside=True),
             Figures(
                 {
-                    "confirmation": "Mean over fresh seeds, 95 % intervals; coloured: not told apart from the best "
-                    "with all seeds; grey: worse, or left with the first seeds."
+                    "confirmation": "Mean over fresh seeds, 95 % intervals; coloured: the best, and those with as many "
+                    "seeds that are not told apart from it; grey: worse, or left with the first seeds."
                 }
             ),
             Grid(columns, rows, frozenset(range(1, 7))),

@@ -168,6 +168,8 @@ def confirm(
                 write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
     if found is not None:
         _show(run, plan, outcome, found, console)
+    elif not outcome.whole:
+        console.print("Nothing can be said yet: it takes two seeds of a configuration.")
     if test_images is None:  # else the search says so, when it has its ensemble
         console.print(f"Look: python -m search.report {shlex.quote(str(run))}", soft_wrap=True)
     if found is not None and not outcome.whole:  # below what is not all

@@ -60,16 +60,18 @@ def tiers(seeds: int) -> tuple[int, ...]:
 
 
 def promoted(plan: Plan, accuracies: Mapping[str, Mapping[int, float]]) -> list[str]:
-    """The configurations that the next tier trains: the better half by mean accuracy, the default and the winner.
+    """The configurations that the next tier trains: the better half by mean accuracy, two at least, the default and the
+    winner.
 
-    The winner whatever it did, so that its mean is not one that was stopped when it was low.
+    One alone would be compared with nothing. The winner whatever it did, so that its mean is not one that was stopped
+    when it was low.
 
     Args:
         accuracies: of the tier before, by configuration and seed; of what failed there are none.
     """
     ran = [name for name in plan.configurations if accuracies.get(name)]
     ranked = sorted(ran, key=lambda name: -sum(accuracies[name].values()) / len(accuracies[name]))
-    kept = {*ranked[: (len(ranked) + 1) // 2], plan.default, plan.winner}
+    kept = {*ranked[: max(2, (len(ranked) + 1) // 2)], plan.default, plan.winner}
     return [name for name in ran if name in kept]
 
 

@@ -21,7 +21,9 @@ def read(run: Path) -> Facts:
     record = stored(run)
     assert record is not None  # `find_run` has seen its run.json
     check_search(record, run, "RUN")
-    return gather(run, record, watched_trials(run))
+    facts = gather(run, record, watched_trials(run))
+    whole = facts.confirmation is not None and facts.confirmation.get("whole", True)
+    return facts if whole else replace(facts, confirming=_how_far(run / CONFIRM))
 
 
 def read_all(runs: Sequence[Path]) -> list[Facts]:
@@ -31,18 +33,25 @@ def read_all(runs: Sequence[Path]) -> list[Facts]:
         UserError: as `read` does.
     """
     found = [read(run) for run in runs]
-    names = [facts.name for facts in found]
-    return [
-        replace(facts, name=f"{facts.run.resolve().parent.name}/{facts.name}") if names.count(facts.name) > 1 else facts
-        for facts in found
-    ]
+    for parents in (1, 2, 3):  # as many of the folders as tell them apart
+        names = [facts.name for facts in found]
+        found = [
+            replace(facts, name="/".join(facts.run.resolve().parts[-1 - parents :]))
+            if names.count(facts.name) > 1
+            else facts
+            for facts in found
+        ]
+    return found
 
 
 def following(facts: Facts) -> tuple[str, str]:
     """What is useful next, in words and as a command."""
     run = shlex.quote(str(facts.run))
+    if facts.confirming is not None:
+        return "If it has stopped, go on with:", f"python -m search.confirm {run}"
     if not facts.ended:
-        out = "" if facts.run.parent == Path("runs") else f" --out {shlex.quote(str(facts.run.parent))}"
+        folder = facts.run.resolve().parent if facts.run.name != facts.run.resolve().name else facts.run.parent
+        out = "" if folder == Path("runs") else f" --out {shlex.quote(str(folder))}"
         asked = "".join(session.get("asked", "") for session in facts.record["sessions"][-1:])
         return (
             "If it has stopped, go on with:",
@@ -52,10 +61,6 @@ def following(facts: Facts) -> tuple[str, str]:
         arguments = facts.record["arguments"]
         search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
         return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
-    confirmed = facts.confirmation is not None and facts.confirmation.get("whole", True)
-    if not confirmed and (facts.run / CONFIRM / "plan.json").exists():
-        words = f"It is being confirmed{_how_far(facts.run / CONFIRM)}; if that has stopped, go on with:"
-        return words, f"python -m search.confirm {run}"
     if facts.confirmation is None and not facts.repeated and facts.compared > 1:
         return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"
     if facts.ensemble is None:
@@ -63,12 +68,14 @@ def following(facts: Facts) -> tuple[str, str]:
     return "Make the ensemble again, to check it:", f"python -m search.ensemble --verify {run}/ensemble.json"
 
 
-def _how_far(confirmation: Path) -> str:
-    """What a confirmation has trained, in words; none before its first tier has begun."""
+def _how_far(confirmation: Path) -> str | None:
+    """What a confirmation has trained, in words; None where none has begun."""
+    if not (confirmation / "plan.json").exists():
+        return None
     tiers = [tier for number in (1, 2) if begun(tier := confirmation / str(number))]
     if not tiers:
-        return ""
+        return "nothing trained yet"
     record = stored(tiers[-1])
     assert record is not None  # it has begun
     done = sum(trial.state.is_finished() for trial in watched_trials(tiers[-1]))
-    return f", tier {len(tiers)}: {done} of {count(record['arguments']['trials'], 'training')} done"
+    return f"{done} of {count(record['arguments']['trials'], 'training')} of tier {len(tiers)} done"

@@ -20,7 +20,7 @@ from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
 from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
-from trainable.errors import UserError, nearest
+from trainable.errors import UserError, nearest, reason
 from trainable.splits import SIDES
 from trainable.table import count
 
@@ -80,8 +80,8 @@ def stored(run: Path) -> dict[str, Any] | None:
             _check_shape(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is not the record of a run, or is damaged ({error!r}). Put it back from a copy, or make the run "
-            "anew under another name."
+            f"{path} is not the record of a run, or is damaged ({reason(error)}). Put it back from a copy, or make the "
+            "run anew under another name."
         ) from None
     if found != FORMAT:
         raise UserError(f"{path} has format {found}; this version reads format {FORMAT}.")

@@ -15,7 +15,7 @@ from trainable.errors import UserError
 from trainable.files import write_text
 
 FORMATS = ("html", "json", "csv", "md")
-PAGE = "report.html"
+PAGE, TOGETHER = "report.html", "together.html"
 PORT, REFRESH = 8270, 5  # seconds
 EXAMPLES = """examples:
   python -m search.report faces                      runs/faces/report.html: one file, to open or to send
@@ -44,7 +44,12 @@ def parser() -> argparse.ArgumentParser:
     shared, add = shared_options(), parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
     add("--format", choices=FORMATS, default="html", help="a page, or its facts for programs (default: html)")
-    add("--output", type=Path, metavar="FILE", help=f"where to write (default: html to RUN/{PAGE}, others to stdout)")
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write (default: html to RUN/{PAGE}, of several to {TOGETHER} in the first; others to stdout)",
+    )
     add("--serve", action="store_true", help="serve the page on this machine alone, and keep it up to date")
     add("--port", type=int, metavar="N", help=f"for --serve; 0 takes any that is free (default: {PORT})")
     add("--out", **shared["out"])
@@ -73,7 +78,8 @@ def _command(arguments: dict[str, Any]) -> int:
     if arguments["format"] != "html" and arguments["output"] is None:
         sys.stdout.write(content)
         return 0
-    path = arguments["output"] or runs[0] / PAGE
+    # The page of several is not the first one's own.
+    path = arguments["output"] or runs[0] / (PAGE if len(runs) == 1 else TOGETHER)
     try:
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise UserError(f"--output: {path} {'is a folder' if path.is_dir() else 'is in no folder that exists'}.")
@@ -91,15 +97,16 @@ def written(runs: Sequence[Path], form: str) -> str:
     from search.findings import following, read_all
 
     found = read_all(runs)
+    then = [following(facts) for facts in found]
     match form:
         case "json":
-            return json.dumps(exports.as_json(found), indent=2, allow_nan=False) + "\n"
+            return json.dumps(exports.as_json(found, then), indent=2, allow_nan=False) + "\n"
         case "csv":
             return exports.as_csv(found)
         case "md":
-            return exports.as_markdown(found)
+            return exports.as_markdown(found, then)
         case _:
-            return page(found, [following(facts) for facts in found])
+            return page(found, then)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.samplers import SAMPLERS, check_cmaes_state
 from spaces.space import Given, Space, cells, check_decided, sample
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
 
 JOURNAL = "study.journal"
 
@@ -283,7 +283,7 @@ def watched_trials(run: Path) -> list[FrozenTrial]:
     try:
         return _trials_of(JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter())))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); restore it from a copy.") from None
+        raise UserError(f"{path} is damaged ({reason(error)}); restore it from a copy.") from None
 
 
 def _trials_of(storage: JournalStorage) -> list[FrozenTrial]:

@@ -17,6 +17,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, for a sentence of ours: a KeyError's text is no more than the key."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+
+
 def storage_fault(error: BaseException) -> str | None:
     """What is wrong with the disk, if `error` or what it was raised from is a fault of the disk; else None.
 

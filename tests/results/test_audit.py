@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from results.audit import Audit, audit, sentences, tau_interval, weighted_tau
+from results.audit import Audit, audit, sentences, tau_interval, verdict, weighted_tau
 from trainable.metrics import METRICS
 
 EPOCHS = 4  # rungs 1 and 3
@@ -91,8 +91,16 @@ def test_an_audited_trial_that_ends_above_the_winner_is_named(tmp_path: Path, tr
     assert "2 audited are few: what follows is a hint at most." in said
     assert (
         "Of the 2 audited 1 (0003) ended above the best that was let live, trial 0001 (80.0 ± 4.0 % of 100 "
-        "images), inside the noise. So of all 4 it would be 2 (95 %: 1 to 3)." in said
+        "images), inside the noise. So of all 4 that were stopped it would be 2 (95 %: 1 to 3), of few: a hint at most."
+        in said
     )
+
+
+def test_of_one_audited_trial_it_is_said_in_the_singular(tmp_path: Path, trials: list[FrozenTrial]) -> None:
+    above, below = (verdict(found_in(tmp_path, [*trials[:3], one]))[0] for one in (trials[3], trials[5]))
+    assert above.startswith("The one audited, 0003, ended above the best that was let live, trial 0001 (80.0 ± 4.0 %")
+    assert below.startswith("The one audited has not ended above the best that was let live, trial 0001 (80.0 ± 4.0 %")
+    assert below.endswith("So of all 2 that were stopped it would be 0 (95 %: 0 to 1), of few: a hint at most.")
 
 
 def test_the_audited_count_once_for_each_that_nobody_saw(tmp_path: Path, trials: list[FrozenTrial]) -> None:
@@ -130,8 +138,7 @@ def test_one_that_was_cut_short_is_no_evidence(tmp_path: Path) -> None:
 
 
 def test_without_a_trial_nothing_is_claimed(tmp_path: Path) -> None:
-    found = found_in(tmp_path, [])
-    assert sentences(found)[-1] == "So what stopping cost is not known."
+    assert audit(tmp_path, [], record(0.5)) is None  # nothing was stopped
     only = found_in(tmp_path, [frozen(tmp_path, 0, [0.1, 0.2, 0.2, 0.2], audited(3))])
     assert only.winner is None
     assert "so there is no winner that a stopped one could have beaten" in sentences(only)[-1]

@@ -160,6 +160,20 @@ def test_few_trials_for_many_parameters_have_each_fitted_alone() -> None:
     assert len(found.effects) == 6
 
 
+def test_of_as_many_values_as_trials_nothing_is_told() -> None:
+    networks = CategoricalDistribution([f"net{number}" for number in range(10)])
+    distributions = {"network": networks, "x": DROPOUT}
+    trials = [
+        trial(number, {"network": f"net{number}", "x": number % 2 / 4}, distributions, TrialState.COMPLETE)
+        for number in range(10)
+    ]
+    accuracies = {number: [0.5 + number / 1000] for number in range(10)}
+    found = effects(trials, accuracies)
+    assert found is not None and not found.together
+    assert [effect.parameter for effect in found.effects] == ["x"]
+    assert found.too_many == ("network",)
+
+
 @pytest.mark.parametrize("count", [0, 7])
 def test_too_few_trials_say_nothing(count: int) -> None:
     assert (

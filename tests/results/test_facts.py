@@ -129,15 +129,14 @@ def test_repeats_are_compared_over_seeds(run: Path) -> None:
 
 
 def test_what_was_confirmed_is_the_answer(run: Path) -> None:
-    said = {"rows": [], "tied": [], "images": 20, "sentences": ["The winner is worth 55 %.", "How it is meant."]}
+    said = CONFIRMED | {"sentences": ["The winner is worth 55 %.", "How it is meant."]}
     (run / "confirm.json").write_text(json.dumps(said))
     assert answer(facts(run))[0] == "The winner is worth 55 %."
 
 
-def test_a_damaged_confirmation_is_named(run: Path) -> None:
-    (run / "confirm.json").write_text("{")
-    with pytest.raises(UserError, match=r"confirm\.json is damaged .*; confirm the run again to have it made anew\.$"):
-        facts(run)
+def test_a_confirmation_that_cannot_be_read_is_named(run: Path) -> None:
+    (run / "confirm.json").mkdir()
+    assert facts(run).notes == (f"{run}/confirm.json cannot be read (Is a directory).",)
 
 
 def test_where_all_failed_it_is_said_and_why(run: Path) -> None:
@@ -198,6 +197,8 @@ def test_a_whole_confirmation_is_read(run: Path) -> None:
         CONFIRMED | {"sentences": []},
         CONFIRMED | {"sentences": ["It is.", 3]},
         CONFIRMED | {"tied": None},
+        CONFIRMED | {"tied": [["0002"]]},
+        CONFIRMED | {"rows": []},
         CONFIRMED | {"rows": [3]},
         *(CONFIRMED | {"rows": [{name: ROW[name] for name in ROW if name != gone}]} for gone in ROW),
         CONFIRMED | {"rows": [ROW | {"tried": {"name": "0002"}}]},
@@ -207,8 +208,11 @@ def test_a_whole_confirmation_is_read(run: Path) -> None:
 )
 def test_half_a_confirmation_is_damage(run: Path, content: Any) -> None:
     (run / "confirm.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"confirm\.json is damaged .*; confirm the run again to have it made anew\.$"):
-        facts(run)
+    found = facts(run)
+    (note,) = found.notes
+    assert note.startswith(f"{run}/confirm.json is damaged (")
+    assert note.endswith("); confirm the run again to have it made anew.")
+    assert found.confirmation is None and answer(found)  # the rest is told all the same
 
 
 @pytest.mark.parametrize(

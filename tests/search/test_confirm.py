@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from search import confirm, ensemble, record, report
 from search import run as search_run
 from search.confirm_plan import Plan, choose, default_of, promoted, tier_space, tiers, whole_seeds
-from search.findings import following, read
+from search.findings import read
 from search.study import Settings, StudyRecord, configured
 from spaces.check import check
 from spaces.loading import load
@@ -190,11 +190,10 @@ def test_time_that_is_up_within_the_second_tier_leaves_what_was_found(
     ends = [i for i, log in logs if log["op_code"] == SET_STATE and log["state"] != TrialState.RUNNING]
     journal.write_text("".join(lines[: ends[-2] + 1]))
     found = facts(run)
-    words, command = following(replace(read(run), confirmation={**found, "whole": False}))
-    assert words == f"It is being confirmed, tier 2: {len(ends) - 1} of {len(ends)} trainings done; " + (
-        "if that has stopped, go on with:"
-    )
-    assert command == f"python -m search.confirm {run}"
+    assert read(run).confirming is None  # it was whole
+    (run / "confirm.json").write_text(json.dumps({**found, "whole": False}))
+    assert read(run).confirming == f"{len(ends) - 1} of {len(ends)} trainings of tier 2 done"
+    found = facts(run)
     assert confirm.main([str(run), "--time-budget", "10s"]) == 0
     said = f"The time budget is used up. Go on with: python -m search.confirm {run} --time-budget TIME"
     assert said in capsys.readouterr().out.splitlines()

@@ -115,6 +115,8 @@ def test_names_are_text_and_never_a_page_s_code(run: Path, capsys: pytest.Captur
         (run / name).write_text(text)
     page = page_of(run, capsys)
     assert "taken" in page and evil not in page
+    text = printed([str(run), "--format", "md"], capsys)
+    assert "taken" in text and "<" not in text.replace("\\<", "")
 
 
 def page_of(run: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -189,7 +191,7 @@ def test_a_run_whose_record_lacks_a_part(run: Path, capsys: pytest.CaptureFixtur
     del record["seed"]
     (run / "run.json").write_text(json.dumps(record))
     said = refused([str(run)], capsys)
-    assert said.startswith(f"{run / 'run.json'} is not the record of a run, or is damaged (KeyError('seed')). ")
+    assert said.startswith(f"{run / 'run.json'} is not the record of a run, or is damaged ('seed' is missing). ")
 
 
 def test_a_damaged_part_is_named_and_nothing_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +212,7 @@ def test_an_ensemble_without_its_scores_is_a_note(run: Path, capsys: pytest.Capt
     del manifest["scores"]["single"]["accuracy"]["low"]
     path.write_text(json.dumps(manifest))
     page = page_of(run, capsys)
-    assert f"{path} lacks scores, or is damaged (KeyError(&#39;low&#39;))." in page
+    assert f"{path} lacks scores, or is damaged (&#39;low&#39; is missing)." in page
     assert "How the ensemble was chosen" not in page
 
 
