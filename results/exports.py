@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from results.answer import answer
 from results.audit import sentences
 from results.blocks import Block, Figures, Grid, Pictures, Text
-from results.facts import Facts, answer
+from results.facts import Facts
 from results.sections import sections, status, together
 
 FORMAT = 1  # of the JSON

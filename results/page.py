@@ -18,10 +18,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from results.answer import answer
 from results.blocks import Block, Figures, Grid, Pictures, Section, Text
 from results.chart import Spec
 from results.charts import best_of_runs, figures
-from results.facts import Facts, answer
+from results.facts import Facts
 from results.sections import sections, status, together
 from trainable.dataset import picture
 

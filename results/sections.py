@@ -6,7 +6,8 @@ from typing import Any
 from results.audit import sentences as audit_sentences
 from results.blocks import Figures, Grid, Section, Text, cell
 from results.comparison import comparer, method_text
-from results.confirmation import DEFAULT, told_apart
+from results.confirmation import DEFAULT
+from results.confirmation_text import told_apart
 from results.facts import Facts
 from results.leaderboard import STATES, searched_columns
 from results.model_sections import effects, ensemble, mistakes, predictions

@@ -341,7 +341,7 @@ def _found(plan: "Plan", outcome: Outcome, seed: int, images: int) -> "Confirmat
 
 def _sentences(plan: "Plan", outcome: Outcome, found: "Confirmation") -> list[str]:
     """What was found, and that it is not all where it is not."""
-    from results.confirmation import sentences
+    from results.confirmation_text import sentences
 
     if outcome.whole:
         return sentences(found)
@@ -350,7 +350,7 @@ def _sentences(plan: "Plan", outcome: Outcome, found: "Confirmation") -> list[st
 
 
 def _show(run: Path, plan: "Plan", outcome: Outcome, found: "Confirmation", console: "Console") -> None:
-    from results.confirmation import render
+    from results.confirmation_text import render
 
     console.print()
     console.print(render(found))

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.confirm_simulation import replay
-from results.confirmation import DEFAULT, Confirmation, Searched, Tried, confirmation, render, sentences
-from trainable.errors import UserError
+from results.confirmation import DEFAULT, Confirmation, Searched, Tried, confirmation
+from results.confirmation_text import render
 
 IMAGES = 1000
 
@@ -60,42 +60,6 @@ def test_differences_are_over_the_seeds_that_both_have() -> None:
     assert found.tied == ("0000", "0002")
 
 
-def test_ties_are_called_ties_and_the_cheapest_is_named() -> None:
-    accuracies = {"0000": [0.60, 0.64, 0.62], "0007": [0.63, 0.61, 0.64], "0009": [0.20, 0.22, 0.21]}
-    said = "\n".join(sentences(confirmed(accuracies, seconds=(0.5, 2.0, 0.1), default="0009")))
-    assert (
-        "The search's winner, trial 0000: best of 24 configurations looked like 58.1 %, is 62.0 % [59.8, 64.2] (95 %, "
-        in said
-    )
-    assert "The best now is trial 0007, 62.7 % [60.5, 64.9] (3 seeds); as the best of 3, which flatters it, it" in said
-    assert (
-        "Tied with it, as no difference is beyond the noise: trial 0000. The cheapest of these 2 is trial 0000: "
-        "0.50 s an epoch, 1,000 parameters." in said
-    )
-    assert "Trial 0007 beats the default: +41.7 points [+" in said
-    assert "*: the default is trial 0009." in said
-
-
-def test_a_winner_that_does_not_beat_the_default_is_said_not_to() -> None:
-    found = confirmed({"0000": [0.60, 0.64, 0.62], DEFAULT: [0.62, 0.60, 0.63]}, default=DEFAULT)
-    # Its three differences have a standard error of 1.86 points; Student's t with 2 degrees of freedom is 4.30.
-    does_not = "Trial 0000 does not beat the default beyond the noise: +0.3 points [-7.7, +8.3] (95 %, n = 3 pairs)."
-    assert does_not in sentences(found)
-    ahead = confirmed({"0000": [0.60, 0.64, 0.62], DEFAULT: [0.92, 0.90, 0.93]}, default=DEFAULT)
-    assert "The best is the space's default itself: the search found nothing better." in sentences(ahead)
-    assert any(one.startswith("Trial 0000 is worse than the default: -29.7 points [-") for one in sentences(ahead))
-    same = confirmed({"0000": [0.60, 0.64, 0.62], "0001": [0.2, 0.2, 0.3]}, default="0000")
-    assert "The best is the space's default, trial 0000, itself: the search found nothing better." in sentences(same)
-
-
-def test_those_that_few_seeds_do_not_tell_apart_are_said_to_be_left_there() -> None:
-    accuracies = {"0000": [0.5, 0.7, 0.9, 0.9], "0001": [0.4, 0.6], "0002": [0.5, 0.7, 0.8, 0.9]}
-    left = "Lower with the first 2 seeds and left there, though the noise could be why: trial 0001."
-    assert left in sentences(confirmed(accuracies))
-    alone = sentences(confirmed({"0000": [0.5, 0.7, 0.9, 0.9], "0001": [0.5, 0.6]}))
-    assert left in alone and not any("is tied with it" in sentence for sentence in alone)
-
-
 def test_the_default_is_not_shrunk_towards_what_it_was_not_chosen_from() -> None:
     accuracies = {name: [0.6, 0.7, 0.65] for name in ("0000", "0001", "0002")}
     found = confirmed({**accuracies, DEFAULT: [0.1, 0.2, 0.15]}, default=DEFAULT)
@@ -103,18 +67,6 @@ def test_the_default_is_not_shrunk_towards_what_it_was_not_chosen_from() -> None
     assert row is not None and row.worth.value == pytest.approx(0.15, abs=0.003)
     assert row.best_probability == 0
     assert sum(row.best_probability for row in found.rows) == pytest.approx(1)
-
-
-def test_what_failed_is_left_out() -> None:
-    found = confirmed({"0000": [np.nan, np.nan], "0001": [0.5, 0.6]}, default="0000")
-    assert [row.tried.name for row in found.rows] == ["0001"]
-    assert found.best.against_default is None
-    assert sentences(found)[:-1] == [
-        "The search's winner, trial 0000: best of 24 configurations looked like 58.1 %, failed with each seed.",
-        "The default failed with each seed, so nothing is compared with it.",
-    ]
-    with pytest.raises(UserError, match="no configuration was trained twice without failing"):
-        confirmed({"0000": [0.5, np.nan], "0001": [0.6]})
 
 
 def test_the_same_accuracies_give_the_same_figures() -> None:
