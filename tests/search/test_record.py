@@ -431,7 +431,7 @@ def test_a_record_that_lacks_a_part_is_refused(written: Options, place: str, ins
 
 def test_an_objective_that_is_none_is_refused(written: Options) -> None:
     (written.run / "run.json").write_text(json.dumps(stored(written) | {"objective": "speed"}))
-    with pytest.raises(UserError, match=r"damaged \(ValueError\(.objective is 'speed'"):
+    with pytest.raises(UserError, match=r"damaged \(objective is 'speed'"):
         record.stored(written.run)
 
 
