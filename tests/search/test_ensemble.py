@@ -284,7 +284,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 def test_verify_says_in_a_sentence_that_a_file_is_no_manifest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / "run.json"
     assert main(["--verify", str(path)]) == 2
-    fault = "KeyError('folds')"
+    fault = "'folds' is missing"
     assert capsys.readouterr().err == f"Error: {path} is not an ensemble's manifest, or is damaged ({fault}).\n"
 
 
