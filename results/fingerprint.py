@@ -1,12 +1,8 @@
-"""Which code and which libraries made a result."""
+"""Which code made a result."""
 
 import hashlib
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-
-LIBRARIES = ("numpy", "scipy", "torch", "torchvision", "pillow", "safetensors")
 
 
 def code_fingerprint(packages: Sequence[str] = ("results", "trainable")) -> str:
@@ -18,8 +14,3 @@ def code_fingerprint(packages: Sequence[str] = ("results", "trainable")) -> str:
             content = path.read_bytes()
             digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}

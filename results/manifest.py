@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results.fingerprint import code_fingerprint, versions
+from results.fingerprint import code_fingerprint
 from results.members import NUMBER, Member, Run, check_types, trials_compared
 from results.scores import MAX_TEMPERATURE
 from results.selection import AUTO, Selection
@@ -23,6 +23,7 @@ from trainable import files
 from trainable.checkpoint import file_hash
 from trainable.device import choose
 from trainable.errors import UserError, reason
+from trainable.node import versions
 
 FORMAT = 2
 MANIFEST, HISTORY = "ensemble.json", "ensembles"

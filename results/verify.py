@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from results.fingerprint import code_fingerprint, versions
+from results.fingerprint import code_fingerprint
 from results.manifest import HISTORY, Manifest, is_kept, read_manifest, rows_seen, sha256
 from results.members import Member, Run, checkpoint_paths, load_member, load_run, trials_compared
 from results.selection import Selection, select
@@ -19,6 +19,7 @@ from trainable.checkpoint import file_hash, load_best
 from trainable.device import choose
 from trainable.errors import UserError
 from trainable.folds import fold_config
+from trainable.node import versions
 
 TOLERANCE = 1e-5  # of weights and temperature: another machine's optimiser stops at another last digit
 SCORE_TOLERANCE = 2e-4  # of scores, which follow the weights; finer than anything that is printed

@@ -3,7 +3,7 @@
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,16 @@ import ray
 from ray._private import parameter as ray_parameter
 from ray._private import services as ray_services
 from ray._private import worker as ray_worker
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import trainable
 from trainable.errors import UserError
+from trainable.keeper import Keeper
+from trainable.table import count
 
 LOOPBACK = "127.0.0.1"
+TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
+KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,38 @@ class Resources:
 class Cluster:
     """A running Ray."""
 
-    slots: int  # trials that fit at once
     trial: Resources
     dashboard: str | None  # URL
-    nodes: int
+    node: str | None  # Ray's id of this node, in a cluster that was joined and may have others
+
+    def slots(self) -> int:
+        """How many trials fit at once, on the nodes that there are now."""
+        return sum(slots_of(node["Resources"], self.trial) for node in _nodes())
+
+    def others(self) -> list[dict[str, Any]]:
+        """The other nodes, as Ray tells of them; none of a Ray that is this machine's own."""
+        return [] if self.node is None else [node for node in _nodes() if node["NodeID"] != self.node]
+
+    def shortage(self) -> str:
+        """What a trial asks for and what there is, in words."""
+        nodes, trial = _nodes(), self.trial
+        cpus, gpus = (sum(node["Resources"].get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+        where = "" if len(nodes) == 1 else " together, and a trial lies on one of them"
+        return (
+            f"a trial asks for {trial.cpus:g} CPU and {trial.gpus:g} GPU, but the cluster has {cpus:g} CPU and "
+            f"{gpus:g} GPU on {count(len(nodes), 'node')}{where}"
+        )
+
+    def keeper(self, runs: Iterable[Path], pixels: Iterable[Path]) -> Any:
+        """An actor on this node that is the runs' Keeper; None where there is no other node to need it."""
+        if self.node is None:
+            return None
+        here = NodeAffinitySchedulingStrategy(self.node, soft=False)
+        # What a cut network has swallowed is asked again: all that a Keeper does may be done twice.
+        actor = ray.remote(Keeper).options(
+            num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here, max_concurrency=KEEPER_THREADS
+        )
+        return actor.remote(list(runs), list(pixels))
 
 
 def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None) -> Cluster:
@@ -69,20 +103,23 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     token = Path("~/.ray/auth_token").expanduser()
     if address is None and token.exists():
         token.chmod(0o600)
-    total = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
-    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
-    wanted = Resources(cpus_per_trial, (1.0 if gpus else 0.0) if gpus_per_trial is None else gpus_per_trial)
-    slots = slots_of(cpus, gpus, wanted)
-    if slots < 1:
+    if gpus_per_trial is None:
+        gpus_per_trial = 1.0 if any(node["Resources"].get("GPU") for node in _nodes()) else 0.0
+    dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
+    node = None if address is None else ray.get_runtime_context().get_node_id()
+    cluster = Cluster(Resources(cpus_per_trial, gpus_per_trial), dashboard, node)
+    if cluster.slots() < 1:
+        shortage = cluster.shortage()
         ray.shutdown()
         raise UserError(
-            f"A trial asks for {wanted.cpus:g} CPU and {wanted.gpus:g} GPU, but the cluster has {cpus:g} CPU and "
-            f"{gpus:g} GPU on {nodes} node{'s' if nodes != 1 else ''}: not one trial fits. "
-            "Lower --cpus-per-trial or --gpus-per-trial."
+            f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or --gpus-per-trial."
         )
-    dashboard = context.dashboard_url
-    return Cluster(slots, wanted, f"http://{dashboard}" if dashboard else None, nodes)
+    return cluster
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """The nodes that are there now, as Ray tells of them."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _init(address: str | None, common: dict[str, Any]) -> Any:
@@ -95,7 +132,8 @@ def _init(address: str | None, common: dict[str, Any]) -> Any:
                 _node_ip_address=LOOPBACK,
                 **common,
             )
-    return ray.init(address=address, **common)
+    # The code reaches nodes where it is not installed, and is the same on all.
+    return ray.init(address=address, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
 
 
 @contextmanager
@@ -136,8 +174,13 @@ def _keeping_sigterm() -> Iterator[None]:
         signal.signal = set_handler
 
 
-def slots_of(cpus: float, gpus: float, wanted: Resources) -> int:
-    """How many trials fit at once: a fraction of a GPU lies on one card."""
+def slots_of(node: Mapping[str, float], wanted: Resources) -> int:
+    """How many trials fit on a node at once: a fraction of a GPU lies on one card.
+
+    Args:
+        node: what it has of Ray's CPU and GPU.
+    """
+    cpus, gpus = node.get("CPU", 0.0), node.get("GPU", 0.0)
     by_cpu = math.floor(cpus / wanted.cpus + 1e-9) if wanted.cpus else math.inf
     if not wanted.gpus:
         by_gpu: float = math.inf

@@ -12,6 +12,7 @@ from search.cli import Parser
 from spaces import Sampler, Scheduler
 from trainable.config import AGE_GROUPS, MAX_FOLDS, MAX_IMAGE_SIZE, MIN_FOLDS, MIN_IMAGE_SIZE
 from trainable.errors import UserError
+from trainable.keeper import CACHE
 
 if TYPE_CHECKING:  # --help must not wait for Optuna
     from spaces.space import Space
@@ -110,7 +111,7 @@ DEFAULTS: dict[str, Any] = {
     "audit": None,
     "precision": "auto",
     "out": Path("runs"),
-    "cache": Path("~/.cache/convsearch"),
+    "cache": CACHE,
     "time_budget": None,
     "max_concurrent": None,
     "cpus_per_trial": 1.0,
@@ -155,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     add("--name", type=_name, help="the run's name (default: made of space and data)")
     add("--out", **shared["out"])
     add("--resume", metavar="NAME", type=_name, help="go on with a run, with its own settings")
-    add("--cache", type=Path, metavar="DIR", help="decoded images (default: ~/.cache/convsearch)")
+    add("--cache", type=Path, metavar="DIR", help=f"decoded images (default: {CACHE})")
     add("--track", type=_tools, action="extend", metavar="TOOL,...", help=f"write for {', '.join(TRACK)}, or none")
     add = parser.add_argument_group("on what").add_argument
     for name in ON_WHAT:

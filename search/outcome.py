@@ -23,8 +23,8 @@ from search.record import stored
 from search.study import StudyRecord, trial_name
 from spaces.space import Space
 from trainable.dataset import LabelledData
+from trainable.keeper import trial_folder
 from trainable.table import count
-from trainable.tune import trial_folder
 
 
 def show_leaderboard(

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-from results.fingerprint import code_fingerprint, versions
+from results.fingerprint import code_fingerprint
 from results.members import ARGUMENTS, NUMBER, check_types
 from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
@@ -21,6 +21,7 @@ from trainable import files
 from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest, reason
+from trainable.node import versions
 from trainable.splits import SIDES
 from trainable.table import count
 

@@ -16,8 +16,10 @@ from results.members import Member, run_name
 from search import cluster as clusters
 from search.cli import Interrupted, say
 from search.labelled import labelled_again
+from search.nodes import check_nodes
 from search.record import lock
 from search.tuning import Stop
+from trainable.away import away_from
 from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
@@ -64,7 +66,10 @@ def _job(member: Member) -> Refit:
     """The refit of a member: the configuration and the epoch of its checkpoint, whose hash the manifest keeps."""
     best = load_best(member.checkpoints[0])
     config = _unfolded(best.config, member) if member.run.folds else best.config
-    folder, precision = member.run.folder / "refits" / member.trial, member.run.record["arguments"]["precision"]
+    folder, precision = (
+        member.run.folder.absolute() / "refits" / member.trial,
+        member.run.record["arguments"]["precision"],
+    )
     return Refit(folder, config, best.epoch, precision)
 
 
@@ -92,8 +97,12 @@ def _train(
         cluster = clusters.start(address, said["cpus_per_trial"], said["gpus_per_trial"])
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
+            check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))
             at_once = said["max_concurrent"] or len(jobs)  # as in the search
-            failed = _trained(jobs, ray.put(dict(sizes)), cluster.trial, at_once, stop, console)
+            runs = {job.folder.parent.parent for job in jobs}
+            keeper = cluster.keeper(runs, [data.pixels.path for data in sizes.values()])
+            shared = ray.put((dict(sizes), cluster.node, keeper))
+            failed = _trained(jobs, shared, cluster.trial, at_once, stop, console)
         finally:
             ray.shutdown()
     if stop.signal is not None:
@@ -104,7 +113,7 @@ def _train(
 
 def _trained(
     jobs: Sequence[Refit],
-    sizes: ray.ObjectRef,
+    shared: ray.ObjectRef,
     trial: clusters.Resources,
     at_once: int,
     stop: Stop,
@@ -123,7 +132,7 @@ def _trained(
         while (left or waiting) and stop.signal is None:
             while left and len(waiting) < at_once:
                 job = left.popleft()
-                waiting[task.remote(job, sizes, device, threads)] = job
+                waiting[task.remote(job, shared, device, threads)] = job
             ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
             for job in jobs:
                 progress.update(bars[job.folder], completed=job.epochs_done())
@@ -133,6 +142,7 @@ def _trained(
                 if fault is not None:
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
+                (job.folder / "latest.pt").unlink(missing_ok=True)  # another node's worker has removed its copy alone
                 say(console, f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.")
     return failed
 
@@ -153,8 +163,21 @@ def _fault(reference: ray.ObjectRef) -> str | None:
     return None
 
 
-def _refit(job: Refit, sizes: Mapping[int, LabelledData], device: str, threads: int) -> None:
-    """Runs in a Ray worker."""
-    chosen = choose(device, job.precision, threads)
-    for row in job.train(sizes[job.config.image_size], chosen):
-        print(line(job.folder.name, row, job.epochs), flush=True)
+def _refit(job: Refit, shared: tuple[Mapping[int, LabelledData], str | None, Any], device: str, threads: int) -> None:
+    """Runs in a Ray worker.
+
+    Args:
+        shared: the data at each image size; Ray's id of the driver's node, and the Keeper there, for workers on others.
+    """
+    sizes, node, keeper = shared
+    chosen, data = choose(device, job.precision, threads), sizes[job.config.image_size]
+    with away_from(node, keeper) as away:
+        if away is not None:
+            job, data = replace(job, folder=away.begin(job.folder)), away.with_pixels(data)
+        for row in job.train(data, chosen):
+            print(line(job.folder.name, row, job.epochs), flush=True)
+            if away is not None:
+                away.send()
+        if away is not None:
+            away.send()
+            away.arrive()

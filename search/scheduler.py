@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from results.rungs import REDUCTION_FACTOR, grace_period
+from results.rungs import REDUCTION_FACTOR, grace_period, rungs
 from trainable.config import Objective, maximised
 from trainable.fit import objective_value
 
@@ -21,11 +21,12 @@ VALUE, EPOCH = "value", "training_iteration"
 
 @dataclass(frozen=True)
 class SchedulerRow:
-    """One scheduler: from (epochs of a trial, mode 'max' or 'min') to Ray's."""
+    """One scheduler."""
 
     name: str
     summary: str
-    build: Callable[[int, str], TrialScheduler]
+    build: Callable[[int, str], TrialScheduler]  # from (epochs of a trial, mode 'max' or 'min') to Ray's
+    judged: Callable[[int], Iterable[int]]  # from the epochs of a trial to those after which one may be stopped
 
 
 def _asha(epochs: int, mode: str) -> TrialScheduler:
@@ -56,9 +57,9 @@ def _median(epochs: int, mode: str) -> TrialScheduler:
 SCHEDULERS = {
     row.name: row
     for row in (
-        SchedulerRow("asha", "asynchronous successive halving, a third goes on (Li et al. 2020)", _asha),
-        SchedulerRow("median", "stops what is below the median of running means (Golovin et al. 2017)", _median),
-        SchedulerRow("none", "every trial runs to its end", lambda epochs, mode: FIFOScheduler()),
+        SchedulerRow("asha", "asynchronous successive halving, a third goes on (Li et al. 2020)", _asha, rungs),
+        SchedulerRow("median", "stops what is below the median of running means (Golovin et al. 2017)", _median, range),
+        SchedulerRow("none", "every trial runs to its end", lambda epochs, mode: FIFOScheduler(), lambda epochs: ()),
     )
 }
 

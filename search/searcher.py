@@ -15,7 +15,7 @@ from search.unpickled import Unpickled
 from trainable import files
 from trainable.errors import UserError
 from trainable.fit import objective_value
-from trainable.tune import trial_folder
+from trainable.keeper import trial_folder
 
 
 class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class is untyped

@@ -5,17 +5,20 @@ import time
 from collections.abc import Mapping
 
 import ray
+from ray.tune.search import ConcurrencyLimiter
 from rich.console import Console
 
 from results.rungs import rungs
 from search import cluster as clusters
 from search import record
 from search.cli import FAILED, INTERRUPTED, TERMINATED, say
+from search.elastic import Elastic
 from search.ensemble import EnsembleOptions
 from search.gauges import Gauges
+from search.nodes import check_nodes
 from search.options import Options, again
 from search.progress import Progress
-from search.scheduler import Scheduler
+from search.scheduler import SCHEDULERS, Scheduler
 from search.searcher import StudySearcher
 from search.standing import Standing
 from search.study import Settings, StudyRecord, trial_name
@@ -25,6 +28,7 @@ from search.usage import Usage
 from spaces.space import Space
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
+from trainable.node import versions
 from trainable.splits import Split
 from trainable.table import count
 from trainable.tune import Shared
@@ -107,7 +111,8 @@ def train(
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
-            at_once = min(cluster.slots, options.max_concurrent or cluster.slots)
+            check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))
+            at_once = min(cluster.slots(), options.max_concurrent or cluster.slots())
             # Only now: a session that is refused trains nothing.
             for warning in record.add_session(options, at_once):
                 say(console, f"Warning: {warning}")
@@ -119,14 +124,20 @@ def train(
                 device="cuda" if cluster.trial.gpus else "cpu",
                 precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
                 threads=max(1, round(options.cpus_per_trial)),
+                node=cluster.node,
+                versions=versions(),
+                keeper=cluster.keeper([options.run], [data.pixels.path for data in sizes.values()]),
+                judged=frozenset(SCHEDULERS[options.scheduler].judged(options.epochs)),
             )
             usage = Usage(at_once, since)
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
-                callbacks = [progress, Gauges(standing, options.title), *tracking]
-                tune_trials(cluster, shared, searcher, scheduler, stop, callbacks, at_once)
+                limiter = ConcurrencyLimiter(searcher, at_once)
+                elastic = Elastic(cluster, limiter, options.max_concurrent, usage, stop)
+                callbacks = [elastic, progress, Gauges(standing, options.title), *tracking]
+                tune_trials(cluster, shared, limiter, scheduler, stop, callbacks)
             if said := usage.line(time.monotonic()):
                 say(console, said)
         finally:

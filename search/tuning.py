@@ -11,14 +11,15 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
 from ray.tune.logger import JsonLoggerCallback
+from ray.tune.search import Searcher
 
 from search.cluster import Cluster
 from search.scheduler import Scheduler
-from search.searcher import StudySearcher
 from trainable.errors import storage_fault
 from trainable.tune import ConvNetTrial, Shared
 
-WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch
+WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch; see `Elastic` for those in between
+PENDING = "64"  # trials that wait for their workers to start: Ray's default would be one, or as many as were at first
 
 
 class _Stopped(BaseException):
@@ -86,13 +87,13 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
 def tune_trials(
     cluster: Cluster,
     shared: Shared,
-    searcher: StudySearcher,
+    searcher: Searcher,
     scheduler: Scheduler,
     stop: Stop,
     callbacks: Sequence[Callback],
-    at_once: int,
 ) -> None:
     """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = PENDING
     # Ray's own signal handling would end fit() without a word; ours is in `stop`.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Of Ray's loggers the one for JSON suffices: tune/*/result.json says which worker trained what, and when.
@@ -112,7 +113,6 @@ def tune_trials(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=at_once,
             # A new actor costs 2 to 3 s, a reused one 8 ms.
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['trial']}",

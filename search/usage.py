@@ -8,12 +8,13 @@ class Usage:
     """Adds up what the workers say of each epoch.
 
     Args:
-        slots: trials at once.
+        slots: trials at once, until `resize` says otherwise.
         began: seconds of a clock at the command's start; `now` below is of the same clock.
     """
 
     def __init__(self, slots: int, began: float) -> None:
-        self.slots, self.began = slots, began
+        self.began = began
+        self._slots, self._since, self._before = slots, 0.0, 0.0  # since when there are so many, and the time before
         self.first_step = 0.0  # when it began, on the clock
         self.trained = self.kept = self.between_epochs = self.between_trials = 0.0  # seconds, over all slots
         self._trials: set[str] = set()
@@ -23,7 +24,7 @@ class Usage:
         the `lost_seconds` before it, since its worker's last epoch: messages, a network that is built."""
         seconds, kept, lost = result["seconds"], result["kept_seconds"], result["lost_seconds"]
         if not self._trials:
-            self.first_step = now - seconds - kept
+            self.first_step = self._since = now - seconds - kept
         if trial in self._trials:
             self.between_epochs += lost
         else:  # what a worker did before the first step of all is not of the time that is shared out
@@ -31,6 +32,16 @@ class Usage:
         self._trials.add(trial)
         self.trained += seconds
         self.kept += kept
+
+    def resize(self, slots: int, now: float) -> None:
+        """There are so many slots from now on."""
+        if self._trials:
+            self._before, self._since = self._whole(now), now
+        self._slots = slots
+
+    def _whole(self, now: float) -> float:
+        """The time of all slots since the first step."""
+        return self._before + self._slots * (now - self._since)
 
     def lost(self, now: float, under_way: Iterable[float]) -> float | None:
         """The share of the slots' time since the first step that was neither training nor validation, in [0, 1]; None
@@ -41,7 +52,7 @@ class Usage:
         """
         if not self._trials:
             return None
-        whole = self.slots * (now - self.first_step) - sum(now - max(then, self.first_step) for then in under_way)
+        whole = self._whole(now) - sum(now - max(then, self.first_step) for then in under_way)
         return max(0.0, 1 - self.trained / whole) if whole > 0 else None
 
     def line(self, now: float) -> str:
@@ -52,7 +63,7 @@ class Usage:
         """
         if not self._trials:
             return ""
-        whole = self.slots * (now - self.first_step)
+        whole = self._whole(now)
         parts = {
             "training and validation": self.trained,
             "checkpoints and logits": self.kept,

@@ -1,19 +1,22 @@
-"""The one door to Ray: a `tune.Trainable` around the training loop, one step an epoch.
+"""The door to Ray: a `tune.Trainable` around the training loop, one step an epoch.
 
 A trial's own folder is its record: metrics, the best epoch with its logits, and the latest epoch to resume from. So a
-trial goes on wherever its actor or the whole search died, and Ray's own checkpoints are not needed.
+trial goes on wherever its actor or the whole search died, and Ray's own checkpoints are not needed. It is at the
+driver; on other nodes its files are a copy, which travels (see `trainable.away`).
 """
 
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from trainable import files
+from trainable.away import Away
 from trainable.checkpoint import checkpoint_names, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
@@ -23,8 +26,10 @@ from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
 from trainable.images import Images
+from trainable.keeper import trial_folder
 from trainable.logits import add_holdout, save_valid
 from trainable.metrics import line, metrics_csv
+from trainable.node import difference, versions
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
 _examples: dict[tuple[Any, ...], list[Examples]] = {}
@@ -40,11 +45,10 @@ class Shared:
     device: str  # as in `device.choose`
     precision: Precision
     threads: int | None  # CPU threads a trial
-
-
-def trial_folder(run: Path, trial: str) -> Path:
-    """Where a trial's files are."""
-    return run / "trials" / trial
+    node: str | None = None  # Ray's id of the driver's node; None: all workers are there
+    versions: Mapping[str, str] = field(default_factory=dict)  # there, of what numbers depend on
+    keeper: Any = None  # the handle of the run's Keeper, for workers on other nodes
+    judged: frozenset[int] = frozenset()  # epochs after which a trial may be stopped
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,17 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.shared = shared
         self.device = choose(shared.device, shared.precision, shared.threads)
         print(f"{self!r} on {self.device.reason}", flush=True)
+        away = shared.node not in (None, ray.get_runtime_context().get_node_id())
+        self.away = Away(shared.keeper) if away else None
+        # The nodes that there were at the start have been asked; this one may have joined since.
+        self.unfit = difference(shared.versions, versions()) if away else None
         self.stepped = time.perf_counter()  # when the last step ended
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial. What can go wrong with it goes wrong in `step`, which can say so."""
         self.trial: str = new_config["trial"]
+        self.folder = trial_folder(self.shared.run, self.trial)
         self.trial_config: dict[str, Any] = new_config["config"]
         self.rows: Iterator[Trained] | None = None
         self.device.release()
@@ -85,6 +94,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     def step(self) -> dict[str, Any]:
         try:
+            if self.unfit is not None:
+                address = ray.util.get_node_ip_address()
+                raise UserError(f"node {address} {self.unfit}: install the same there, or take it out of the cluster")
             if self.rows is None:
                 self.rows = self._train()
             trained = next(self.rows)
@@ -102,8 +114,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             if halt is not None:
                 return self._halt(halt)
             try:
-                files.write_text(trial_folder(self.shared.run, self.trial) / "error.txt", traceback.format_exc())
-            except OSError as fault:  # nothing can be kept here
+                files.write_text(self.folder / "error.txt", traceback.format_exc())
+                self._send(wait=True)
+            except (OSError, UserError) as fault:  # nothing can be kept here
                 return self._halt(storage_fault(fault) or str(fault))
             return {"trial": self.trial, "failed": reason, "done": True}
         finally:
@@ -126,10 +139,14 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     def _train(self) -> Iterator[Trained]:
         """The epochs of this trial, each after its files are written."""
-        folder = trial_folder(self.shared.run, self.trial)
+        if self.away is not None:
+            self.folder = self.away.begin(trial_folder(self.shared.run, self.trial))
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         config = TrialConfig.from_dict(self.trial_config)
         data = self.shared.data[config.image_size]
+        if self.away is not None:
+            data = self.away.with_pixels(data)
         columns = (config.inputs, config.target, config.experts)  # all that `examples_of` reads of the configuration
         key = (data.fingerprint, data.split_fingerprint, data.pixels.path, *columns)
         if key not in _examples:
@@ -155,8 +172,21 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             if epoch.row["epoch"] == config.epochs:
                 add_holdout(folder, data, self.shared.device)
             save_latest(folder / "latest.pt", epoch.latest())  # the last: it vouches for all others
+            # What the driver may take for a trial's end is there before the driver hears of it.
+            self._send(wait=epoch.row["epoch"] in {*self.shared.judged, config.epochs})
             print(line(self.trial, epoch.row, config.epochs), flush=True)
             yield Trained(epoch.row, config.epochs, time.perf_counter() - started)
+
+    def _send(self, wait: bool) -> None:
+        """Lets the trial's files travel, where the run's folder is on another node; to have arrived, if to `wait`."""
+        if self.away is not None:
+            self.away.send()
+            if wait:
+                self.away.arrive()
+
+    def cleanup(self) -> None:
+        if self.away is not None:
+            self.away.end()
 
     def __repr__(self) -> str:
         return f"convsearch {self.shared.title}"

@@ -1,6 +1,7 @@
 """The fingerprint of the code."""
 
-from results.fingerprint import code_fingerprint, versions
+from results.fingerprint import code_fingerprint
+from trainable.node import versions
 
 
 def test_the_code_fingerprint_is_of_the_packages_asked_for() -> None:

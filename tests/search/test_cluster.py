@@ -39,7 +39,7 @@ LISTENING = "0A"
     ],
 )
 def test_slots(cpus: float, gpus: float, wanted: Resources, slots: int) -> None:
-    assert slots_of(cpus, gpus, wanted) == slots
+    assert slots_of({"CPU": cpus, "GPU": gpus}, wanted) == slots
 
 
 def test_every_command_with_ray_has_the_address() -> None:

@@ -46,3 +46,13 @@ def test_what_was_lost_so_far_leaves_out_what_is_under_way() -> None:
 
 def test_nothing_is_lost_before_the_first_epoch() -> None:
     assert Usage(2, began=0.0).lost(60.0, [10.0]) is None
+
+
+def test_slots_that_come_and_go_count_while_they_are_there() -> None:
+    usage = Usage(2, began=0.0)
+    usage.add("0000", epoch(10.0, 0.0, lost=0.0), now=10.0)
+    usage.resize(1, now=20.0)
+    usage.resize(4, now=30.0)
+    # 2 x 20 s, 10 s and 4 x 10 s: 90 s, of which 10 were training.
+    assert usage.lost(40.0, []) == pytest.approx(8 / 9)
+    assert "training and validation 11.1 %" in usage.line(now=40.0)

@@ -25,10 +25,11 @@ from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
 from trainable.examples import examples_of
 from trainable.folds import fold_config
+from trainable.keeper import trial_folder
 from trainable.logits import has_holdout
 from trainable.metrics import METRICS
 from trainable.splits import Parts, Split
-from trainable.tune import ConvNetTrial, Shared, trial_folder
+from trainable.tune import ConvNetTrial, Shared
 
 __all__ = ["data"]  # a fixture
 

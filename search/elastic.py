@@ -1,0 +1,51 @@
+"""As many trials at once as a cluster has room for, while its nodes come and go."""
+
+import time
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.search import ConcurrencyLimiter
+
+from search.cluster import Cluster
+from search.tuning import Stop
+from search.unpickled import Unpickled
+from search.usage import Usage
+
+CHECK_SECONDS = 2.0
+PATIENCE_SECONDS = 300.0  # without room for a single trial: a node that is replaced takes minutes
+
+
+class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
+    """Follows the cluster's room.
+
+    Args:
+        limiter: is told how many trials may be open.
+        most: that may be open however much room there is; None: as many as fit.
+        usage: is told how many slots there are.
+        stop: is told where the cluster has had no room for too long.
+    """
+
+    def __init__(
+        self, cluster: Cluster, limiter: ConcurrencyLimiter, most: int | None, usage: Usage, stop: Stop
+    ) -> None:
+        self._cluster, self._limiter, self._most, self._usage, self._stop = cluster, limiter, most, usage, stop
+        self._checked = self._had_room = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        if now - self._checked < CHECK_SECONDS:
+            return
+        self._checked = now
+        slots = self._cluster.slots()
+        if slots:
+            self._had_room = now
+            self._limiter.set_max_concurrency(min(slots, self._most or slots))
+            self._usage.resize(self._limiter.max_concurrent, now)
+        elif now - self._had_room > PATIENCE_SECONDS:
+            self._stop.fault = f"the cluster has no room for a trial any more: {self._cluster.shortage()}"
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        # A trial may lose as many workers as it likes, if only it gets on in between.
+        trial.run_metadata.num_failures = 0

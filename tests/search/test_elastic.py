@@ -1,0 +1,123 @@
+"""A search whose driver's node has no CPU for trials: the other node dies while it trains one, and another joins."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from search import elastic
+from search import run as search_run
+
+TRIALS, EPOCHS = 2, 4
+
+
+@pytest.fixture
+def two() -> Iterator[Cluster]:
+    """A head, which the driver is on, and another node, which has the only CPU."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def results(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """What Ray heard of each trial."""
+    return {
+        path.parent.name: [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        for path in sorted(run.glob("tune/*/result.json"))
+    }
+
+
+def nodes_of(run: Path) -> set[str]:
+    return {row["pid"] for rows in results(run).values() for row in rows}
+
+
+def test_a_node_that_dies_costs_an_epoch_and_one_that_joins_is_used(two: Cluster, cache: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "run"
+    options = [
+        "--space",
+        "dropout",
+        "--trials",
+        str(TRIALS),
+        "--epochs",
+        str(EPOCHS),
+        "--scheduler",
+        "none",
+        "--name",
+        "run",
+    ]
+    where = ["--address", two.address, "--gpus-per-trial", "0", "--cache", str(cache), "--out", str(run.parent)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-u", "-m", "search.run", *options, *where]
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for(lambda: any(len(rows) >= 2 for rows in results(run).values()), process)
+    (other,) = two.worker_nodes
+    two.remove_node(other, allow_graceful=False)
+    before = nodes_of(run)
+    two.add_node(num_cpus=1)
+    said = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, said
+    assert said.count("its worker died; it goes on from epoch ") == 1
+    assert len(nodes_of(run) - before) == 1  # the worker of the node that has joined
+    for trial in (f"{number:04d}" for number in range(TRIALS)):
+        with open(run / "trials" / trial / "metrics.csv", newline="") as file:
+            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, EPOCHS + 1))
+        trained = [row["training_iteration"] for row in results(run)[trial] if "kept_seconds" in row]
+        assert len(trained) <= EPOCHS + 1
+        assert {"best.safetensors", "logits.npz", "config.json"} <= {
+            path.name for path in (run / "trials" / trial).iterdir()
+        }
+
+
+def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_there_is_some(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(elastic, "PATIENCE_SECONDS", 4.0)
+    run = tmp_path / "runs" / "run"
+    options = ["--space", "dropout", "--trials", "2", "--epochs", "4", "--scheduler", "none", "--name", "run"]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        where = ["--address", cluster.address, "--gpus-per-trial", "0", "--cache", str(cache), "--out", str(run.parent)]
+
+        def remove() -> None:
+            while sum(map(len, results(run).values())) < 2:
+                time.sleep(0.05)
+            cluster.remove_node(node, allow_graceful=False)
+
+        removing = threading.Thread(target=remove, daemon=True)
+        removing.start()
+        assert search_run.main([*options, *where]) == 1
+        removing.join()
+        said = (
+            "Stopped: the cluster has no room for a trial any more: a trial asks for 1 CPU and 0 GPU, but the cluster "
+            "has 0 CPU and 0 GPU on 1 node. Mend it and go on with: python -m search.run --resume run"
+        )
+        assert said in capsys.readouterr().out
+        cluster.add_node(num_cpus=1)
+        assert search_run.main(["--resume", "run", *where]) == 0
+    finally:
+        cluster.shutdown()
+    for trial in ("0000", "0001"):
+        with open(run / "trials" / trial / "metrics.csv", newline="") as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, 5)]

@@ -1,0 +1,52 @@
+"""Nodes are asked before anything is trained. Each is a real one of a Ray with two."""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from search import nodes
+from search.nodes import check_nodes
+from trainable.errors import UserError
+from trainable.keeper import CACHE
+from trainable.node import versions
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_nodes_like_this_one_pass(two: Cluster) -> None:
+    check_nodes(ray.nodes(), pixels=1000)
+
+
+def test_another_version_is_told_with_the_node(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "versions", lambda: versions() | {"torch": "0.1"})
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    said = f"Node {address} has torch {versions()['torch']}, and the driver's node 0.1: install the same there, or take"
+    with pytest.raises(UserError, match=f"^{said} it out of the cluster.$"):
+        check_nodes(ray.nodes(), pixels=1000)
+
+
+def test_a_disk_that_is_too_small_is_told_with_the_node(two: Cluster) -> None:
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    said = (
+        rf"Node {address} has [\d.]+ GB free in {CACHE}, and the images need 1000000000\.0 GB: make room there, or take"
+    )
+    with pytest.raises(UserError, match=f"^{said} it out of the cluster.$"):
+        check_nodes(ray.nodes(), pixels=10**18)
+
+
+def test_a_node_that_is_gone_is_told(two: Cluster) -> None:
+    gone = {**ray.nodes()[0], "NodeID": "0" * 56, "NodeManagerAddress": "10.9.9.9"}
+    with pytest.raises(
+        UserError, match=r"^Node 10\.9\.9\.9 cannot run this program \(.*\); take it out of the cluster\.$"
+    ):
+        check_nodes([gone], pixels=1000)

@@ -1,0 +1,146 @@
+"""A worker's side of a run whose folder is on another node: its trial's files travel to the run's `Keeper`, and back
+where the trial goes on here; the decoded images are fetched once a node.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import ray
+
+from trainable.dataset import LabelledData
+from trainable.errors import UserError
+from trainable.files import write_with
+from trainable.keeper import CACHE, place_of
+from trainable.pixels import cache_writes
+
+PART = 2**26  # bytes of the decoded images in one answer: bounds the memory that a fetch takes
+
+
+class Away:
+    """One worker's trainings, one after the other, in a folder of this process.
+
+    Args:
+        keeper: the actor's handle.
+    """
+
+    def __init__(self, keeper: Any) -> None:
+        self._keeper = keeper
+        self._home = Path(tempfile.mkdtemp(prefix="convsearch-"))
+        self._there: Path | None = None  # the training's folder at the driver
+        self._sent: dict[str, tuple[int, int]] = {}  # what of it is at the keeper, or on its way
+        self._on_its_way: Any = None
+
+    def begin(self, folder: Path) -> Path:
+        """The folder here of a training, with what it has left in its folder at the driver so far."""
+        self.arrive()
+        if self._there is not None:
+            shutil.rmtree(self._here, ignore_errors=True)
+        self._there = folder
+        self._here.mkdir()
+        for name, content in ray.get(self._keeper.left.remote(folder)).items():
+            (self._here / name).write_bytes(content)
+        self._sent = _states(self._here)
+        return self._here
+
+    @property
+    def _here(self) -> Path:
+        assert self._there is not None  # it has begun
+        return self._home / self._there.name
+
+    def with_pixels(self, data: LabelledData) -> LabelledData:
+        """The data with their decoded images on this node, fetched if none of its workers has done so.
+
+        Raises:
+            UserError: where they cannot be kept here, or did not come whole.
+        """
+        path = data.pixels.path
+        size, digest = ray.get(self._keeper.pixels.remote(path.name))
+        if not _is_there(path, size):  # a cache that all nodes share is the driver's own
+            path = CACHE.expanduser() / path.name
+            with cache_writes(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _alone(path):
+                    if not _is_there(path, size):
+                        write_with(path, lambda file: self._fetch(path.name, size, digest, file))
+        return replace(data, pixels=replace(data.pixels, path=path))
+
+    def _fetch(self, name: str, size: int, digest: str, file: IO[bytes]) -> None:
+        """Writes the decoded images into an open file, a part while the next is on its way."""
+        starts, found = range(0, size, PART), hashlib.sha256()
+        parts = (self._keeper.part.remote(name, start, PART) for start in starts)
+        ahead = next(parts)
+        for following in chain(parts, [None]):
+            part = ray.get(ahead)
+            file.write(part)
+            found.update(part)
+            ahead = following
+        if found.hexdigest() != digest:
+            raise UserError(f"{name} came to node {ray.util.get_node_ip_address()} other than it is at the driver.")
+
+    def send(self) -> None:
+        """Sends what has changed in the folder here, and returns when what was sent before has arrived.
+
+        Raises:
+            UserError: where the keeper cannot write.
+        """
+        self.arrive()
+        folder, states = self._here, _states(self._here)
+        changed = {
+            name: (folder / name).read_bytes() for name, state in states.items() if self._sent.get(name) != state
+        }
+        if changed:
+            self._on_its_way = self._keeper.keep.remote(self._there, changed)
+        self._sent = states
+
+    def arrive(self) -> None:
+        """Returns when all that was sent has arrived. Raises UserError where the keeper cannot write."""
+        sent, self._on_its_way = self._on_its_way, None
+        if sent is not None and (fault := ray.get(sent)) is not None:
+            raise UserError(f"{fault} (on the driver's node)")
+
+    def end(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+@contextmanager
+def away_from(node: str | None, keeper: Any) -> Iterator[Away | None]:
+    """The Away of this process; None where it is on the driver's node.
+
+    Args:
+        node: Ray's id of the driver's; None: all workers are there.
+    """
+    if node in (None, ray.get_runtime_context().get_node_id()):
+        yield None
+        return
+    away = Away(keeper)
+    try:
+        yield away
+    finally:
+        away.end()
+
+
+def _states(folder: Path) -> dict[str, tuple[int, int]]:
+    """Of each file that a training leaves, something that changes with it."""
+    found = {path.name: path.stat() for path in folder.iterdir() if place_of(path.name) is not None}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items()}
+
+
+def _is_there(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process of this node at a time fetches a file; the others wait for it."""
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process
+        yield

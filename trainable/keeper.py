@@ -1,0 +1,87 @@
+"""The driver's side of training whose workers may be on other nodes: it hands out what they lack and takes in what they
+leave, so that the nodes need no folder in common.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from trainable import files
+from trainable.errors import storage_fault
+
+CACHE = Path("~/.cache/convsearch")  # a node's decoded images, unless it has those of the driver
+# What a training leaves, in the order in which it is written: the last vouches for all others.
+LEFT = (
+    re.compile(r"config\.json|error\.txt"),
+    re.compile(r"(best|fold[1-9]\d*)\.safetensors"),
+    re.compile(r"logits\.npz"),
+    re.compile(r"metrics\.csv"),
+    re.compile(r"latest\.pt"),
+    re.compile(r"refit\.json"),
+)
+
+
+def trial_folder(run: Path, trial: str) -> Path:
+    """Where a trial's files are."""
+    return run / "trials" / trial
+
+
+def place_of(name: str) -> int | None:
+    """Where in LEFT a file comes; None where it is none of them."""
+    return next((place for place, names in enumerate(LEFT) if names.fullmatch(name)), None)
+
+
+class Keeper:
+    """Lives on the driver's node, as a Ray actor, beside the runs' folders and the decoded images.
+
+    Args:
+        runs: the folders of the runs.
+        pixels: the files of decoded images that their trials read.
+    """
+
+    def __init__(self, runs: Iterable[Path], pixels: Iterable[Path]) -> None:
+        self._runs = frozenset(runs)
+        self._pixels = {path.name: path for path in pixels}
+
+    def left(self, folder: Path) -> dict[str, bytes]:
+        """What a training has left in its folder so far, by file name. Raises ValueError for another folder."""
+        self._check(folder)
+        found = sorted(folder.glob("*"))
+        return {path.name: path.read_bytes() for path in found if place_of(path.name) is not None}
+
+    def keep(self, folder: Path, left: Mapping[str, bytes]) -> str | None:
+        """Writes what a training leaves into its folder. Returns what is wrong with the disk, if something is.
+
+        Raises:
+            ValueError: for a folder or a name that no training has; nothing is written.
+        """
+        self._check(folder)
+        places = {name: place_of(name) for name in left}
+        for name, place in places.items():
+            if place is None:
+                raise ValueError(f"{name!r} is no file that a training leaves")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in sorted(left, key=lambda name: (places[name], name)):
+                files.write_bytes(folder / name, left[name])
+        except OSError as error:
+            return storage_fault(error) or str(error)
+        return None
+
+    def pixels(self, name: str) -> tuple[int, str]:
+        """The size in bytes and the SHA-256 of a file of decoded images."""
+        with open(self._pixels[name], "rb") as file:
+            return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+    def part(self, name: str, start: int, size: int) -> bytes:
+        """A part of a file of decoded images."""
+        with open(self._pixels[name], "rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def _check(self, folder: Path) -> None:
+        inside = folder.parent.parent in self._runs and folder.parent.name in ("trials", "refits")
+        if not (inside and folder.name.isdecimal()):
+            raise ValueError(f"{folder} is the folder of no training")
