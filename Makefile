@@ -17,15 +17,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 search: env
 	$(BIN)/python -m search.run --space dropout --trials 12 --epochs 6 --name first --ensemble
 
-# Two halves at once: the tests that start searches mostly wait for Ray. Each half's output comes when it is done.
+# Two halves at once, about as long: the tests that start searches mostly wait for Ray. Each half's output comes when it
+# is done. Of the search's tests these are in the other half.
+OTHERS := $(patsubst %,tests/search/test_%.py,confirm confirm_in_run elastic nodes)
+
 test: env
 	$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory test-search test-rest
 
 test-search: env
-	$(BIN)/python -m pytest tests/search
+	$(BIN)/python -m pytest tests/search $(addprefix --ignore=,$(OTHERS))
 
 test-rest: env
-	$(BIN)/python -m pytest tests --ignore=tests/search
+	$(BIN)/python -m pytest $(filter-out tests/search/,$(wildcard tests/*/)) $(wildcard tests/test_*.py) $(OTHERS)
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda
