@@ -1,0 +1,55 @@
+#!/bin/bash
+# A search on the nodes of a Slurm allocation, which goes on after each requeue:
+#   sbatch --nodes=2 docs/clusters/slurm.sh --space dropout --data ~/photos --name photos
+#SBATCH --job-name=convsearch
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-node=1
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+# Two minutes before the wall this script hears SIGUSR1, and the search then SIGTERM, on which it leaves in order.
+#SBATCH --signal=B:USR1@120
+set -eu
+
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+TOKEN=$HOME/.ray/auth_token # of this user, on a home that all nodes have, as Slurm's usually is
+[ -s "$TOKEN" ] || ray get-auth-token --generate >/dev/null
+chmod 600 "$TOKEN"
+
+HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+ADDRESS=$(srun --nodes=1 --ntasks=1 --nodelist="$HEAD" hostname --ip-address | awk '{print $1}')
+PORT=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
+GPUS=${SLURM_GPUS_ON_NODE:-0}
+
+node() { # HOST OPTIONS...: a node of Ray that ends with this job's step
+    local host=$1
+    shift
+    srun --nodes=1 --ntasks=1 --overlap --nodelist="$host" \
+        ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "$@" &
+}
+
+node "$HEAD" --head --node-ip-address="$ADDRESS" --port="$PORT" --include-dashboard=false
+for _ in $(seq 60); do
+    ray status --address="$ADDRESS:$PORT" >/dev/null 2>&1 && break
+    sleep 2
+done
+for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n +2); do
+    node "$host" --address="$ADDRESS:$PORT"
+done
+
+# A run that is there is resumed by the same command: nothing is trained twice.
+srun --nodes=1 --ntasks=1 --overlap --nodelist="$HEAD" \
+    python -m search.run --address "$ADDRESS:$PORT" "$@" &
+SEARCH=$!
+trap 'kill -TERM $SEARCH' USR1 TERM
+CODE=0
+wait $SEARCH || CODE=$?
+while kill -0 $SEARCH 2>/dev/null; do # the trap ended the wait, not the search
+    CODE=0
+    wait $SEARCH || CODE=$?
+done
+if [ "$CODE" -eq 143 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$CODE"
