@@ -158,14 +158,7 @@ def confirm(
         for outcome in _train_tiers(run, said, plan, given, sizes, console, began, test_images):
             found = _found(plan, outcome, said["seed"], len(data.split.judged))
             if found is not None:
-                facts = {
-                    "top": plan.top,
-                    "seeds": plan.seeds,
-                    "whole": outcome.whole,
-                    "format": FORMAT,
-                    **asdict(found),
-                }
-                write_json(run / "confirm.json", {**facts, "sentences": _sentences(plan, outcome, found)})
+                write_json(run / "confirm.json", _to_json(plan, outcome, found))
     if found is not None:
         _show(run, plan, outcome, found, console)
     elif not outcome.whole:
@@ -337,6 +330,12 @@ def _found(plan: "Plan", outcome: Outcome, seed: int, images: int) -> "Confirmat
     tried.sort(key=lambda one: list(plan.configurations).index(one.name))
     searched = Searched(plan.winner, plan.accuracy, plan.compared)
     return confirmation(tried, searched, plan.default, images, np.random.default_rng(seed))
+
+
+def _to_json(plan: "Plan", outcome: Outcome, found: "Confirmation") -> dict[str, Any]:
+    """What confirm.json says."""
+    facts = {"top": plan.top, "seeds": plan.seeds, "whole": outcome.whole, "format": FORMAT, **asdict(found)}
+    return {**facts, "sentences": _sentences(plan, outcome, found)}
 
 
 def _sentences(plan: "Plan", outcome: Outcome, found: "Confirmation") -> list[str]:

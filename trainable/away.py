@@ -111,14 +111,15 @@ class Away:
         shutil.rmtree(self._home, ignore_errors=True)
 
 
+def is_away(node: str | None) -> bool:
+    """Whether this process is on another node than the driver's. None: all workers are there."""
+    return node not in (None, ray.get_runtime_context().get_node_id())
+
+
 @contextmanager
 def away_from(node: str | None, keeper: Any) -> Iterator[Away | None]:
-    """The Away of this process; None where it is on the driver's node.
-
-    Args:
-        node: Ray's id of the driver's; None: all workers are there.
-    """
-    if node in (None, ray.get_runtime_context().get_node_id()):
+    """The Away of this process; None where it is on the driver's node. Args: as of `is_away`, and of Away."""
+    if not is_away(node):
         yield None
         return
     away = Away(keeper)

@@ -44,6 +44,7 @@ class Keeper:
     def __init__(self, runs: Iterable[Path], pixels: Iterable[Path]) -> None:
         self._runs = frozenset(runs)
         self._pixels = {path.name: path for path in pixels}
+        self._known: dict[str, tuple[int, str]] = {}  # each trial's start asks, and to hash gigabytes takes seconds
 
     def left(self, folder: Path) -> dict[str, bytes]:
         """What a training has left in its folder so far, by file name. Raises ValueError for another folder."""
@@ -72,8 +73,10 @@ class Keeper:
 
     def pixels(self, name: str) -> tuple[int, str]:
         """The size in bytes and the SHA-256 of a file of decoded images."""
-        with open(self._pixels[name], "rb") as file:
-            return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        if name not in self._known:
+            with open(self._pixels[name], "rb") as file:
+                self._known[name] = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        return self._known[name]
 
     def part(self, name: str, start: int, size: int) -> bytes:
         """A part of a file of decoded images."""

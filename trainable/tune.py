@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from trainable import files
-from trainable.away import Away
+from trainable.away import Away, is_away
 from trainable.checkpoint import checkpoint_names, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
@@ -76,7 +76,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.shared = shared
         self.device = choose(shared.device, shared.precision, shared.threads)
         print(f"{self!r} on {self.device.reason}", flush=True)
-        away = shared.node not in (None, ray.get_runtime_context().get_node_id())
+        away = is_away(shared.node)
         self.away = Away(shared.keeper) if away else None
         # The nodes that there were at the start have been asked; this one may have joined since.
         self.unfit = difference(shared.versions, versions()) if away else None
