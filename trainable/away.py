@@ -113,7 +113,7 @@ class Away:
 
 def is_away(node: str | None) -> bool:
     """Whether this process is on another node than the driver's. None: all workers are there."""
-    return node not in (None, ray.get_runtime_context().get_node_id())
+    return node is not None and node != ray.get_runtime_context().get_node_id()
 
 
 @contextmanager
