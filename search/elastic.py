@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 from ray.tune import Callback
-from ray.tune.search import ConcurrencyLimiter
 
 from search.cluster import Cluster
+from search.searcher import StudySearcher
 from search.tuning import Stop
 from search.unpickled import Unpickled
 from search.usage import Usage
@@ -19,16 +19,14 @@ class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
     """Follows the cluster's room.
 
     Args:
-        limiter: is told how many trials may be open.
+        searcher: is told how many trials may be open, and when a worker begins one.
         most: that may be open however much room there is; None: as many as fit.
         usage: is told how many slots there are.
         stop: is told where the cluster has had no room for too long.
     """
 
-    def __init__(
-        self, cluster: Cluster, limiter: ConcurrencyLimiter, most: int | None, usage: Usage, stop: Stop
-    ) -> None:
-        self._cluster, self._limiter, self._most, self._usage, self._stop = cluster, limiter, most, usage, stop
+    def __init__(self, cluster: Cluster, searcher: StudySearcher, most: int | None, usage: Usage, stop: Stop) -> None:
+        self._cluster, self._searcher, self._most, self._usage, self._stop = cluster, searcher, most, usage, stop
         self._checked = self._had_room = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -39,10 +37,13 @@ class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
         slots = self._cluster.slots()
         if slots:
             self._had_room = now
-            self._limiter.set_max_concurrency(min(slots, self._most or slots))
-            self._usage.resize(self._limiter.max_concurrent, now)
+            self._searcher.slots = min(slots, self._most or slots)
+            self._usage.resize(self._searcher.slots, now)
         elif now - self._had_room > PATIENCE_SECONDS:
             self._stop.fault = f"the cluster has no room for a trial any more: {self._cluster.shortage()}"
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._searcher.started(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from trainable.errors import UserError
@@ -22,6 +22,14 @@ class SamplerRow:
     summary: str
     build: Callable[[int, int], BaseSampler]
 
+    def following(self, before: BaseSampler, run_seed: int, number: int) -> BaseSampler:
+        """The sampler for a trial. Which parameters all trials have it takes over from `before`, the study's one so
+        far: to find that out anew is a pass over all trials."""
+        sampler = self.build(run_seed, number)
+        if isinstance(sampler, TPESampler) and isinstance(before, TPESampler):
+            sampler._search_space = before._search_space
+        return sampler
+
 
 def _seed(run_seed: int, number: int) -> int:
     return int(np.random.SeedSequence([run_seed, number]).generate_state(1)[0])
@@ -33,7 +41,7 @@ def _random(seed: int, number: int) -> BaseSampler:
 
 def _tpe(seed: int, number: int) -> BaseSampler:
     # Multivariate, and with the constant liar that keeps concurrent trials apart, by Optuna 5's defaults.
-    return optuna.samplers.TPESampler(seed=_seed(seed, number))
+    return TPESampler(seed=_seed(seed, number))
 
 
 def _gp(seed: int, number: int) -> BaseSampler:

@@ -4,18 +4,22 @@ Ray's own OptunaSearch tells an early-stopped trial as complete, leaves one with
 starts again at each restart; hence our own.
 """
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from search.scheduler import Scheduler
-from search.study import StudyRecord
+from search.study import Ask, StudyRecord
 from search.unpickled import Unpickled
 from trainable import files
 from trainable.errors import UserError
 from trainable.fit import objective_value
 from trainable.keeper import trial_folder
+
+DEAR = 0.02  # of a trial's time: where to ask for the next takes more, that is done while others train
 
 
 class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class is untyped
@@ -24,27 +28,56 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
     A trial that Ray stops for any reason but its end, its failure or the scheduler's word (a time budget, Ctrl-C) is
     left open in the study, and goes on when the search is resumed. So does one that is audited, until it has run its
     course or failed; the study hears of it what it would of a trial that was stopped.
+
+    A sampler takes the longer the more trials it learns from. Where trials are so short that slots would wait for it,
+    the next trial is asked for while the others train, and so learns from one trial less. Not with a single slot: what
+    it is asked for then never depends on the time that something took.
+
+    Args:
+        slots: how many trials may be open at once.
     """
 
-    def __init__(self, record: StudyRecord, scheduler: Scheduler, run: Path) -> None:
+    def __init__(self, record: StudyRecord, scheduler: Scheduler, run: Path, slots: int) -> None:
         super().__init__()
+        self.slots = slots
         self._record = record
         self._scheduler = scheduler
         self._run = run
         self._names: dict[str, str] = {}  # Ray's trial id -> ours
+        self._waiting: set[str] = set()  # trials, by Ray's id, that no worker has begun
+        self._ahead: Ask | None = None
+        self._ask_seconds = 0.0  # of the last time
+        self._trial_seconds = math.inf  # of the last trial that ended by itself or the scheduler
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True  # the study knows its objective
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        asked = self._record.ask()
+        if len(self._names) >= self.slots:
+            dear = self._ask_seconds > DEAR * self._trial_seconds
+            if dear and self.slots > 1 and self._ahead is None and not self._waiting:
+                self._ahead = self._ask()
+            return None
+        asked, self._ahead = self._ahead or self._ask(), None
         if asked is None:
             return str(Searcher.FINISHED)
         self._names[trial_id] = asked.trial
-        folder = trial_folder(self._run, asked.trial)
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(folder / "config.json", asked.config.to_dict())
+        self._waiting.add(trial_id)
         return {"trial": asked.trial, "config": asked.config.to_dict()}
+
+    def _ask(self) -> Ask | None:
+        began = time.perf_counter()
+        asked = self._record.ask()
+        if asked is not None:
+            folder = trial_folder(self._run, asked.trial)
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(folder / "config.json", asked.config.to_dict())
+        self._ask_seconds = time.perf_counter() - began
+        return asked
+
+    def started(self, trial_id: str) -> None:
+        """A worker begins the trial."""
+        self._waiting.discard(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         name = self._names[trial_id]
@@ -58,6 +91,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         name = self._names.pop(trial_id)
+        self._waiting.discard(trial_id)
         if name in self._record.audited:  # its record is closed, however the audit ends
             if not (error or result is None or "failed" in result or self._at_end(result)):
                 return
@@ -70,6 +104,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
         else:
             epoch = result["training_iteration"]
             value = objective_value(result, self._record.settings.objective)
+            self._trial_seconds = result["time_total_s"]
             if self._at_end(result):
                 self._record.complete(name, epoch, value)
             elif name in self._scheduler.stopped:

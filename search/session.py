@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 
 import ray
-from ray.tune.search import ConcurrencyLimiter
 from rich.console import Console
 
 from results.rungs import rungs
@@ -101,7 +100,6 @@ def train(
         options.seed,
         study.audited,
     )
-    searcher = StudySearcher(study, scheduler, options.run)
     split = next(iter(sizes.values())).split
     seconds, passes = training_seconds(options, split, test_images, time.monotonic() - began)
     deadline = None if seconds is None else began + seconds
@@ -134,10 +132,10 @@ def train(
             images = sum(len(part.train) for part in split.parts)
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
-                limiter = ConcurrencyLimiter(searcher, at_once)
-                elastic = Elastic(cluster, limiter, options.max_concurrent, usage, stop)
+                searcher = StudySearcher(study, scheduler, options.run, at_once)
+                elastic = Elastic(cluster, searcher, options.max_concurrent, usage, stop)
                 callbacks = [elastic, progress, Gauges(standing, options.title), *tracking]
-                tune_trials(cluster, shared, limiter, scheduler, stop, callbacks)
+                tune_trials(cluster, shared, searcher, scheduler, stop, callbacks)
             if said := usage.line(time.monotonic()):
                 say(console, said)
         finally:

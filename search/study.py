@@ -194,7 +194,7 @@ class StudyRecord:
         if number < len(self._points):
             self.study.enqueue_trial(self._points[number])
         # Each trial's draws come from its own number: a search that is resumed draws what it would have drawn.
-        self.study.sampler = self.sampler.build(self.settings.seed, number)
+        self.study.sampler = self.sampler.following(self.study.sampler, self.settings.seed, number)
         return self.study.ask()
 
     def _config(self, trial: optuna.Trial) -> TrialConfig:

@@ -94,6 +94,8 @@ def tune_trials(
 ) -> None:
     """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = PENDING
+    # What Ray would resume from is not needed, and it would write the whole of it every few seconds.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10 * 365 * 24 * 3600)
     # Ray's own signal handling would end fit() without a word; ours is in `stop`.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Of Ray's loggers the one for JSON suffices: tune/*/result.json says which worker trained what, and when.

@@ -28,20 +28,22 @@ def sample(trial: optuna.Trial) -> TrialConfig:
 class Driver:
     """Ray's side: shows results to the scheduler, and then to the searcher what Ray would."""
 
-    def __init__(self, run: Path, trials: int = 3, audit: float | None = None) -> None:
+    def __init__(self, run: Path, trials: int = 3, audit: float | None = None, slots: int = 9) -> None:
         self.run = run
+        self.trial_seconds = 1000.0
         settings = Settings(EPOCHS, 28, (), None, "valid_accuracy", 0)
         self.record = StudyRecord(run, Space("mine", "", sample), "random", settings, trials)
         history = [(f"{trial.number:04}", trial.intermediate_values) for trial in self.record.frozen()]
         audited = self.record.audited
         self.scheduler = Scheduler("asha", EPOCHS, "valid_accuracy", history, audit, seed=0, audited=audited)
-        self.searcher = StudySearcher(self.record, self.scheduler, run)
+        self.searcher = StudySearcher(self.record, self.scheduler, run, slots)
 
     def suggest(self, ray_id: str) -> Any:
         return self.searcher.suggest(ray_id)
 
     def result(self, ray_id: str, name: str, epoch: int, accuracy: float) -> str:
         row = {"valid_loss": 1.0, "valid_accuracy": accuracy, "training_iteration": epoch}
+        row["time_total_s"] = self.trial_seconds
         if epoch == EPOCHS:
             self.scheduler.on_trial_complete(None, SimpleNamespace(config={"trial": name}), row)
             self.searcher.on_trial_complete(ray_id, result=row)
@@ -78,6 +80,50 @@ def test_when_the_study_has_all_its_trials_the_search_is_finished(tmp_path: Path
     driver = Driver(tmp_path, trials=1)
     driver.suggest("ray-a")
     assert driver.suggest("ray-b") == Searcher.FINISHED
+
+
+def test_no_more_trials_are_open_than_there_are_slots(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, slots=1)
+    driver.suggest("ray-a")
+    assert driver.suggest("ray-b") is None
+    driver.searcher.slots = 2
+    assert driver.suggest("ray-b")["trial"] == "0001"
+
+
+def asked(driver: Driver) -> int:
+    return len(driver.record.frozen())
+
+
+def ended(driver: Driver, ray_id: str, name: str, seconds: float) -> None:
+    """The trial runs its course, in so many seconds."""
+    driver.trial_seconds = seconds
+    driver.searcher.started(ray_id)
+    driver.result(ray_id, name, EPOCHS, 0.5)
+
+
+def test_where_asking_is_dear_the_next_trial_is_asked_for_while_others_train(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, trials=5, slots=2)
+    driver.suggest("ray-a"), driver.suggest("ray-b")
+    ended(driver, "ray-a", "0000", 1e-9)
+    driver.searcher.started("ray-b")
+    assert driver.suggest("ray-c")["trial"] == "0002"
+    assert driver.suggest("ray-d") is None and asked(driver) == 3  # first a worker shall begin what it was given
+    driver.searcher.started("ray-c")
+    assert driver.suggest("ray-d") is None and asked(driver) == 4
+    assert driver.suggest("ray-d") is None and asked(driver) == 4
+    ended(driver, "ray-b", "0001", 1e-9)
+    assert driver.suggest("ray-d")["trial"] == "0003" and asked(driver) == 4
+
+
+@pytest.mark.parametrize(("slots", "seconds"), [(2, 1000.0), (1, 1e-9)])
+def test_else_it_is_asked_for_when_a_slot_is_free(tmp_path: Path, slots: int, seconds: float) -> None:
+    driver = Driver(tmp_path, trials=5, slots=slots)
+    for number in range(slots):
+        driver.suggest(f"ray-{number}")
+    ended(driver, "ray-0", "0000", seconds)
+    driver.suggest("ray-next")
+    driver.searcher.started("ray-next"), driver.searcher.started("ray-1")
+    assert driver.suggest("ray-later") is None and asked(driver) == slots + 1
 
 
 def test_a_natural_end_is_complete_with_the_best_epochs_value(driver: Driver) -> None:
@@ -127,7 +173,12 @@ def test_a_failed_row_is_a_failure_with_its_reason(driver: Driver) -> None:
 @pytest.mark.parametrize(
     "result",
     [
-        {"valid_loss": 1.0, "valid_accuracy": 0.5, "training_iteration": 2},  # a time budget, Ctrl-C
+        {
+            "valid_loss": 1.0,
+            "valid_accuracy": 0.5,
+            "training_iteration": 2,
+            "time_total_s": 1.0,
+        },  # a time budget, Ctrl-C
         {"halt": "disk full", "training_iteration": 2},
     ],
 )
