@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from search.cluster import Cluster
 from search.scheduler import Scheduler
+from search.unpickled import Unpickled
 from trainable.errors import storage_fault
 from trainable.tune import ConvNetTrial, Shared
 
@@ -84,6 +85,19 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
         return {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
+class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
+    """Frees what Ray keeps of a trial that has ended, and nobody reads: each metric's statistics, copies of its config.
+
+    They are five sixths of it, and the driver has every trial of a search in memory.
+    """
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+        trial.run_metadata.last_result.pop("config", None)
+        trial.evaluated_params = {}
+
+
 def tune_trials(
     cluster: Cluster,
     shared: Shared,
@@ -124,7 +138,7 @@ def tune_trials(
             name="tune",
             storage_path=str(shared.run),
             stop=stop,
-            callbacks=[JsonLoggerCallback(), *callbacks],
+            callbacks=[JsonLoggerCallback(), *callbacks, Forget()],
             # A trial's own folder holds what it resumes from; a class trainable would save at its end all the same.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),
