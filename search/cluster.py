@@ -88,6 +88,12 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     source = "--address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None and address.startswith("ray://"):
+        # There Tune runs in an actor of a cluster's node, with copies of the study, the views and what ends a search.
+        raise UserError(
+            f"{source}: {address} is for Ray's client, which cannot lead a search from outside the cluster; send the "
+            "command there with ray job submit, or give it on one of its machines with --address auto or HOST:PORT."
+        )
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
         with _keeping_sigterm():

@@ -107,16 +107,25 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from rich.console import Console
 
     from results.members import find_run
+    from search.fetch import storage_of
+    from search.mirror import while_mirrored
+    from search.record import stored
 
     console = Console(highlight=False, markup=False)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    run = find_run(arguments["run"], arguments["out"] or Path("runs"))
-    return confirm(run, {**arguments, "goes_on": _again(run, arguments)}, console, began)
+    run = find_run(arguments["run"], arguments["out"] or Path("runs")).absolute()
+    given = {**arguments, "goes_on": _again(run, arguments)}
+    said, place = stored(run), arguments["storage"]
+    if place is None and said is not None:
+        place = said["arguments"]["storage"]
+    return while_mirrored(lambda: confirm(run, given, console, began), run, storage_of(place, run, console), console)
 
 
 def _again(run: Path, given: Mapping[str, Any]) -> str:
     """The command that goes on with a run's confirmation."""
-    on_what = "".join(f" {flag(name)} {shlex.quote(str(given[name]))}" for name in ON_WHAT if given[name] is not None)
+    on_what = "".join(
+        f" {flag(name)} {shlex.quote(str(given[name]) or 'none')}" for name in ON_WHAT if given[name] is not None
+    )
     return f"python -m search.confirm {shlex.quote(str(run))}{on_what}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
 
 from search.cli import Parser
 from spaces import Sampler, Scheduler
@@ -72,6 +73,7 @@ class Options:
     ensemble: bool
     test: str | None
     track: tuple[str, ...]
+    storage: str  # where the run's folder is mirrored: a folder's absolute path or a URI; '' for nowhere
     command: str  # as it was given
     goes_on: str | None  # the command that goes on with the run, where none with --resume does
 
@@ -96,7 +98,7 @@ FIXED = (
     "precision".split()
 )  # fields of Options that never change in a run
 KEPT = (
-    "trials max_concurrent cpus_per_trial gpus_per_trial track".split()
+    "trials max_concurrent cpus_per_trial gpus_per_trial track storage".split()
 )  # fields that a resumed run has unless given anew
 DEFAULTS: dict[str, Any] = {
     "space": "dropout",
@@ -121,6 +123,7 @@ DEFAULTS: dict[str, Any] = {
     "ensemble": False,
     "test": None,
     "track": (),
+    "storage": "",
     "command": "",
 }
 
@@ -170,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-ON_WHAT = ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address")
+ON_WHAT = ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address", "storage")
 
 
 def shared_options() -> dict[str, dict[str, Any]]:
@@ -190,6 +193,11 @@ def shared_options() -> dict[str, dict[str, Any]]:
             "help": "GPUs of a trial, as in 0.25 (default: 1 if there are any)",
         },
         "address": ADDRESS,
+        "storage": {
+            "type": _place,
+            "metavar": "FOLDER|URI",
+            "help": "where runs are mirrored, as in s3://BUCKET/FOLDER, so that another machine can go on; or none",
+        },
         "debug": {"action": "store_true", "help": "show tracebacks of a user's mistakes too"},
     }
 
@@ -328,6 +336,16 @@ def _tools(text: str) -> tuple[str, ...]:
         if name not in TRACK:
             raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(TRACK)}")
     return _names(text)
+
+
+def _place(text: str) -> str:
+    if text == "none":
+        return ""
+    if "://" not in text:
+        return str(Path(text).expanduser().absolute())
+    if "@" in urlsplit(text).netloc:
+        raise argparse.ArgumentTypeError("a URI with credentials would be written into run.json; use the environment")
+    return text
 
 
 def _positive(text: str) -> int:

@@ -76,7 +76,7 @@ def stored(run: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
         if found == FORMAT:
-            for name, value in (("audit", None), ("track", [])):
+            for name, value in (("audit", None), ("track", []), ("storage", "")):
                 record["arguments"].setdefault(name, value)  # of a run from before it
             _check_shape(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -97,7 +97,10 @@ def _check_shape(record: Mapping[str, Any]) -> None:
         raise ValueError(f"objective is {record['objective']!r}")
     _ = [record["arguments"][name] for name in (*FIXED, *KEPT)]
     check_types(record["arguments"], ARGUMENTS | dict.fromkeys(("space", "sampler", "scheduler"), str))
-    check_types(record["arguments"], {"trials": int, "epochs": int, "audit": (*NUMBER, type(None)), "track": list})
+    check_types(
+        record["arguments"],
+        {"trials": int, "epochs": int, "audit": (*NUMBER, type(None)), "track": list, "storage": str},
+    )
     if not set(record["arguments"]["track"]) <= set(TRACK):
         raise ValueError(f"track is {record['arguments']['track']!r}")
     check_types(record["space"], {"fingerprint": str, "parameters": dict})

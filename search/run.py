@@ -34,6 +34,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
     from rich.console import Console
 
+    from search.fetch import storage_of
     from search.record import resumed
     from search.track import check_tools
     from spaces.loading import load, names
@@ -54,7 +55,9 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     if arguments["resume"] is not None:
         if arguments["name"] not in (None, arguments["resume"]):
             raise UserError("--resume and --name name two runs; give one of them.")
-        given = resumed(arguments, arguments["out"] or Path("runs"), arguments["resume"])
+        out = arguments["out"] or Path("runs")
+        storage_of(arguments["storage"], (out / arguments["resume"]).absolute(), console)
+        given = resumed(arguments, out, arguments["resume"])
     if arguments["split"] is not None and given["folds"]:
         why = "give one of them" if arguments["folds"] else f"the run '{given['name']}' has --folds {given['folds']}"
         raise UserError(f"--split and --folds divide the images in two ways; {why}.")
@@ -128,15 +131,27 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         began: time.monotonic() at the command's start, from which the time budget counts.
     """
     from search import record
+    from search.fetch import storage_of
+    from search.mirror import while_mirrored
 
+    storage = storage_of(options.storage, options.run, console)
     earlier = record.to_go_on_with(options.run)
     if earlier is not None:
         record.check_same(earlier, options, space, None)
     sizes = prepare(options, space, console, earlier)
     data = next(iter(sizes.values()))  # they differ in their pixels alone
     test_images = _check_test(options, data, console)
-    with record.entered(options, space, data):
-        code = _train(options, space, sizes, test_images, console, began)
+
+    def work() -> int:
+        with record.entered(options, space, data):
+            code = _train(options, space, sizes, test_images, console, began)
+        return _afterwards(options, code, test_images, console, began)
+
+    return while_mirrored(work, options.run, storage, console)
+
+
+def _afterwards(options: Options, code: int, test_images: int, console: "Console", began: float) -> int:
+    """What was asked for besides the search, which ended with a code. Returns that of it all."""
     if code not in (0, FAILED_TRIALS):
         return code
     confirmed = 0

@@ -79,6 +79,16 @@ def test_a_ray_that_cannot_be_had_is_one_sentence_that_names_where_it_was_asked_
     assert str(refused.value) == f"{said} (Invalid Ray address: 'http://127.0.0.1:8265')."
 
 
+@pytest.mark.parametrize(("address", "named"), [("ray://10.0.0.1:10001", "--address"), (None, "RAY_ADDRESS")])
+def test_rays_client_is_refused_with_the_two_ways_that_there_are(
+    address: str | None, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.1:10001")
+    with pytest.raises(UserError, match=f"^{named}: ray://10.0.0.1:10001 is .* ray job submit, .* --address auto or"):
+        start(address, 1, None)
+    assert not ray.is_initialized()
+
+
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")
 def test_a_ray_of_our_own_listens_on_the_loopback_alone() -> None:
     others = descendants(os.getpid())  # the cluster that other tests join may live

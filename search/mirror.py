@@ -1,0 +1,262 @@
+"""A run's folder a second time, at a storage, from where another machine goes on with it.
+
+The driver's folder stays the one that all is read from and written to. What has changed is copied, in an order such
+that a run can be made of what is at the storage at any moment: see `Mirror.round`, and `search.fetch` for the way back.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from rich.console import Console
+
+from search.cli import FAILED, FAILED_TRIALS, say
+from search.record import lock
+from search.storage import Storage, what_is_wrong
+from search.study import JOURNAL
+from trainable import files
+from trainable.errors import UserError
+from trainable.keeper import place_of
+
+EVERY_SECONDS = 10.0  # between two rounds
+PATIENCE_SECONDS = 60.0  # without a file written: a command's end waits no longer
+OWNER = ".owner"  # at the storage: whose mirror it is
+RECORD = ".mirror.json"  # in the run's folder
+TRAININGS = ("trials", "refits")
+
+State = tuple[int, ...]  # of a file: something that changes with it
+
+
+@dataclass
+class Mirrored:
+    """What a run's folder knows of its mirror, and keeps in RECORD."""
+
+    storage: str  # as it is shown
+    owner: str = field(default_factory=lambda: secrets.token_hex(16))  # the folder's name there
+    files: dict[str, State] = field(default_factory=dict)  # each file's state when it was copied, by its path
+
+    @classmethod
+    def of(cls, run: Path, storage: Storage) -> "Mirrored":
+        """What the folder knows; of another storage than its last one nothing but its own name."""
+        try:
+            said = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(storage.shown)
+        same = said["storage"] == storage.shown
+        return cls(storage.shown, said["owner"], {name: tuple(state) for name, state in said["files"].items() if same})
+
+    def write(self, run: Path) -> None:
+        """Keeps it."""
+        files.write_json(run / RECORD, vars(self))
+
+
+class TakenOver(Exception):
+    """Another folder is mirrored at the storage by now: its driver has gone on from there."""
+
+
+class Mirror:
+    """A run's folder and its mirror.
+
+    Args:
+        run: the run's folder.
+        storage: the run's.
+    """
+
+    def __init__(self, run: Path, storage: Storage) -> None:
+        self._run, self._storage = run, storage
+        self._known = Mirrored.of(run, storage)
+        self.written = 0  # files
+
+    def claim(self) -> None:
+        """Makes this folder the one that is mirrored at the storage. The caller holds the run's lock.
+
+        Raises:
+            UserError: where something else is there.
+        """
+        shown, owner = self._storage.shown, self._storage.read(OWNER)
+        if owner is None and self._storage.names():
+            raise UserError(f"--storage: {shown} has files that are no run's; choose another place, or another --name.")
+        if owner not in (None, self._known.owner.encode()) and self._storage.read(JOURNAL) is not None:
+            raise UserError(
+                f"--storage: {shown} is another state of the run than {self._run}: it was gone on with elsewhere. Move "
+                "this folder away to go on with that one, or choose another place."
+            )
+        self._known.write(self._run)  # before the storage knows the name: a kill in between leaves no stranger there
+        self._storage.write(OWNER, self._known.owner.encode())
+
+    def round(self) -> None:
+        """Copies what has changed since the last one.
+
+        A training's files are read in the order opposite to the one they are written in, and copied in that one, so
+        that those which vouch for others never come before them. The journals are read before all else and copied
+        after it: when they tell of a trial's end its files are there. What is gone goes last, as `latest.pt` does after
+        the journal has a trial's end. So a trial's files may be ahead of the journal, but never behind.
+
+        Raises:
+            TakenOver: where the storage is another folder's; besides, whatever the storage's library raises.
+        """
+        before = states(self._run)
+        journals = {name: (before[name], (self._run / name).read_bytes()) for name in before if is_journal(name)}
+        found, copied = set(before), self.written
+        for names in _by_folder(self._run):
+            contents = {}
+            for name in reversed(names):
+                found.add(name)
+                with suppress(FileNotFoundError):
+                    state = _state(self._run / name)
+                    if not is_journal(name) and self._known.files.get(name) != state:
+                        contents[name] = state, _content(self._run / name)
+            self._copy(dict(reversed(contents.items())))
+        self._copy({name: pair for name, pair in journals.items() if self._known.files.get(name) != pair[0]})
+        gone = self._known.files.keys() - found
+        for name in gone:
+            self._storage.remove(name)
+            del self._known.files[name]
+        if gone or copied != self.written:
+            self._known.write(self._run)
+
+    def _copy(self, contents: Mapping[str, tuple[State, bytes]]) -> None:
+        if contents and self._storage.read(OWNER) != self._known.owner.encode():
+            raise TakenOver
+        for name, (state, content) in contents.items():
+            self._storage.write(name, content)
+            self._known.files[name] = state
+            self.written += 1
+
+
+class Follower:
+    """Mirrors in a thread, round after round, until `end`. What is wrong is said once, then tried again.
+
+    Attributes:
+        fault: why not all is at the storage; None where all was when the last round began.
+    """
+
+    def __init__(self, mirror: Mirror, storage: Storage, console: Console) -> None:
+        self._mirror, self._storage, self._console = mirror, storage, console
+        self._over = threading.Event()
+        self._lost = False
+        self.fault: str | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        last = False
+        while not (last or self._lost):
+            last = self._over.is_set()
+            self._round()
+            self._over.wait(EVERY_SECONDS)
+
+    def _round(self) -> None:
+        try:
+            self._mirror.round()
+            self.fault = None
+        except TakenOver:
+            self._lost, self.fault = True, "another machine has gone on with the run from there"
+            say(self._console, f"Warning: {self.fault}: nothing more is written to {self._storage.shown}")
+        except Exception as error:  # each kind of storage has its own
+            if self.fault is None:
+                say(
+                    self._console,
+                    f"Warning: {self._storage.shown} lags behind ({what_is_wrong(error)}); the run goes on here, and "
+                    "what is missing there is tried again",
+                )
+            self.fault = what_is_wrong(error)
+
+    def end(self) -> None:
+        """Copies what is left, and says so where that cannot be done."""
+        self._over.set()
+        written, since = self._mirror.written, time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS:
+            self._thread.join(0.5)
+            if written != self._mirror.written:
+                written, since = self._mirror.written, time.monotonic()
+        if self._thread.is_alive():
+            self.fault = self.fault or "it does not answer"
+        if self.fault is not None:
+            say(self._console, f"Not all of the run is at {self._storage.shown}: {self.fault}.")
+
+
+def while_mirrored(command: Callable[[], int], run: Path, storage: Storage | None, console: Console) -> int:
+    """Runs what works on a run, whose folder is mirrored meanwhile if it has a storage.
+
+    Returns: the command's exit code; FAILED where it is done, but not all of the run is at the storage.
+
+    Raises:
+        UserError: as `lock` and `Mirror.claim` do; and what the command raises.
+    """
+    if storage is None:
+        return command()
+    mirror = Mirror(run, storage)
+    with lock(run):
+        mirror.claim()
+    elsewhere = f"python -m search.run --resume {run.name} --storage {shlex.quote(storage.place)}"
+    console.print(f"Mirrored: {storage.shown}; on another machine go on with: {elsewhere}", soft_wrap=True)
+    follower = Follower(mirror, storage, console)
+    try:
+        code = command()
+    finally:
+        follower.end()
+    return FAILED if follower.fault is not None and code in (0, FAILED_TRIALS) else code
+
+
+def is_journal(name: str) -> bool:
+    """Whether a path is that of a study."""
+    return PurePosixPath(name).name == JOURNAL
+
+
+def is_mirrored(name: str) -> bool:
+    """Whether a file belongs to a mirror, by its path in the run's folder: nothing hidden, no database's own files, and
+    of Ray's experiment only what was reported. Nothing outside the folder has such a path."""
+    *folders, file = PurePosixPath(name).parts
+    return (
+        not any(part.startswith((".", "/")) for part in (*folders, file))
+        and not file.endswith(("-journal", "-wal", "-shm"))
+        and ("tune" not in folders or file == "result.json")
+    )
+
+
+def states(run: Path) -> dict[str, State]:
+    """The state of each file of a run that is mirrored, by its path."""
+    found = {}
+    for name in (name for names in _by_folder(run) for name in names):
+        with suppress(FileNotFoundError):
+            found[name] = _state(run / name)
+    return found
+
+
+def _by_folder(run: Path) -> list[list[str]]:
+    """The paths of the files that are mirrored, folder by folder, trainings first; a training's in the order in which
+    they are written."""
+    found: list[tuple[bool, list[str]]] = []
+    for folder, _, names in os.walk(run):
+        path = Path(folder).relative_to(run)
+        there = [str(path / name) for name in names if not os.path.islink(os.path.join(folder, name))]
+        mirrored = [name for name in there if is_mirrored(name)]
+        found.append((path.parent.name not in TRAININGS, sorted(mirrored, key=_place)))
+    return [names for _, names in sorted(found)]
+
+
+def _place(name: str) -> tuple[int, str]:
+    return place_of(PurePosixPath(name).name) or 0, name
+
+
+def _state(path: Path) -> State:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _content(path: Path) -> bytes:
+    """A file's content; of a database that is written to, a whole state."""
+    if path.suffix != ".db":
+        return path.read_bytes()
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+        return database.serialize()

@@ -1,0 +1,133 @@
+"""A place that outlives this machine, where files are put and got: a folder that others see too, or an object store."""
+
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from pyarrow import fs
+
+from trainable import files
+from trainable.errors import UserError
+
+ANSWER_SECONDS = 60.0  # credentials are looked for in several places, and a name that is not found is asked for again
+PROBE = ".probe"
+Result = TypeVar("Result")
+
+
+class Storage:
+    """One folder of it. Its methods raise whatever the place's own library does, mostly OSError.
+
+    Args:
+        place: a folder's absolute path, or a URI that pyarrow knows, as s3://BUCKET/FOLDER; of fsspec's kinds with
+            fsspec+ before it.
+        name: of the folder there; it need not exist.
+    """
+
+    def __init__(self, place: str, name: str) -> None:
+        self.place = place
+        self.shown = f"{place.partition('?')[0].rstrip('/')}/{name}"
+        if ":" in place.partition("/")[0]:
+            self._system, root = fs.FileSystem.from_uri(place)
+        else:
+            self._system, root = fs.LocalFileSystem(), place
+        self._root = f"{root.rstrip('/')}/{name}"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where it is one of this machine's file system."""
+        return Path(self._root) if isinstance(self._system, fs.LocalFileSystem) else None
+
+    def names(self) -> list[str]:
+        """All files, by their paths in the folder, with slashes."""
+        found = self._system.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
+        return sorted(info.path[len(self._root) + 1 :] for info in found if info.type == fs.FileType.File)
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is no such file."""
+        try:
+            with self._system.open_input_stream(f"{self._root}/{name}") as file:
+                return bytes(file.readall())
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replaces a file by `content`, atomically: an object appears when it is whole."""
+        if self.folder is not None:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(path, content)
+            return
+        with self._system.open_output_stream(f"{self._root}/{name}") as file:
+            file.write(content)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        with suppress(FileNotFoundError):
+            self._system.delete_file(f"{self._root}/{name}")
+
+
+def connect(place: str, run: Path) -> Storage:
+    """The storage of a run at a place, after a file was written, read and removed there.
+
+    Raises:
+        UserError: where that cannot be done, or not within ANSWER_SECONDS; or the place is in the run's own folder.
+    """
+    shown = place.partition("?")[0]
+    try:
+        storage = _answer(lambda: _tried(place, run.name))
+    except Empty:
+        raise UserError(
+            f"--storage: {shown} does not answer within {ANSWER_SECONDS:.0f} s; mend it, or choose another place."
+        ) from None
+    except Exception as error:  # each kind of place has its own library
+        why = what_is_wrong(error)
+        if "Unrecognized filesystem type" in why:
+            raise UserError(
+                f"--storage: {shown} is of no kind that is known; give a folder, s3://BUCKET/FOLDER, "
+                "gs://BUCKET/FOLDER, or fsspec+KIND://... of a kind of fsspec's that is installed."
+            ) from None
+        remedy = "check that it exists and that the credentials for it are in the environment" if ":" in place else ""
+        remedy = remedy or "make it a folder that can be written, or choose another place"
+        raise UserError(f"--storage: {shown} cannot be used from this machine ({why}); {remedy}.") from None
+    if storage.folder is not None and run.resolve() in (storage.folder.resolve(), *storage.folder.resolve().parents):
+        raise UserError(f"--storage: {shown} is the run's own folder, or in it; choose another place.")
+    return storage
+
+
+def _tried(place: str, name: str) -> Storage:
+    storage, content = Storage(place, name), b"convsearch"
+    storage.write(PROBE, content)
+    if storage.read(PROBE) != content:
+        raise OSError("what was written came back as something else")
+    storage.remove(PROBE)
+    return storage
+
+
+def _answer(call: Callable[[], Result]) -> Result:
+    """What the call returns or raises. Raises Empty where it does neither in time; it is left alone then."""
+    answers: SimpleQueue[tuple[Result | None, Exception | None]] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    result, error = answers.get(timeout=ANSWER_SECONDS)
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # None only beside an error
+
+
+def what_is_wrong(error: Exception) -> str:
+    """What is wrong, in a few words: Arrow tells the operation first, then what the store said, then a number."""
+    if isinstance(error, OSError) and error.strerror and not error.strerror.startswith("["):
+        return error.strerror
+    text = (str(error) or type(error).__name__).partition("\n")[0]
+    text = re.sub(r"^When .*?: (?=AWS Error)|^Detail: ", "", text)
+    return re.sub(r"\s*\(Request ID.*|[. ]+$", "", text)
