@@ -118,6 +118,8 @@ class Mirror:
             self._copy(dict(reversed(contents.items())))
         self._copy({name: pair for name, pair in journals.items() if self._known.files.get(name) != pair[0]})
         gone = self._known.files.keys() - found
+        if gone:
+            self._check_owner()
         for name in gone:
             self._storage.remove(name)
             del self._known.files[name]
@@ -125,12 +127,16 @@ class Mirror:
             self._known.write(self._run)
 
     def _copy(self, contents: Mapping[str, tuple[State, bytes]]) -> None:
-        if contents and self._storage.read(OWNER) != self._known.owner.encode():
-            raise TakenOver
+        if contents:
+            self._check_owner()
         for name, (state, content) in contents.items():
             self._storage.write(name, content)
             self._known.files[name] = state
             self.written += 1
+
+    def _check_owner(self) -> None:
+        if self._storage.read(OWNER) != self._known.owner.encode():
+            raise TakenOver
 
 
 class Follower:

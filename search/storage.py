@@ -31,6 +31,8 @@ class Storage:
         self.place = place
         self.shown = f"{place.partition('?')[0].rstrip('/')}/{name}"
         if ":" in place.partition("/")[0]:
+            if place.startswith("s3://"):  # a small file is one request then, instead of three
+                place += ("&" if "?" in place else "?") + "allow_delayed_open=true"
             self._system, root = fs.FileSystem.from_uri(place)
         else:
             self._system, root = fs.LocalFileSystem(), place
@@ -78,14 +80,16 @@ def connect(place: str, run: Path) -> Storage:
     """
     shown = place.partition("?")[0]
     try:
-        storage = _answer(lambda: _tried(place, run.name))
+        return _answer(lambda: _tried(place, run))
+    except UserError:
+        raise
     except Empty:
         raise UserError(
             f"--storage: {shown} does not answer within {ANSWER_SECONDS:.0f} s; mend it, or choose another place."
         ) from None
     except Exception as error:  # each kind of place has its own library
         why = what_is_wrong(error)
-        if "Unrecognized filesystem type" in why:
+        if why.startswith(("Unrecognized filesystem type", "Protocol not known")):
             raise UserError(
                 f"--storage: {shown} is of no kind that is known; give a folder, s3://BUCKET/FOLDER, "
                 "gs://BUCKET/FOLDER, or fsspec+KIND://... of a kind of fsspec's that is installed."
@@ -93,13 +97,12 @@ def connect(place: str, run: Path) -> Storage:
         remedy = "check that it exists and that the credentials for it are in the environment" if ":" in place else ""
         remedy = remedy or "make it a folder that can be written, or choose another place"
         raise UserError(f"--storage: {shown} cannot be used from this machine ({why}); {remedy}.") from None
+
+
+def _tried(place: str, run: Path) -> Storage:
+    storage, content = Storage(place, run.name), b"convsearch"
     if storage.folder is not None and run.resolve() in (storage.folder.resolve(), *storage.folder.resolve().parents):
-        raise UserError(f"--storage: {shown} is the run's own folder, or in it; choose another place.")
-    return storage
-
-
-def _tried(place: str, name: str) -> Storage:
-    storage, content = Storage(place, name), b"convsearch"
+        raise UserError(f"--storage: {storage.shown} is the run's own folder, or in it; choose another place.")
     storage.write(PROBE, content)
     if storage.read(PROBE) != content:
         raise OSError("what was written came back as something else")

@@ -1,0 +1,267 @@
+"""A run is brought from its mirror and goes on, whenever the machine that made it was lost."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from results.leaderboard import read_metrics
+from search import run as search_run
+from search.fetch import fetch
+from search.mirror import OWNER, Mirror
+from search.storage import Storage
+from search.study import JOURNAL, StudyRecord, stored_trials, trial_name
+from tests.search.follow import Search
+from trainable import files
+from trainable.errors import UserError
+
+EPOCHS = 4
+CONSOLE = Console(file=io.StringIO())
+
+
+def writes(run: Path) -> Iterator[None]:
+    """Two searches' worth of writes of a driver and its two workers, one at a time, in turns."""
+    record = Search(run).record
+    files.write_json(run / "run.json", {"objective": "valid_loss"})
+    turns = [training(run, record), training(run, record)]
+    while turns:
+        turn = turns.pop(0)
+        try:
+            yield next(turn)
+        except StopIteration:
+            if record.frozen()[-1].number < record.trials - 1:
+                turns.append(training(run, record))
+        else:
+            turns.append(turn)
+
+
+def training(run: Path, record: StudyRecord) -> Iterator[None]:
+    """A trial's writes, as `trainable.tune` and `search.searcher` have them; each file says of which epoch it is."""
+    asked = record.ask()
+    assert asked is not None
+    name = asked.trial
+    folder = run / "trials" / name
+    folder.mkdir(parents=True)
+    files.write_json(folder / "config.json", asked.config.to_dict())
+    yield
+    rows = ["epoch,valid_loss,valid_accuracy,seconds"]
+    last = EPOCHS - int(name) % 2  # every other trial is stopped
+    for epoch in range(1, last + 1):
+        rows.append(f"{epoch},{loss(name, epoch)},0.5,1.0")
+        for file, content in (("best.safetensors", str(epoch)), ("metrics.csv", "\n".join(rows) + "\n")):
+            files.write_text(folder / file, content)
+            yield
+        files.write_text(folder / "latest.pt", str(epoch))
+        yield
+        if epoch < last:
+            record.report(name, epoch, loss(name, epoch))
+            yield
+    (record.complete if last == EPOCHS else record.prune)(name, last, loss(name, last))
+    yield
+    (folder / "latest.pt").unlink()
+    yield
+
+
+def loss(name: str, epoch: int) -> float:
+    return 2.0 - int(name) / 10 - epoch / 7
+
+
+class Cut(Exception):
+    """The driver's machine is lost."""
+
+
+class Cutting(Storage):
+    """A folder beside which the run goes on at each write, until the last that it takes.
+
+    Args:
+        takes: how many writes.
+        steps: of the run, between two.
+    """
+
+    def __init__(self, place: Path, takes: int, steps: int, run: Iterator[None]) -> None:
+        super().__init__(str(place), "run")
+        self.takes, self.steps, self.run = takes, steps, run
+
+    def go_on(self) -> bool:
+        """Whether the run went on."""
+        return any([next(self.run, self) is not self for _ in range(self.steps)])
+
+    def write(self, name: str, content: bytes) -> None:
+        if not self.takes:
+            raise Cut
+        self.takes -= 1
+        super().write(name, content)
+        self.go_on()
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        self.go_on()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_a_run_can_be_made_of_what_is_at_the_storage_after_any_write(steps: int, tmp_path: Path) -> None:
+    seen = set()
+    for takes in range(2, 1000, 3):
+        home = tmp_path / str(takes)
+        home.mkdir()
+        run = home / "run"
+        run.mkdir()
+        storage = Cutting(home / "there", takes, steps, writes(run))
+        mirror = Mirror(run, storage)
+        mirror.claim()
+        try:
+            while storage.go_on():
+                mirror.round()
+            mirror.round()
+            over = True
+        except Cut:
+            over = False
+        fetched = home / "elsewhere" / "run"
+        fetch(fetched, Storage(str(home / "there"), "run"), CONSOLE)
+        if fetched.exists():
+            seen |= check(fetched)
+            assert over is False or seen >= {TrialState.COMPLETE, TrialState.PRUNED}
+        if over:
+            break
+    assert over and seen == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING}
+
+
+def check(run: Path) -> set[TrialState]:
+    """That a run is what a killed driver leaves. Returns the states of its trials."""
+    trials = stored_trials(run)
+    assert {path.name for path in (run / "trials").iterdir()} <= {trial_name(trial.number) for trial in trials}
+    for trial in trials:
+        folder = run / "trials" / trial_name(trial.number)
+        epochs = [int(row["epoch"]) for row in read_metrics(folder / "metrics.csv")]
+        latest = int((folder / "latest.pt").read_text()) if (folder / "latest.pt").exists() else 0
+        best = int((folder / "best.safetensors").read_text()) if (folder / "best.safetensors").exists() else 0
+        assert best >= len(epochs) >= latest
+        assert epochs == list(range(1, len(epochs) + 1))
+        if trial.state == TrialState.RUNNING:  # it has heard of all epochs but perhaps the last
+            assert set(epochs[:-1]) <= set(trial.intermediate_values) <= set(epochs)
+            for epoch, value in trial.intermediate_values.items():
+                assert value == loss(folder.name, epoch)
+        else:
+            assert epochs == sorted(trial.intermediate_values) and best == len(epochs)
+    return {trial.state for trial in trials}
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Storage:
+    """Of a run with a trial under way."""
+    run = tmp_path / "here" / "run"
+    run.mkdir(parents=True)
+    going = writes(run)
+    for _ in range(9):
+        next(going)
+    storage = Storage(str(tmp_path / "there"), "run")
+    mirror = Mirror(run, storage)
+    mirror.claim()
+    mirror.round()
+    return storage
+
+
+def test_a_fetched_run_is_the_storages_from_then_on(mirrored: Storage, tmp_path: Path) -> None:
+    run, before = tmp_path / "elsewhere" / "run", mirrored.read(OWNER)
+    fetch(run, mirrored, CONSOLE)
+    assert mirrored.read(OWNER) not in (before, None)
+    fetch(run, mirrored, CONSOLE)  # it has begun
+    mirror = Mirror(run, mirrored)
+    mirror.claim()
+    mirror.round()
+    assert mirror.written <= 1  # the study, where it has been told what its files knew
+    with pytest.raises(UserError, match="is another state of the run"):
+        Mirror(tmp_path / "here" / "run", mirrored).claim()
+
+
+def test_a_run_that_has_not_begun_comes_once(tmp_path: Path) -> None:
+    storage, run = Storage(str(tmp_path / "there"), "run"), tmp_path / "elsewhere" / "run"
+    fetch(run, storage, CONSOLE)
+    assert not run.exists()
+    first = tmp_path / "here" / "run"
+    first.mkdir(parents=True)
+    Search(first)
+    (first / "run.json").write_text('{"objective": "valid_loss"}')
+    mirror = Mirror(first, storage)
+    mirror.claim()
+    mirror.round()
+    for _ in range(2):
+        fetch(run, storage, CONSOLE)
+        assert (run / JOURNAL).read_bytes() == (first / JOURNAL).read_bytes()
+
+
+def test_a_folder_in_the_way_is_left_as_it_is(mirrored: Storage, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "cat.jpg").touch()
+    before = mirrored.read(OWNER)
+    with pytest.raises(UserError, match="^--storage: .*/there/run is a run, but .*/run is in its way here; move that"):
+        fetch(tmp_path / "run", mirrored, CONSOLE)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["cat.jpg"] and mirrored.read(OWNER) == before
+
+
+def test_a_fetch_that_fails_leaves_nothing(mirrored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: Storage, name: str, whole: Callable[[Storage, str], bytes | None] = Storage.read) -> bytes | None:
+        if name.startswith("trials"):
+            raise OSError("AWS Error SLOW_DOWN")
+        return whole(self, name)
+
+    out = tmp_path / "elsewhere"
+    monkeypatch.setattr(Storage, "read", read)
+    with pytest.raises(OSError):
+        fetch(out / "run", mirrored, CONSOLE)
+    assert list(out.iterdir()) == []
+
+
+def test_what_no_mirror_has_is_not_fetched(mirrored: Storage, tmp_path: Path) -> None:
+    for name in ("tune/tuner.pkl", ".lock", "trials/0000/.x"):
+        mirrored.write(name, b"")
+    run = tmp_path / "elsewhere" / "run"
+    fetch(run, mirrored, CONSOLE)
+    assert not {"tuner.pkl", ".lock", ".x"} & {path.name for path in run.rglob("*")}
+
+
+DRIVER = "from search import mirror, run; mirror.EVERY_SECONDS = 0.2; run.main()"
+
+
+def test_a_search_whose_machine_is_lost_goes_on_elsewhere(
+    tiny: str, cache: Path, cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--storage", str(tmp_path / "there"), "--cache", str(cache), "--address", cluster, "--gpus-per-trial", "0"]
+    options = ["--space", tiny, "--trials", "2", "--epochs", "12", "--sampler", "random", "--scheduler", "none"]
+    command = ["--out", str(tmp_path / "lost"), "--name", "run", "--max-concurrent", "1", *options, *place]
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *command],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.DEVNULL,
+    )
+    there, deadline = tmp_path / "there" / "run", time.monotonic() + 120
+    while not (there / "trials" / "0000" / "latest.pt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(tmp_path / "lost")
+    known = len(read_metrics(there / "trials" / "0000" / "metrics.csv"))
+
+    assert search_run.main(["--resume", "run", "--out", str(tmp_path / "found"), *place]) == 0
+    run, said = tmp_path / "found" / "run", capsys.readouterr().out
+    assert "of the run 'run' from" in said and "Going on with 1 unfinished trial." in said
+    assert [trial.state for trial in stored_trials(run)] == [TrialState.COMPLETE] * 2
+    for trial in stored_trials(run):
+        metrics = read_metrics(run / "trials" / trial_name(trial.number) / "metrics.csv")
+        assert [row["epoch"] for row in metrics] == list(range(1, 13))
+        assert [row["valid_accuracy"] for row in metrics] == list(trial.intermediate_values.values())
+    with open(run / "tune" / "0000" / "result.json") as file:
+        trained = [line for line in map(json.loads, file) if "kept_seconds" in line]
+    assert known and len(trained) <= 12 + 1
+    assert Storage(str(tmp_path / "there"), "run").read("leaderboard.csv") == (run / "leaderboard.csv").read_bytes()

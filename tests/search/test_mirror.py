@@ -1,0 +1,303 @@
+"""A run's folder at a storage: what is copied, in which order, and whose it is. The way back is in test_fetch.py."""
+
+import io
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search import mirror as mirrors
+from search.mirror import OWNER, RECORD, Mirror, TakenOver, is_mirrored, while_mirrored
+from search.storage import Storage
+from search.study import JOURNAL
+from trainable.errors import UserError
+
+
+class Noted(Storage):
+    """A folder that notes what is done to it."""
+
+    def __init__(self, place: Path, name: str = "run") -> None:
+        super().__init__(str(place), name)
+        self.done: list[str] = []
+        self.fault: OSError | None = None
+
+    def write(self, name: str, content: bytes) -> None:
+        if self.fault is not None:
+            raise self.fault
+        super().write(name, content)
+        self.done.append(name)
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        self.done.append(f"not {name}")
+
+
+def put(run: Path, *names: str) -> None:
+    for name in names:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(f"{name} {time.monotonic_ns()}")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    run = tmp_path / "runs" / "run"
+    put(run, "run.json", JOURNAL, "trials/0000/latest.pt", "trials/0000/best.safetensors", "trials/0000/config.json")
+    put(run, "confirm/plan.json", f"confirm/1/{JOURNAL}", "confirm/1/trials/0001/metrics.csv", "refits/0000/refit.json")
+    return run
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Noted:
+    return Noted(tmp_path / "there")
+
+
+@pytest.fixture
+def mirror(run: Path, storage: Noted) -> Mirror:
+    mirror = Mirror(run, storage)
+    mirror.claim()
+    storage.done.clear()
+    return mirror
+
+
+def same(run: Path, storage: Storage) -> bool:
+    """Whether each file at the storage is as it is here, and all are there."""
+    names = [name for name in storage.names() if name != OWNER]
+    return sorted(mirrors.states(run)) == names and all(
+        (run / name).read_bytes() == storage.read(name) for name in names
+    )
+
+
+def test_trainings_go_first_as_they_are_written_and_the_studies_last(run: Path, storage: Noted, mirror: Mirror) -> None:
+    mirror.round()
+    assert storage.done == [
+        "confirm/1/trials/0001/metrics.csv",
+        "refits/0000/refit.json",
+        "trials/0000/config.json",
+        "trials/0000/best.safetensors",
+        "trials/0000/latest.pt",
+        "confirm/plan.json",
+        "run.json",
+        f"confirm/1/{JOURNAL}",
+        JOURNAL,
+    ]
+    assert same(run, storage)
+
+
+def test_only_what_has_changed_is_copied_again_and_what_is_gone_goes_last(
+    run: Path, storage: Noted, mirror: Mirror
+) -> None:
+    mirror.round()
+    storage.done.clear()
+    mirror.round()
+    assert storage.done == []
+    put(run, JOURNAL, "trials/0000/best.safetensors", "leaderboard.csv")
+    (run / "trials/0000/latest.pt").unlink()
+    mirror.round()
+    assert storage.done == [
+        "trials/0000/best.safetensors",
+        "leaderboard.csv",
+        JOURNAL,
+        "not trials/0000/latest.pt",
+    ]
+    assert same(run, storage)
+    storage.done.clear()
+    again = Mirror(run, storage)  # of a later command
+    again.claim()
+    again.round()
+    assert storage.done == [OWNER]
+
+
+@pytest.mark.parametrize(
+    ("name", "mirrored"),
+    [
+        ("run.json", True),
+        ("trials/0000/latest.pt", True),
+        ("tune/0000/result.json", True),
+        ("confirm/1/tune/0000/result.json", True),
+        ("study.journal", True),
+        ("mlflow.db", True),
+        ("mlflow.db-journal", False),
+        ("tune/tuner.pkl", False),
+        ("tune/experiment_state-1.json", False),
+        ("confirm/1/tune/0000/params.pkl", False),
+        (".lock", False),
+        ("confirm/1/.lock", False),
+        ("trials/0000/.latest.pt.host.1.tmp", False),
+        ("../run.json", False),
+        ("/etc/passwd", False),
+        ("trials/../../x", False),
+    ],
+)
+def test_what_belongs_to_a_mirror(name: str, mirrored: bool) -> None:
+    assert is_mirrored(name) == mirrored
+
+
+def test_a_link_is_not_followed(run: Path, storage: Noted, mirror: Mirror, tmp_path: Path) -> None:
+    put(tmp_path, "secret", "folder/secret")
+    (run / "link").symlink_to(tmp_path / "secret")
+    (run / "folder").symlink_to(tmp_path / "folder")
+    mirror.round()
+    assert same(run, storage) and not {"link", "folder/secret"} & set(storage.names())
+
+
+def test_a_database_is_copied_as_its_last_transaction_left_it(run: Path, storage: Noted, mirror: Mirror) -> None:
+    with closing(sqlite3.connect(run / "mlflow.db", isolation_level=None)) as writing:
+        writing.execute("CREATE TABLE runs (epoch)")
+        writing.execute("BEGIN")
+        writing.execute("INSERT INTO runs VALUES (1)")
+        mirror.round()
+        writing.execute("COMMIT")
+    copied = storage.read("mlflow.db")
+    assert copied is not None
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(copied)
+        assert database.execute("SELECT count(*) FROM runs").fetchall() == [(0,)]
+
+
+def test_files_that_are_no_runs_are_left_alone(run: Path, storage: Noted, tmp_path: Path) -> None:
+    put(tmp_path / "there" / "run", "cats/1.jpg")
+    with pytest.raises(UserError, match="^--storage: .*/there/run has files that are no run's; choose another place"):
+        Mirror(run, storage).claim()
+    assert storage.names() == ["cats/1.jpg"]
+
+
+def test_another_folders_mirror_is_not_overwritten(run: Path, storage: Noted, mirror: Mirror, tmp_path: Path) -> None:
+    mirror.round()
+    other = tmp_path / "elsewhere" / "run"
+    put(other, JOURNAL)
+    with pytest.raises(
+        UserError, match=f"^--storage: .* is another state of the run than {other}: .* Move this folder"
+    ):
+        Mirror(other, storage).claim()
+    assert same(run, storage)
+
+
+def test_who_has_been_taken_over_writes_nothing_more(run: Path, storage: Noted, mirror: Mirror) -> None:
+    mirror.round()
+    put(run, JOURNAL, "trials/0000/latest.pt")
+    storage.write(OWNER, b"another's")
+    storage.done.clear()
+    with pytest.raises(TakenOver):
+        mirror.round()
+    assert storage.done == []
+
+
+@pytest.mark.parametrize("kept", ["here", "there"])
+def test_a_kill_while_it_is_claimed_leaves_it_claimable(run: Path, storage: Noted, kept: str) -> None:
+    """The name is here first: of the two places one has it, or both."""
+    Mirror(run, storage).claim()
+    if kept == "here":
+        storage.remove(OWNER)
+    else:
+        put(storage.folder or Path(), JOURNAL)  # the run has begun
+    Mirror(run, storage).claim()
+    assert storage.read(OWNER) == json.loads((run / RECORD).read_text())["owner"].encode()
+
+
+def told(command: Callable[[], int], run: Path, storage: Storage | None) -> tuple[int, str]:
+    text = io.StringIO()
+    code = while_mirrored(command, run, storage, Console(file=text, width=200))
+    return code, text.getvalue()
+
+
+def test_what_a_command_does_is_at_the_storage_when_it_ends(run: Path, storage: Noted) -> None:
+    def command() -> int:
+        put(run, "trials/0001/config.json")
+        return 3
+
+    code, said = told(command, run, storage)
+    assert code == 3 and same(run, storage)
+    assert said == (
+        f"Mirrored: {storage.shown}; on another machine go on with: python -m search.run --resume run --storage "
+        f"{storage.place}\n"
+    )
+
+
+def test_an_interrupted_commands_work_is_at_the_storage_too(run: Path, storage: Noted) -> None:
+    def command() -> int:
+        put(run, "trials/0001/config.json")
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        told(command, run, storage)
+    assert same(run, storage)
+
+
+def test_without_a_storage_nothing_is_done(run: Path) -> None:
+    assert told(lambda: 3, run, None) == (3, "")
+    assert not (run / RECORD).exists()
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_storage_that_takes_nothing_is_said_once_and_tried_again(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+    tried: list[str] = []
+    monkeypatch.setattr(Storage, "read", lambda self, name, read=Storage.read: tried.append(name) or read(self, name))
+
+    def command() -> int:
+        storage.fault = OSError(28, "No space left on device")
+        put(run, "trials/0001/config.json")
+        before = len(tried)
+        wait_for(lambda: len(tried) > before + 2)
+        storage.fault = None
+        return 0
+
+    code, said = told(command, run, storage)
+    assert code == 0 and same(run, storage)
+    assert said.count("Warning: ") == 1 and "lags behind (No space left on device); the run goes on here" in said
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 1), (3, 1), (2, 2), (130, 130)])
+def test_a_command_whose_work_is_not_at_the_storage_fails(run: Path, storage: Noted, code: int, ends: int) -> None:
+    def command() -> int:
+        storage.fault = OSError(28, "No space left on device")
+        put(run, "trials/0001/config.json")
+        return code
+
+    ended, said = told(command, run, storage)
+    assert ended == ends
+    assert said.endswith(f"Not all of the run is at {storage.shown}: No space left on device.\n")
+
+
+def test_the_end_does_not_wait_for_one_that_no_longer_answers(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 0.1)
+    again = []
+
+    def command() -> int:
+        monkeypatch.setattr(Storage, "write", lambda self, name, content: wait_for(lambda: bool(again)))
+        put(run, "trials/0001/config.json")
+        return 0
+
+    ended, said = told(command, run, storage)
+    again.append(True)
+    assert ended == 1 and said.endswith(f"Not all of the run is at {storage.shown}: it does not answer.\n")
+
+
+def test_another_machine_that_goes_on_is_told_of_and_this_one_goes_on_for_itself(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+
+    def command() -> int:
+        storage.write(OWNER, b"another's")
+        put(run, "trials/0001/config.json")
+        return 0
+
+    ended, said = told(command, run, storage)
+    assert ended == 1 and "trials/0001/config.json" not in storage.names()
+    assert said.count("another machine has gone on with the run from there") == 2

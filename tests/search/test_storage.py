@@ -1,0 +1,111 @@
+"""What is put at a storage of each kind is got from there, and one that cannot be used is one sentence."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search import storage
+from search.storage import Storage, connect
+from tests.search.s3 import LOCKED, Store, serving
+from trainable.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with serving() as store:
+        yield store
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(params=["folder", "file", "s3", "fsspec"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> str:
+    store.objects.clear()
+    folder = f"{tmp_path}/not yet/there"
+    return {
+        "folder": folder,
+        "file": f"file://{tmp_path}/there",
+        "s3": store.uri(),
+        "fsspec": f"fsspec+memory://{tmp_path}",
+    }[request.param]
+
+
+def test_what_is_put_there_is_got_from_there(place: str, tmp_path: Path) -> None:
+    there = connect(place, tmp_path / "run")
+    assert there.names() == []  # the try has left nothing
+    for content in (b"first", b"", b"second" * 100_000):
+        there.write("trials/0000/metrics.csv", content)
+        there.write("run.json", b"{}")
+        assert Storage(place, "run").read("trials/0000/metrics.csv") == content
+        assert there.names() == ["run.json", "trials/0000/metrics.csv"]
+    assert there.read("trials/0001/metrics.csv") is None
+    assert Storage(place, "another").names() == []
+    there.remove("run.json")
+    there.remove("run.json")  # another time, as after a kill
+    assert there.names() == ["trials/0000/metrics.csv"]
+
+
+def test_a_storage_is_shown_without_its_settings(store: Store) -> None:
+    assert Storage(store.uri(), "photos").shown == "s3://runs/some/folder/photos"
+    assert Storage("/mnt/runs", "photos").shown == "/mnt/runs/photos"
+
+
+def refused(place: str, run: Path) -> str:
+    with pytest.raises(UserError) as told:
+        connect(place, run)
+    said = str(told.value)
+    assert said.startswith("--storage: ") and said.endswith(".") and "\n" not in said
+    return said.removeprefix("--storage: ")
+
+
+@pytest.mark.parametrize("place", ["gopher://there/runs", "fsspec+gopher://there/runs"])
+def test_an_unknown_kind_is_told_with_those_that_there_are(place: str, tmp_path: Path) -> None:
+    assert re.match(
+        rf"{re.escape(place)} is of no kind that is known; give a folder, s3://.*", refused(place, tmp_path)
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = f"{tmp_path}/file/runs"
+    said = (
+        f"{place} cannot be used from this machine (Not a directory); make it a folder that can be written, or choose"
+    )
+    assert refused(place, tmp_path / "run") == f"{said} another place."
+
+
+@pytest.mark.parametrize(("bucket", "why"), [(LOCKED, "ACCESS_DENIED"), ("other", "NO_SUCH_BUCKET")])
+def test_a_bucket_that_is_not_there_or_takes_nothing_is_told(
+    bucket: str, why: str, store: Store, tmp_path: Path
+) -> None:
+    said = refused(store.uri(bucket), tmp_path)
+    assert said.startswith(f"s3://{bucket}/some/folder cannot be used from this machine (AWS Error {why} ")
+    assert said.endswith("check that it exists and that the credentials for it are in the environment.")
+
+
+def test_one_that_never_answers_is_told_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(storage, "ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"s3://runs/x?region=here&scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}"
+        assert refused(place, tmp_path) == "s3://runs/x does not answer within 0 s; mend it, or choose another place."
+
+
+def test_one_that_garbles_what_it_is_given_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Storage, "read", lambda self, name: b"something else")
+    assert "(what was written came back as something else)" in refused(str(tmp_path), tmp_path / "runs" / "run")
+
+
+@pytest.mark.parametrize("inside", ["", "run", "run/mirror"])
+def test_the_runs_own_folder_is_no_storage_for_it(inside: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    said = refused(f"{tmp_path}/link/{inside}", tmp_path / "run")
+    assert said.endswith("/run is the run's own folder, or in it; choose another place.")
+    assert not (tmp_path / "run").exists()
