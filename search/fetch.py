@@ -14,7 +14,7 @@ from results.leaderboard import read_metrics
 from search.cli import say
 from search.mirror import OWNER, Mirrored, is_journal, is_mirrored, states
 from search.record import TRIALS, begun
-from search.storage import Storage, connect
+from search.storage import Storage, connect, telling
 from search.study import JOURNAL, open_storage, trial_name
 from trainable import files
 from trainable.errors import UserError
@@ -31,7 +31,8 @@ def storage_of(place: str, run: Path, console: Console) -> Storage | None:
     if not place:
         return None
     storage = connect(place, run)
-    fetch(run, storage, console)
+    with telling(storage):
+        fetch(run, storage, console)
     return storage
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from search.cli import FAILED, FAILED_TRIALS, say
 from search.record import lock
-from search.storage import Storage, what_is_wrong
+from search.storage import Storage, telling, what_is_wrong
 from search.study import JOURNAL
 from trainable import files
 from trainable.errors import UserError
@@ -208,7 +208,7 @@ def while_mirrored(command: Callable[[], int], run: Path, storage: Storage | Non
     if storage is None:
         return command()
     mirror = Mirror(run, storage)
-    with lock(run):
+    with lock(run), telling(storage):
         mirror.claim()
     elsewhere = f"python -m search.run --resume {run.name} --storage {shlex.quote(storage.place)}"
     console.print(f"Mirrored: {storage.shown}; on another machine go on with: {elsewhere}", soft_wrap=True)

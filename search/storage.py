@@ -2,8 +2,8 @@
 
 import re
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 from pyarrow import fs
 
 from trainable import files
-from trainable.errors import UserError
+from trainable.errors import UserError, storage_fault
 
 ANSWER_SECONDS = 60.0  # credentials are looked for in several places, and a name that is not found is asked for again
 PROBE = ".probe"
@@ -97,6 +97,22 @@ def connect(place: str, run: Path) -> Storage:
         remedy = "check that it exists and that the credentials for it are in the environment" if ":" in place else ""
         remedy = remedy or "make it a folder that can be written, or choose another place"
         raise UserError(f"--storage: {shown} cannot be used from this machine ({why}); {remedy}.") from None
+
+
+@contextmanager
+def telling(storage: Storage) -> Iterator[None]:
+    """What a storage does not do inside, though it was tried, is a sentence; a fault of the disk here stays one."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # as in `connect`
+        if storage_fault(error) is not None:
+            raise
+        raise UserError(
+            f"--storage: {storage.shown} does not do what it is asked ({what_is_wrong(error)}); give the same command "
+            "again, or --storage none."
+        ) from error
 
 
 def _tried(place: str, run: Path) -> Storage:

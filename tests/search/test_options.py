@@ -38,6 +38,7 @@ def options(*arguments: str) -> Options:
         ("--audit 1.5", "--audit: '1.5' is not a share above 0 and up to 1, as in 0.1"),
         ("--audit nan", "--audit: 'nan' is not a share above 0 and up to 1, as in 0.1"),
         ("--repeats 0", "--repeats: '0' is not an integer of at least 1"),
+        ("--storage s3://key:secret@bucket/x", "--storage: a URI with credentials would be written into run.json; use"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_option(
@@ -49,6 +50,19 @@ def test_a_bad_value_is_refused_with_its_option(
     said = capsys.readouterr().err
     assert said.startswith(f"Error: {message}") and said.endswith(". See: python -m search.run --help\n")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("s3://bucket/runs?region=here", "s3://bucket/runs?region=here"),
+        ("~/runs", str(Path("~/runs").expanduser())),
+        ("runs", str(Path("runs").absolute())),
+        ("none", ""),
+    ],
+)
+def test_a_storage_is_a_uri_or_a_folder_that_is_found_from_anywhere(given: str, place: str) -> None:
+    assert options("--storage", given).storage == place
 
 
 @pytest.mark.parametrize(

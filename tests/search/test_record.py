@@ -384,12 +384,20 @@ def test_a_tracked_run_is_tracked_when_it_goes_on_unless_said_otherwise(written:
     assert record.resumed(given, written.out, "faces")["track"] == []
 
 
-def test_a_run_from_before_the_audit_and_tracking_has_none(written: Options) -> None:
+def test_a_mirrored_run_is_mirrored_when_it_goes_on_unless_said_otherwise(written: Options, data: Data) -> None:
+    mirrored = dataclasses.replace(written, storage="s3://bucket/runs")
+    record.write(mirrored, load("dropout"), data.labelled, stored(written))
+    assert record.resumed({}, written.out, "faces")["storage"] == "s3://bucket/runs"
+    given = vars(parser().parse_args(["--storage", "none"]))
+    assert record.resumed(given, written.out, "faces")["storage"] == ""
+
+
+def test_a_run_from_before_the_audit_tracking_and_mirrors_has_none(written: Options) -> None:
     content = stored(written)
-    del content["arguments"]["audit"], content["arguments"]["track"]
+    del content["arguments"]["audit"], content["arguments"]["track"], content["arguments"]["storage"]
     (written.run / "run.json").write_text(json.dumps(content))
     given = record.resumed({}, written.out, "faces")
-    assert (given["audit"], given["track"]) == (None, ())
+    assert (given["audit"], given["track"], given["storage"]) == (None, (), "")
 
 
 @pytest.mark.parametrize(("name", "hint"), [("facs", "; did you mean 'faces'?"), ("zzz", ".")])
