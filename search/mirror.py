@@ -107,7 +107,7 @@ class Mirror:
             TakenOver: where the storage is another folder's; besides, whatever the storage's library raises.
         """
         found, copied = {name for names in _by_folder(self._run) for name in names}, self.written
-        journals = self._changed(filter(is_journal, found))
+        journals = self._changed(sorted(filter(is_journal, found)))
         for names in _by_folder(self._run):
             found.update(names)
             changed = self._changed(name for name in reversed(names) if not is_journal(name))

@@ -3,6 +3,7 @@
 import io
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -276,7 +277,7 @@ def test_the_end_does_not_wait_for_one_that_no_longer_answers(
     run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 0.1)
-    again = []
+    again, before = [], set(threading.enumerate())
 
     def command() -> int:
         monkeypatch.setattr(Storage, "write", lambda self, name, content: wait_for(lambda: bool(again)))
@@ -285,6 +286,8 @@ def test_the_end_does_not_wait_for_one_that_no_longer_answers(
 
     ended, said = told(command, run, storage)
     again.append(True)
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
     assert ended == 1 and said.endswith(f"Not all of the run is at {storage.shown}: it does not answer.\n")
 
 

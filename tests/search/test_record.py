@@ -15,7 +15,7 @@ from PIL import Image
 
 from results.members import Run
 from results.submission import own_test
-from search import record
+from search import confirm, record
 from search.options import Options, parser, resolve
 from search.run import main
 from search.study import JOURNAL, Settings, StudyRecord
@@ -390,6 +390,18 @@ def test_a_mirrored_run_is_mirrored_when_it_goes_on_unless_said_otherwise(writte
     assert record.resumed({}, written.out, "faces")["storage"] == "s3://bucket/runs"
     given = vars(parser().parse_args(["--storage", "none"]))
     assert record.resumed(given, written.out, "faces")["storage"] == ""
+
+
+def test_a_confirmation_is_mirrored_where_its_run_is_unless_said_otherwise(
+    begun: Options, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    mirrored = dataclasses.replace(begun, storage=f"{tmp_path}/file/there")
+    record.write(mirrored, load("dropout"), data.labelled, stored(begun))
+    assert confirm.main([str(begun.run)]) == 2
+    assert capsys.readouterr().err.startswith(f"Error: --storage: {tmp_path}/file/there cannot be used")
+    assert confirm.main([str(begun.run), "--storage", "none"]) == 2  # it has no trial to confirm
+    assert "--storage" not in capsys.readouterr().err
 
 
 def test_a_run_from_before_the_audit_tracking_and_mirrors_has_none(written: Options) -> None:
