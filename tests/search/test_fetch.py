@@ -33,7 +33,7 @@ CONSOLE = Console(file=io.StringIO())
 
 
 def writes(run: Path) -> Iterator[None]:
-    """Two searches' worth of writes of a driver and its two workers, one at a time, in turns."""
+    """The writes of a search of four trials by a driver and two workers, one at a time, in turns."""
     record = Search(run).record
     files.write_json(run / "run.json", {"objective": "valid_loss"})
     turns = [training(run, record), training(run, record)]
