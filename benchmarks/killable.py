@@ -1,13 +1,13 @@
-"""A search without Ray, that dies at a chosen write point: the command itself, its study, scheduler, files and trials are
-the real ones, and a kill is a SIGKILL.
+"""A search without Ray, that dies at a chosen write point: the command itself, its study, scheduler, files and trials
+are the real ones, and a kill is a SIGKILL.
 
-Two things are put in place of others, so that hundreds of searches take minutes. Ray Tune is a loop that asks, judges and
-tells in Ray's order, with one worker, a process forked from the driver's, which is replaced when it dies. And the
+Two things are put in place of others, so that hundreds of searches take minutes. Ray Tune is a loop that asks, judges
+and tells in Ray's order, with one worker, a process forked from the driver's, which is replaced when it dies. And the
 worker's `fit_parts` makes up its epochs, from configuration and epoch alone as the real one does.
 
-A write point is a moment before one of the calls by which Python changes what is below a folder: a file opened to write,
-renamed, removed or cut, a folder made or removed; and one inside a write, whose file is then cut in the middle of what
-was written. Between two of them a kill leaves what it leaves at the second.
+A write point is a moment before one of the calls by which Python changes what is below a folder: a file is opened to
+write, renamed, removed or cut, a folder made or removed; and one inside a write, whose file is then cut in the middle
+of what was written. Between two of them a kill leaves what it leaves at the second.
 """
 
 import json
@@ -90,7 +90,7 @@ class Watch:
         sys.addaudithook(self._hear)
         fsync = os.fsync
 
-        def watched(descriptor: int) -> None:
+        def watched(descriptor: int) -> None:  # which tells the end of a write; no audit event does
             path = os.readlink(f"/proc/self/fd/{descriptor}")
             if path in self._sizes:
                 start = self._sizes.pop(path)
@@ -98,7 +98,7 @@ class Watch:
                 self._reach("write", path, lambda: os.ftruncate(descriptor, start + written // 2))
             fsync(descriptor)
 
-        os.fsync = watched
+        os.fsync = watched  # type: ignore[assignment]  # with descriptors, as all of ours have them
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -153,7 +153,7 @@ def points_of(log: Path) -> list[Point]:
 def made_up_epochs(
     config: TrialConfig, parts: Sequence[Examples], device: Device, latest: dict[str, Any] | None = None
 ) -> Iterator[Epoch]:
-    """In place of `fit_parts`: each epoch's numbers and network are drawn from it and the configuration, seed and all."""
+    """In place of `fit_parts`: an epoch's numbers and network are drawn from it and the configuration, seed and all."""
     (examples,) = parts
     drawn_from = zlib.crc32(json.dumps(config.to_dict(), sort_keys=True).encode())
     rows: list[Row] = list(latest["rows"]) if latest else []

@@ -3,11 +3,11 @@
     python -m benchmarks.write_points --folder points
 
 `python -m search.run --audit --confirm --ensemble --test` is run once unbroken, which counts its write points (see
-killable.py: Ray and the training are stood in for, all else is real). Then for each point once more in a run of its own:
-driver and worker are killed there, and the same command, with --resume where it can, goes on to the end; for each of the
-worker's points once more with the worker killed alone. What each leaves must be what the unbroken run left: the study,
-and every file below the run byte for byte, but for moments, processes and the sessions of run.json. At last one run is
-killed again and again, at the first point of each kind that it comes to.
+killable.py: Ray and the training are stood in for, all else is real). One run is killed again and again, at the first
+point of each kind that it comes to. Then each point has a run of its own: driver and worker are killed there, and the
+same command goes on, with --resume where there is something to resume; and each of the worker's points one more, with
+the worker killed alone. What each leaves must be what the unbroken run left: the study, and every file below the run
+byte for byte, but for moments, processes and the sessions of run.json.
 
 It says which points failed, and ends with code 1 where any did.
 """
@@ -143,7 +143,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("*")):
         if path.name not in OWN:
             found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else None
-    return json.loads(json.dumps(found, default=repr).replace(f"{folder}/", ""))
+    values: dict[str, Any] = json.loads(json.dumps(found, default=repr).replace(f"{folder}/", ""))
+    return values
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:

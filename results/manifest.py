@@ -104,13 +104,13 @@ def write_ensemble(home: Path, manifest: Manifest, submission: Submission | None
     content = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     written = {**(submission.files if submission else {}), MANIFEST: content}
     folder = _kept_folder(home, content)
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     for place in (folder, home):
         for name in NAMES:
             if name in written:
                 files.write_bytes(place / name, written[name])
             else:  # an earlier ensemble's, which its own folder keeps
-                (place / name).unlink(missing_ok=True)
+                files.remove(place / name)
     return folder
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, say, terminate
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
-from trainable.files import write_json
+from trainable.files import make_folder, write_json
 
 if TYPE_CHECKING:  # --help must not wait for torch and Ray
     from rich.console import Console
@@ -161,7 +161,7 @@ def confirm(
         data = next(iter(sizes.values()))  # they differ in their pixels alone
         if data.split_fingerprint != said["data"]["split_fingerprint"]:
             raise UserError(f"RUN: {run / record.SPLITS} is not the split that {run} was made with.")
-        (run / CONFIRM).mkdir(exist_ok=True)
+        make_folder(run / CONFIRM)
         write_json(run / CONFIRM / "plan.json", plan.to_json())
         outcome, found = Outcome(), None
         for outcome in _train_tiers(run, said, plan, given, sizes, console, began, test_images):

@@ -83,6 +83,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     from results.members import check_comparable, distinct_members, find_run, load_run, with_confirmation
     from results.selection import select
     from results.submission import make_submission, own_test, predicting, read_test
+    from trainable.files import make_folder
 
     folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
     for name in options.runs or (None,):
@@ -131,7 +132,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
             progress=progress,
         )
         warnings += submission.warnings
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     manifest = describe(home, runs, members, selection, submission, asked=options.method, seed=options.seed)
     folder = write_ensemble(home, manifest, submission)
     return Ensemble(home, folder, manifest, selection, tuple(warnings))

@@ -33,7 +33,7 @@ SPLITS, TRIALS = "splits.csv", "trials"
 def lock(run: Path) -> Iterator[None]:
     """Holds the run's lock, which the system frees whenever the process ends. Raises UserError if another holds it."""
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        files.make_folder(run)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"--out: {run} cannot be a folder ({error.strerror}).") from None
     with open(run / ".lock", "a+", encoding="utf-8") as file:
@@ -242,8 +242,8 @@ def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[s
     """Writes splits.csv and run.json; on resuming, only what may change changes."""
     run, source = options.run, fixed(options)["data"]
     if earlier is None:
-        (run / JOURNAL).unlink(missing_ok=True)  # of a command that failed before its first trial
-    (run / TRIALS).mkdir(exist_ok=True)  # before the first trial is asked for, so that a run without it has lost it
+        files.remove(run / JOURNAL)  # of a command that failed before its first trial
+    files.make_folder(run / TRIALS)  # before the first trial is asked for, so that a run without it has lost it
     save_split(run / SPLITS, data.table, data.split)  # when resuming the same bytes, or the file that was missing
     own_test = None
     if data.test is not None:

@@ -19,6 +19,7 @@ from search.labelled import labelled_again
 from search.nodes import check_nodes
 from search.record import lock
 from search.tuning import Stop
+from trainable import files
 from trainable.away import away_from
 from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
@@ -142,7 +143,7 @@ def _trained(
                 if fault is not None:
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
-                (job.folder / "latest.pt").unlink(missing_ok=True)  # another node's worker has removed its copy alone
+                files.remove(job.folder / "latest.pt")  # another node's worker has removed its copy alone
                 say(console, f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.")
     return failed
 

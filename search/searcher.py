@@ -70,7 +70,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
         asked = self._record.ask()
         if asked is not None:
             folder = trial_folder(self._run, asked.trial)
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             files.write_json(folder / "config.json", asked.config.to_dict())
         self._ask_seconds = time.perf_counter() - began
         return asked
@@ -111,7 +111,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
                 self._record.prune(name, epoch, value)
             else:
                 return
-        (trial_folder(self._run, name) / "latest.pt").unlink(missing_ok=True)
+        files.remove(trial_folder(self._run, name) / "latest.pt")
 
     def _at_end(self, result: dict[str, Any]) -> bool:
         """Whether it is an epoch, and a trial's last."""

@@ -10,7 +10,6 @@ same epoch; nothing is heard of the epochs that it is trained for after that.
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,16 @@ import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SAMPLERS, check_cmaes_state
 from spaces.space import Given, Space, cells, check_decided, sample
+from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.errors import UserError, reason
+from trainable.keeper import trial_folder
 
 JOURNAL = "study.journal"
 
@@ -53,14 +53,16 @@ class Ask:
     config: TrialConfig
 
 
-class _OneWriter(BaseJournalFileLock):
-    """No lock: the run's own lock keeps other writers out, and a file lock would outlive a killed driver."""
+class _Journal(JournalFileBackend):
+    """Optuna's, but for the lock, which would outlive a killed driver: the run's own keeps other writers out. And where
+    the disk is full, no line is left half written for others to follow."""
 
-    def acquire(self) -> bool:
-        return True
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
 
-    def release(self) -> None:
-        pass
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        files.append(self._path, "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs).encode())
 
 
 def open_storage(path: Path) -> JournalStorage:
@@ -69,8 +71,10 @@ def open_storage(path: Path) -> JournalStorage:
         content = path.read_bytes()
         whole = _whole(content)
         if whole < len(content):
-            os.truncate(path, whole)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter()))
+            files.cut(path, whole)
+    else:
+        files.write_bytes(path, b"")
+    return JournalStorage(_Journal(path))
 
 
 def has_trial(path: Path) -> bool:
@@ -155,10 +159,13 @@ class StudyRecord:
                 else:
                     self._resumable.append(trial)
             name = trial_name(frozen.number)
+            latest = trial_folder(folder, name) / "latest.pt"  # which goes when the trial, or its audit, ends
             if frozen.user_attrs.get("end", {}).get("audited"):
                 self.audited.add(name)
-                if (folder / "trials" / name / "latest.pt").exists():  # which goes when the audit ends
+                if latest.exists():
                     self._audits.append(Ask(name, TrialConfig.from_dict(frozen.user_attrs["config"])))
+            elif "end" in frozen.user_attrs:
+                files.remove(latest)
 
     def frozen(self) -> list[FrozenTrial]:
         """The study's trials in the order of their numbers."""
@@ -281,7 +288,7 @@ def watched_trials(run: Path) -> list[FrozenTrial]:
     if not path.exists():
         return []
     try:
-        return _trials_of(JournalStorage(JournalFileBackend(str(path), lock_obj=_OneWriter())))
+        return _trials_of(JournalStorage(_Journal(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({reason(error)}); restore it from a copy.") from None
 

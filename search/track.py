@@ -23,6 +23,7 @@ from rich.console import Console
 from search.study import JOURNAL, StudyRecord, trial_name
 from search.unpickled import Unpickled
 from trainable.errors import UserError
+from trainable.files import make_folder
 
 MLFLOW = "mlflow.db"  # in a search's folder
 
@@ -109,7 +110,7 @@ def _reason(error: Exception) -> str:
 
 def _tensorboard(run: Followed, study: StudyRecord) -> LoggerCallback:
     part = run.home / "tensorboard" / run.part
-    part.mkdir(parents=True, exist_ok=True)
+    make_folder(part)
 
     class TensorBoard(TBXLoggerCallback):  # type: ignore[misc]  # Ray's class is untyped
         """Ray's, but writes straight into the search's folder. Ray copies its files there every ten seconds, and what
@@ -174,7 +175,7 @@ def _check_database(path: Path) -> None:
 def _wandb(run: Followed, study: StudyRecord) -> LoggerCallback:
     import wandb
 
-    (run.home / "wandb").mkdir(exist_ok=True)  # where it cannot write it takes the machine's temporary folder
+    make_folder(run.home / "wandb")  # where it cannot write it takes the machine's temporary folder
     if wandb_mode() not in ("offline", "dryrun", "disabled"):
         wandb.login()  # now, as it asks a terminal for the key that it lacks
 

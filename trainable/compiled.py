@@ -10,6 +10,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from trainable import files
+
 SWITCH = "CONVSEARCH_COMPILED"  # "0" in the environment: do without
 FLAGS = ("-std=gnu++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 
@@ -32,8 +34,9 @@ def library(source: Path) -> ctypes.CDLL:
         code = source.read_bytes()
         path = folder / f"{source.stem}-{_key(code)}.so"
         if not path.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _compile(source, path)
+            files.make_folder(folder)
+            folder.chmod(0o700)
+            files.write_bytes(path, _compiled(source))
         if path.stat().st_uid != os.getuid():
             raise NotCompiledError(f"{path} belongs to somebody else")
         return ctypes.CDLL(str(path))
@@ -53,17 +56,15 @@ def _key(code: bytes) -> str:
     ).hexdigest()[:16]
 
 
-def _compile(source: Path, path: Path) -> None:
+def _compiled(source: Path) -> bytes:
+    """The shared library. Raises NotCompiledError where there is no compiler, or it fails."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise NotCompiledError("there is no C++ compiler (c++, g++, clang++)")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as part:
-        pass
-    try:
-        done = subprocess.run([compiler, *FLAGS, "-o", part.name, str(source)], capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.so"
+        done = subprocess.run([compiler, *FLAGS, "-o", str(made), str(source)], capture_output=True, text=True)
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit code {done.returncode}")
             raise NotCompiledError(f"{compiler} failed: {first}")
-        os.replace(part.name, path)
-    finally:
-        Path(part.name).unlink(missing_ok=True)
+        return made.read_bytes()

@@ -1,14 +1,13 @@
 """The handwritten digits that scikit-learn carries, as a CSV with its images: the data that needs nothing."""
 
 import csv
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from trainable.files import make_folder, write_folder
 from trainable.pixels import cache_writes
 
 TEST_IMAGES = 297  # the last of 1,797
@@ -31,21 +30,17 @@ def digits_folder(cache: Path) -> Path:
     labels = loaded.target.tolist()
     names = [f"images/{number:04}.png" for number in range(1, len(labels) + 1)]
     pixels = np.rint(loaded.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
-    temporary = cache / f".digits.{os.getpid()}.tmp"
+
+    def write(into: Path) -> None:
+        (into / "images").mkdir()
+        for name, image in zip(names, pixels, strict=True):
+            Image.fromarray(image).save(into / name)
+        _write_csv(into / "data.csv", [("Image", "Label"), *zip(names, labels, strict=True)][:-TEST_IMAGES])
+        _write_csv(into / "testdata.csv", [("Image",), *((name,) for name in names[-TEST_IMAGES:])])
+
     with cache_writes(cache):
-        try:
-            (temporary / "images").mkdir(parents=True, exist_ok=True)
-            for name, image in zip(names, pixels, strict=True):
-                Image.fromarray(image).save(temporary / name)
-            _write_csv(temporary / "data.csv", [("Image", "Label"), *zip(names, labels, strict=True)][:-TEST_IMAGES])
-            _write_csv(temporary / "testdata.csv", [("Image",), *((name,) for name in names[-TEST_IMAGES:])])
-            try:
-                os.rename(temporary, folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was first
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        make_folder(cache)
+        write_folder(folder, write)
     return folder
 
 

@@ -1,10 +1,12 @@
 """Every file that must survive a crash is written here: write, fsync, rename, fsync the folder.
 
-A reader sees the old content or the new, never half of one, whenever the writer is killed.
+A reader sees the old content or the new, never half of one, whenever the writer is killed. What a function here has
+returned from stays through a power cut, too, as far as the disk keeps its word.
 """
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,8 @@ from typing import IO, Any
 
 def write_with(path: Path, writer: Callable[[IO[bytes]], object]) -> None:
     """Replaces `path` atomically by what `writer` writes into the open binary file that it is given."""
-    # Host and process keep two writers of the same file apart; a killed writer's leftover is overwritten or ignored.
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    _remove_leftovers(path)
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
             writer(file)
@@ -24,11 +26,7 @@ def write_with(path: Path, writer: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -44,3 +42,106 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replaces `path` atomically by `value` as sorted, indented JSON."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_folder(path: Path, writer: Callable[[Path], object]) -> None:
+    """Makes a folder atomically, with what `writer` writes into the empty one that it is given. Where another process
+    was first, its folder stays."""
+    _remove_leftovers(path)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir()
+        writer(temporary)
+        os.sync()  # once: an fsync of each of some thousand small files takes seconds
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Adds to the end of a file that is there. Killed meanwhile, it leaves a part; where it raises, as on a full disk,
+    nothing, so that what is added later does not follow a part."""
+    size = path.stat().st_size
+    try:
+        with open(path, "ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.truncate(path, size)
+        raise
+
+
+def cut(path: Path, size: int) -> None:
+    """Cuts a file to its first `size` bytes."""
+    os.truncate(path, size)
+    _sync(path)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, where they are missing. Raises as Path.mkdir does."""
+    try:
+        path.mkdir()
+    except FileNotFoundError:
+        make_folder(path.parent)
+        make_folder(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        _sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, if it is there."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    _sync(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """Where `path` is written before it has its name. Host and process keep two writers of the same file apart."""
+    return path.with_name(f"{_prefix(path)}{os.getpid()}.tmp")
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{socket.gethostname()}."
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what writers of `path` have left that were killed on this machine: of decoded images it is gigabytes."""
+    prefix = _prefix(path)
+    for name in os.listdir(path.parent):
+        process = name.removeprefix(prefix).removesuffix(".tmp")
+        if name == f"{prefix}{process}.tmp" and process.isdecimal() and not _lives(int(process)):
+            leftover = path.with_name(name)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Has a file's length, or a folder's names, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

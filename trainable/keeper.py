@@ -64,7 +64,7 @@ class Keeper:
             if place is None:
                 raise ValueError(f"{name!r} is no file that a training leaves")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             for name in sorted(left, key=lambda name: (places[name], name)):
                 files.write_bytes(folder / name, left[name])
         except OSError as error:

@@ -53,11 +53,16 @@ def add_holdout(folder: Path, data: LabelledData, device: str) -> None:
     if has_holdout(folder / NAME):
         return
     with np.load(folder / NAME, allow_pickle=False) as arrays:
-        valid = arrays["valid"]
+        valid, source = arrays["valid"], arrays["checkpoints"].tolist()
     (checkpoint,) = checkpoint_names(1)
     best = load_best(folder / checkpoint)
-    holdout = predict(best, data.pixels.open(), data.table.columns, device, data.split.weighed)
-    _save(folder, data, {"valid": valid, "holdout": holdout})
+
+    def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return predict(best, data.pixels.open(), data.table.columns, device, rows)
+
+    if source != [file_hash(folder / checkpoint)]:  # the trial was killed between the two: these are an earlier epoch's
+        valid = logits(data.split.judged)
+    _save(folder, data, {"valid": valid, "holdout": logits(data.split.weighed)})
 
 
 def _save(folder: Path, data: LabelledData, logits: dict[str, NDArray[np.float32]]) -> None:

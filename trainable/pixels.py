@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainable.errors import UserError
-from trainable.files import write_with
+from trainable.files import make_folder, write_with
 from trainable.table import Table
 
 DECODER = 1  # part of the cache's name: raise it whenever the same file would become other pixels
@@ -135,7 +135,7 @@ def prepare(table: Table, image_size: int, cache: Path, *, progress: bool) -> Pr
             raise Unreadable  # gives the file up
 
     with cache_writes(cache), _pillow_warnings(), suppress(Unreadable):
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         write_with(pixels.path, write)
         write_with(facts_path, lambda file: np.save(file, facts))
     return Prepared(pixels, facts, faults)

@@ -63,7 +63,7 @@ class Refit:
         The last epoch leaves no state to resume from: a kill before all is written costs this epoch again, and the
         checkpoint that refit.json vouches for is always one that the same call has written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         examples = examples_of(data, self.config, data.split.everything)
         latest = self._latest(examples)
         rows: list[Row] = list(latest["rows"]) if latest is not None else []
@@ -76,7 +76,7 @@ class Refit:
                 save_latest(self.folder / "latest.pt", epoch.latest())
             yield epoch.row
         files.write_json(self.folder / "refit.json", self._record(data))
-        (self.folder / "latest.pt").unlink(missing_ok=True)
+        files.remove(self.folder / "latest.pt")
 
     def _latest(self, examples: Examples) -> dict[str, Any] | None:
         """The state to resume from; None where there is none of this network, or only one beyond its end."""

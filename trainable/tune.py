@@ -142,7 +142,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         if self.away is not None:
             self.folder = self.away.begin(trial_folder(self.shared.run, self.trial))
         folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         config = TrialConfig.from_dict(self.trial_config)
         data = self.shared.data[config.image_size]
         if self.away is not None:

@@ -35,4 +35,4 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     with pytest.raises(UserError) as error:
         digits_folder(tmp_path / "cache")
-    assert str(error.value) == f"the cache folder {tmp_path / 'cache'} cannot be written: Not a directory"
+    assert str(error.value) == f"the cache folder {tmp_path / 'cache'} cannot be written: File exists"
