@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -72,13 +73,12 @@ class Watch:
     Args:
         folder: below which they are.
         fatal: whether to kill at a point.
-        alone: whether a worker dies without its driver.
         log: where the points are noted, a line each, the last of which is that of a kill.
     """
 
-    def __init__(self, folder: Path, fatal: Callable[[Point], bool], alone: bool, log: Path) -> None:
+    def __init__(self, folder: Path, fatal: Callable[[Point], bool], log: Path) -> None:
         self._folder = f"{folder}/"
-        self._fatal, self._alone = fatal, alone
+        self._fatal = fatal
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._shared = mmap.mmap(-1, 4)  # the number of the next point
         self._driver = 0
@@ -127,13 +127,10 @@ class Watch:
         worker = os.getpid() != self._driver
         point = Point(number, worker, call, final_name(path.removeprefix(self._folder)))
         os.write(self._log, f"{number}\t{worker:d}\t{call}\t{point.path}\n".encode())
-        if not self._fatal(point):
-            return
-        if tear is not None:
-            tear()
-        if worker and not self._alone:
-            os.kill(self._driver, signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self._fatal(point):
+            if tear is not None:
+                tear()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def final_name(path: str) -> str:
@@ -162,24 +159,28 @@ def made_up_epochs(
         if config.lr > HOPELESS_LR and epoch > 1:
             raise NonFiniteLossError(f"the training loss is inf in epoch {epoch}")
         rng = np.random.default_rng([drawn_from, epoch])
-        with torch.random.fork_rng():
-            torch.manual_seed(int(rng.integers(2**32)))
-            state = build_network(config, examples.preprocessing).state_dict()
+        weights = int(rng.integers(2**32))
         loss, accuracy = rng.uniform(1, 2), rng.uniform(0, 1)
         row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy, "valid_loss": loss}
         row |= {"valid_accuracy": accuracy, "lr": config.lr, "seconds": 0.5}
         rows.append(row)
-        network = Best(config, examples.preprocessing, state, epoch)
         improved = merit(row, config.objective) > best
         best = max(best, merit(row, config.objective))
-        resumable = {"config": config.to_dict(), "preprocessing": examples.preprocessing.to_json(), "model": state}
+        resumable = {"config": config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
         yield Epoch(
             row,
             improved,
             torch.from_numpy(rng.standard_normal((len(examples.valid), CLASSES), dtype=np.float32)),
-            networks=lambda network=network: (network,),  # type: ignore[misc]  # mypy: no defaults
+            networks=lambda epoch=epoch, weights=weights: (_network(config, examples, epoch, weights),),  # type: ignore[misc]  # mypy: no defaults
             latest=lambda resumable=resumable: {**resumable, "rows": list(rows)},  # type: ignore[misc]
         )
+
+
+def _network(config: TrialConfig, examples: Examples, epoch: int, seed: int) -> Best:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        state = build_network(config, examples.preprocessing).state_dict()
+    return Best(config, examples.preprocessing, state, epoch)
 
 
 @dataclass(frozen=True)
@@ -191,10 +192,14 @@ class OneSlot(Cluster):
 
 
 class Worker:
-    """A process that trains the trials which it is given; a new one where it has died."""
+    """A process that trains the trials which it is given; where it has died a new one, unless its driver dies with it.
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    Args:
+        alone: whether it dies without its driver.
+    """
+
+    def __init__(self, shared: Shared, alone: bool) -> None:
+        self._shared, self._alone = shared, alone
         self._to: Connection | None = None
         self._process = 0
 
@@ -210,6 +215,8 @@ class Worker:
                 return result
             except (EOFError, ConnectionError):
                 self.end()
+                if not self._alone:
+                    os.kill(os.getpid(), signal.SIGKILL)  # it has done nothing since
 
     def _start(self) -> None:
         self._to, its = Pipe()
@@ -248,6 +255,7 @@ class Worker:
 
 
 def tune_here(
+    alone: bool,
     cluster: Cluster,
     shared: Shared,
     searcher: Searcher,
@@ -255,8 +263,12 @@ def tune_here(
     stop: Stop,
     callbacks: Sequence[Callback],
 ) -> None:
-    """In place of `tune_trials`: the calls of Ray's controller, in its order."""
-    worker = Worker(shared)
+    """In place of `tune_trials`: the calls of Ray's controller, in its order.
+
+    Args:
+        alone: as of Worker; the others are those of `tune_trials`.
+    """
+    worker = Worker(shared, alone)
     for number in count():
         name = str(number)
         config = searcher.suggest(name)
@@ -278,16 +290,17 @@ def tune_here(
     worker.end()
 
 
-def without_ray() -> None:
-    """Has this process's searches train without Ray."""
+def without_ray(alone: bool = False) -> None:
+    """Has this process's searches train without Ray. Args: as of Worker."""
     search.session.clusters.start = lambda *options: OneSlot(Resources(1.0, 0.0), None, None)  # type: ignore[attr-defined]
-    search.session.tune_trials = tune_here  # type: ignore[attr-defined]
+    search.session.tune_trials = partial(tune_here, alone)  # type: ignore[attr-defined]
 
 
-def command(arguments: Sequence[str], watch: Watch, said: Path) -> int:
+def command(arguments: Sequence[str], watch: Watch, alone: bool, said: Path) -> int:
     """Runs `search.run` in a process forked from this one, watched. Returns its exit code; -9 where it was killed.
 
     Args:
+        alone: as of Worker.
         said: a file to which what it says is added.
     """
     process = os.fork()
@@ -298,6 +311,7 @@ def command(arguments: Sequence[str], watch: Watch, said: Path) -> int:
     try:
         with open(said, "a") as text, redirect_stdout(text), redirect_stderr(text):
             try:
+                without_ray(alone)
                 watch.begin()
                 code = search.run.main(arguments)
             except BaseException:

@@ -88,8 +88,8 @@ class Place:
         folder = self.home / name
         folder.mkdir(exist_ok=True)
         begun = (folder / "runs" / NAME / "run.json").exists()
-        watch = Watch(folder, fatal, alone, self.log(name))
-        return command(self.options(name, resume=begun), watch, self.home / f"{name}.out")
+        watch = Watch(folder, fatal, self.log(name))
+        return command(self.options(name, resume=begun), watch, alone, self.home / f"{name}.out")
 
     def log(self, name: str) -> Path:
         """Where the points are noted."""

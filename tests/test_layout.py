@@ -45,6 +45,37 @@ def test_ray_has_its_doors_alone_below_the_search() -> None:
     assert [path.stem for path in MODULES if path.parent.name != "search" and "ray" in imported(path)] == DOORS
 
 
+WRITES = {  # of pathlib, os and shutil, but for those whose names others have too
+    *("mkdir", "makedirs", "unlink", "rmdir", "rmtree", "truncate", "touch", "symlink_to", "hardlink_to"),
+    *("write_text", "write_bytes", "copyfile", "copytree", "move", "mkstemp", "NamedTemporaryFile"),
+}
+OWN_WRITES = {  # beside files.py, and why it matters to nobody when a part of them is lost
+    "away": "a copy on another node, in a folder of the worker's own",
+    "digits": "below a folder that files.py gives its name when all is in it",
+    "record": "the lock, of which the system keeps who has it",
+}
+
+
+def writes(path: Path) -> set[str]:
+    """The calls by which a file writes into the file system itself."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        call = ast.unparse(node.func)
+        module, _, name = call.rpartition(".")
+        modes = [part.value for part in (*node.args, *(word.value for word in node.keywords))
+                 if isinstance(part, ast.Constant)]  # fmt: skip
+        opened = name == "open" and any(isinstance(mode, str) and re.fullmatch("[rwax+bt]*[wax+][bt]*", mode) for mode in modes)
+        if module != "files" and (name in WRITES or opened) or call in ("os.replace", "os.rename", "os.remove"):
+            found.add(call)
+    return found
+
+
+def test_what_must_survive_is_written_by_one_module() -> None:
+    assert {path.stem for path in MODULES if writes(path)} == {"files", *OWN_WRITES}
+
+
 def modules_after(code: str, *arguments: str) -> set[str]:
     """The top-level modules that a fresh Python has loaded after `code`."""
     report = "import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"

@@ -1,6 +1,7 @@
 """The record of a search: what it tells, and that a kill at any moment changes nothing of it."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,38 @@ def test_a_search_of_two_at_once_killed_at_any_write_loses_and_doubles_nothing(t
         record = open_record(broken, 4)
         play_two_at_once(record)
         assert told(record) == told(unbroken), f"killed after {length} of {len(journal)} bytes"
+
+
+def test_a_report_that_the_disk_has_no_room_for_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    """What follows a part of a line would be lost with it."""
+    record = open_record(tmp_path, 2)
+    asked = ask(record)
+    journal = (tmp_path / JOURNAL).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(journal) + 10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            record.report(asked.trial, 1, 0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / JOURNAL).read_bytes() == journal
+    play(record, asked)
+    assert [trial.state for trial in open_record(tmp_path, 2).frozen()] == [TrialState.COMPLETE]
+
+
+def test_resume_states_go_that_a_killed_driver_left_of_trials_that_have_ended(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 6)
+    play_all(record)
+    record = open_record(tmp_path, 8)
+    audited, running = ask(record), ask(record)
+    record.prune(audited.trial, 1, 0.5, audited=True)
+    record.report(running.trial, 1, 0.5)
+    folders = [tmp_path / "trials" / trial_name(number) for number in range(8)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "latest.pt").touch()
+    open_record(tmp_path, 8)
+    assert [folder.name for folder in folders if (folder / "latest.pt").exists()] == [audited.trial, running.trial]
 
 
 def test_the_journal_is_an_optuna_study_of_the_runs_name(tmp_path: Path) -> None:

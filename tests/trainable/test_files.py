@@ -1,5 +1,12 @@
 import json
 import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -90,3 +97,161 @@ def test_a_value_that_json_does_not_know_leaves_the_old_content(tmp_path: Path) 
 def test_a_folder_that_is_missing_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         files.write_text(tmp_path / "missing" / "a.txt", "")
+
+
+# What a killed writer leaves
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    of_the_dead = tmp_path / f".a.txt.{host}.{dead_process()}.tmp"
+    others = [f".a.txt.{host}.{os.getppid()}.tmp", f".a.txt.elsewhere.{dead_process()}.tmp", f".b.txt.{host}.1.tmp"]
+    for path in (of_the_dead, *(tmp_path / name for name in others)):
+        path.write_text("half")
+    files.write_text(tmp_path / "a.txt", "new")
+    assert names(tmp_path) == sorted([*others, "a.txt"])
+
+
+def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from trainable import files
+
+def writer(file):
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+files.write_with(Path(sys.argv[1]), writer)
+"""
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=root).returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    assert len(names(tmp_path)) == 2
+    files.write_text(path, "new")
+    assert names(tmp_path) == ["a.txt"]
+
+
+# Folders
+
+
+def test_a_folder_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+
+    def writer(folder: Path) -> None:
+        (folder / "one").write_text("1")
+        assert not path.exists()
+        if not raising:
+            return
+        raise KeyboardInterrupt
+
+    raising = True
+    with pytest.raises(KeyboardInterrupt):
+        files.write_folder(path, writer)
+    assert names(tmp_path) == []
+    raising = False
+    leftover = tmp_path / f".made.{socket.gethostname()}.{dead_process()}.tmp"
+    leftover.mkdir()
+    (leftover / "half").touch()
+    files.write_folder(path, writer)
+    assert names(tmp_path) == ["made"]
+    assert (path / "one").read_text() == "1"
+
+
+def test_of_two_who_make_a_folder_the_first_ones_stays(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+
+    def writer(folder: Path) -> None:
+        path.mkdir()  # by another process, meanwhile
+        (path / "theirs").touch()
+        (folder / "ours").touch()
+
+    files.write_folder(path, writer)
+    assert names(path) == ["theirs"]
+    assert names(tmp_path) == ["made"]
+
+
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is synced from now on."""
+    paths: list[Path] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        paths.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    return paths
+
+
+def test_the_name_of_each_new_folder_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = synced(monkeypatch)
+    files.make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert paths == [tmp_path, tmp_path / "a"]
+    files.make_folder(tmp_path / "a" / "b")
+    assert len(paths) == 2
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_where_a_file_is_no_folder_is_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises((FileExistsError, NotADirectoryError)):
+        files.make_folder(tmp_path / name)
+
+
+def test_a_removal_reaches_the_disk_and_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    paths = synced(monkeypatch)
+    files.remove(tmp_path / "a")
+    assert names(tmp_path) == []
+    assert paths == [tmp_path]
+    files.remove(tmp_path / "a")
+
+
+# What grows and shrinks
+
+
+def test_what_is_appended_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("one\n")
+    paths = synced(monkeypatch)
+    files.append(tmp_path / "a", b"two\n")
+    assert (tmp_path / "a").read_text() == "one\ntwo\n"
+    assert paths == [tmp_path / "a"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is full: of a longer write the system takes the part that fits, and then refuses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_does_not_fit_is_not_appended_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\n")
+    with files_of_at_most(6), pytest.raises(OSError, match="File too large"):
+        files.append(tmp_path / "a", b"two\n")
+    files.append(tmp_path / "a", b"three\n")
+    assert (tmp_path / "a").read_text() == "one\nthree\n"
+
+
+def test_a_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("one\ntw")
+    paths = synced(monkeypatch)
+    files.cut(tmp_path / "a", 4)
+    assert (tmp_path / "a").read_text() == "one\n"
+    assert paths == [tmp_path / "a"]

@@ -42,6 +42,18 @@ def test_the_holdouts_are_what_the_best_network_predicts(trial: Path, data: Data
         assert arrays["holdout_ids"].tolist() == [table.images[row] for row in rows]
 
 
+def test_validation_logits_of_an_earlier_epoch_than_the_network_are_made_again(trial: Path, data: Data) -> None:
+    """As of a trial that was killed when it had written the one and not the other."""
+    save_best(trial / "best.safetensors", data.best(2))
+    add_holdout(trial, data.labelled, "cpu")
+    with np.load(trial / NAME) as arrays:
+        assert arrays["checkpoints"].tolist() == [file_hash(trial / "best.safetensors")]
+        valid = arrays["valid"]
+    rows, table = data.labelled.split.judged, data.labelled.table
+    expected = predict(data.best(2), data.labelled.pixels.open(), table.columns, "cpu", rows)
+    assert np.array_equal(valid, expected)
+
+
 def test_what_is_there_stays(trial: Path, data: Data) -> None:
     add_holdout(trial, data.labelled, "cpu")
     before = (trial / NAME).read_bytes()
