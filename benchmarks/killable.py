@@ -13,7 +13,9 @@ of what was written. Between two of them a kill leaves what it leaves at the sec
 import json
 import mmap
 import os
+import re
 import signal
+import socket
 import struct
 import sys
 import traceback
@@ -135,10 +137,8 @@ class Watch:
 
 def final_name(path: str) -> str:
     """The path that a temporary file will have: of a/.b.json.HOST.PROCESS.tmp it is a/b.json."""
-    folder, _, name = path.rpartition("/")
-    if name.startswith(".") and name.endswith(".tmp"):
-        name = name[1:].rsplit(".", 3)[0]
-    return f"{folder}/{name}" if folder else name
+    temporary = re.compile(rf"(^|/)\.([^/]+)\.{re.escape(socket.gethostname())}\.[0-9]+\.tmp$")
+    return temporary.sub(r"\1\2", path)
 
 
 def points_of(log: Path) -> list[Point]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.storages.journal._storage import JournalOperation
 
 from benchmarks.figures import Figure, Goal, Machine, finish, parser
 from benchmarks.killable import Point, Watch, command, points_of, without_ray
@@ -108,17 +109,34 @@ class Place:
 
 @dataclass(frozen=True)
 class OnceEach:
-    """Fatal is the first point of each kind. What has been is in a file, as whoever asks this is killed thereupon."""
+    """Fatal is the first point of each kind, and of each line that a study may end with.
 
-    path: Path
+    Attributes:
+        folder: below which the points are.
+        been: a file of those that have been, as whoever asks this is killed thereupon.
+    """
+
+    folder: Path
+    been: Path
 
     def __call__(self, point: Point) -> bool:
-        been = self.path.read_text().splitlines() if self.path.exists() else []
-        if kind(point) in been:
+        text = kind(point)
+        if point.path.endswith(JOURNAL):
+            text += f", {last_operation(self.folder / point.path)}"
+        if self.been.exists() and text in self.been.read_text().splitlines():
             return False
-        with open(self.path, "a") as file:
-            file.write(f"{kind(point)}\n")
+        with open(self.been, "a") as file:
+            file.write(f"{text}\n")
         return True
+
+
+def last_operation(journal: Path) -> str:
+    """What the last line of a study's journal tells of; nothing where it is torn, or there is none."""
+    lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+    if not lines or not lines[-1].endswith(b"\n"):
+        return "nothing"
+    log = json.loads(lines[-1])
+    return " ".join([JournalOperation(log["op_code"]).name.lower(), *log.get("user_attr", ())])
 
 
 def kind(point: Point) -> str:
@@ -180,7 +198,7 @@ def killed_at_each_kind(place: Place, name: str, alone: bool, most: int) -> int:
         alone: whether only the worker is killed, and at its own points.
         most: how many kills there may be.
     """
-    once = OnceEach(place.home / f"{name}.kinds")
+    once = OnceEach(place.home / name, place.home / f"{name}.kinds")
 
     def fatal(point: Point) -> bool:
         return (point.worker or not alone) and once(point)
@@ -213,7 +231,7 @@ def measured(arguments: argparse.Namespace, machine: Machine) -> int:
     kinds = {kind(point) for point in points}
     faults: dict[str, list[str]] = {}
     for name, alone in (("kinds", False), ("kinds-worker", True)):
-        ended = killed_at_each_kind(place, name, alone, most=2 * len(kinds))
+        ended = killed_at_each_kind(place, name, alone, most=3 * len(kinds))
         found = differences(expected, outcome(place.home / name))
         if ended != code or found:
             faults[name] = [f"it ended with code {ended}", *found]

@@ -1,6 +1,7 @@
 """The rooms of the house: dependencies point one way, and what need not wait for torch and Ray does not."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,30 +46,30 @@ def test_ray_has_its_doors_alone_below_the_search() -> None:
     assert [path.stem for path in MODULES if path.parent.name != "search" and "ray" in imported(path)] == DOORS
 
 
-WRITES = {  # of pathlib, os and shutil, but for those whose names others have too
+WRITES = {  # of pathlib, os and shutil, but for those whose names other things have, too
     *("mkdir", "makedirs", "unlink", "rmdir", "rmtree", "truncate", "touch", "symlink_to", "hardlink_to"),
-    *("write_text", "write_bytes", "copyfile", "copytree", "move", "mkstemp", "NamedTemporaryFile"),
+    *("write_text", "write_bytes", "copyfile", "copytree", "move", "NamedTemporaryFile"),
 }
-OWN_WRITES = {  # beside files.py, and why it matters to nobody when a part of them is lost
-    "away": "a copy on another node, in a folder of the worker's own",
-    "digits": "below a folder that files.py gives its name when all is in it",
-    "record": "the lock, of which the system keeps who has it",
+TO_WRITE = re.compile("[rwaxbt+]*[wax+][rwaxbt+]*")  # modes of open
+OWN_WRITES = {  # beside files.py, and why nothing is lost with them
+    "away": "a worker's own copy on another node, made anew where the worker has died",
+    "digits": "below a folder to which files.py gives its name when all is in it",
+    "record": "the lock: the system knows who holds it, the file only tells",
 }
 
 
 def writes(path: Path) -> set[str]:
-    """The calls by which a file writes into the file system itself."""
+    """The calls by which a module writes into the file system itself."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call):
-            continue
-        call = ast.unparse(node.func)
-        module, _, name = call.rpartition(".")
-        modes = [part.value for part in (*node.args, *(word.value for word in node.keywords))
-                 if isinstance(part, ast.Constant)]  # fmt: skip
-        opened = name == "open" and any(isinstance(mode, str) and re.fullmatch("[rwax+bt]*[wax+][bt]*", mode) for mode in modes)
-        if module != "files" and (name in WRITES or opened) or call in ("os.replace", "os.rename", "os.remove"):
-            found.add(call)
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            module, _, name = call.rpartition(".")
+            constants = [part.value for part in node.args if isinstance(part, ast.Constant)]
+            opened = name == "open" and any(TO_WRITE.fullmatch(str(value)) for value in constants)
+            written = name in WRITES and module not in ("", "files")
+            if opened or written or call in ("os.replace", "os.rename", "os.remove"):
+                found.add(call)
     return found
 
 
