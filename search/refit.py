@@ -60,6 +60,8 @@ def refit_members(members: Sequence[Member], address: str | None, cache: Path, c
         left = [job for job in jobs if not job.done(sizes[job.config.image_size])]
         if left:
             _train(left, sizes, first.record["arguments"], address, console)
+        for job in jobs:  # another node's worker has removed its copy alone, and one that was killed none
+            files.remove(job.folder / "latest.pt")
     return [replace(member, refit=job.checkpoint) for member, job in zip(members, jobs, strict=True)]
 
 
@@ -143,7 +145,6 @@ def _trained(
                 if fault is not None:
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
-                files.remove(job.folder / "latest.pt")  # another node's worker has removed its copy alone
                 say(console, f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.")
     return failed
 

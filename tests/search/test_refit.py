@@ -173,6 +173,7 @@ def test_a_second_refit_trains_nothing(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where no Ray is: it must not need one
     before, manifest = times_of(refitted), (refitted / "ensemble.json").read_bytes()
     assert len(before) == 6
+    (refitted / "refits" / "0001" / "latest.pt").touch()  # of a worker that was killed before it could remove it
     assert refit(refitted, people) == 0
     assert "Trained" not in capsys.readouterr().out
     assert times_of(refitted) == before
