@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -112,11 +113,21 @@ def _temporary(path: Path) -> Path:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name}.{socket.gethostname()}."
+    return f".{path.name}.{_host()}."
+
+
+@cache
+def _host() -> str:
+    """This machine, by its name and by what numbers its processes: containers may share the one and not the other."""
+    try:
+        numbering = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # no Linux, no containers
+        numbering = 0
+    return f"{socket.gethostname()}-{numbering}"
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Removes what writers of `path` have left that were killed on this machine: of decoded images it is gigabytes."""
+    """Removes what writers of `path` have left that were killed on this host: of decoded images it is gigabytes."""
     prefix = _prefix(path)
     for name in os.listdir(path.parent):
         process = name.removeprefix(prefix).removesuffix(".tmp")

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -109,14 +110,26 @@ def dead_process() -> int:
     return process.pid
 
 
+def temporary(folder: Path, name: str, process: int) -> Path:
+    """Where that process writes a file or folder of that name."""
+    found: list[str] = []
+    (folder / "asked").mkdir()
+    files.write_with(folder / "asked" / name, lambda file: found.extend(names(folder / "asked")))
+    shutil.rmtree(folder / "asked")
+    return folder / found[0].replace(f".{os.getpid()}.", f".{process}.")
+
+
 def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
-    host = socket.gethostname()
-    of_the_dead = tmp_path / f".a.txt.{host}.{dead_process()}.tmp"
-    others = [f".a.txt.{host}.{os.getppid()}.tmp", f".a.txt.elsewhere.{dead_process()}.tmp", f".b.txt.{host}.1.tmp"]
-    for path in (of_the_dead, *(tmp_path / name for name in others)):
+    of_the_dead = temporary(tmp_path, "a.txt", dead_process())
+    others = [
+        temporary(tmp_path, "a.txt", os.getppid()),
+        temporary(tmp_path, "b.txt", dead_process()),
+        of_the_dead.with_name(of_the_dead.name.replace(socket.gethostname(), "elsewhere")),
+    ]
+    for path in (of_the_dead, *others):
         path.write_text("half")
     files.write_text(tmp_path / "a.txt", "new")
-    assert names(tmp_path) == sorted([*others, "a.txt"])
+    assert names(tmp_path) == sorted(["a.txt", *(path.name for path in others)])
 
 
 def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path: Path) -> None:
@@ -160,7 +173,7 @@ def test_a_folder_comes_whole_or_not_at_all(tmp_path: Path) -> None:
         files.write_folder(path, writer)
     assert names(tmp_path) == []
     raising = False
-    leftover = tmp_path / f".made.{socket.gethostname()}.{dead_process()}.tmp"
+    leftover = temporary(tmp_path, "made", dead_process())
     leftover.mkdir()
     (leftover / "half").touch()
     files.write_folder(path, writer)
