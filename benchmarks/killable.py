@@ -276,7 +276,8 @@ def tune_here(
             break
         trial = SimpleNamespace(config=config)
         while True:
-            result = {"training_iteration": 0, **worker.step(config)}  # Ray, too, counts the step of a failure
+            # Ray, too, counts the step of a failure, and the time; one slot asks for nothing ahead, however long.
+            result = {"training_iteration": 0, "time_total_s": 1.0, **worker.step(config)}
             if stop(name, result) or stop.fault is not None:
                 worker.end()
                 return
