@@ -65,7 +65,8 @@ def writes(path: Path) -> set[str]:
         if isinstance(node, ast.Call):
             call = ast.unparse(node.func)
             module, _, name = call.rpartition(".")
-            constants = [part.value for part in node.args if isinstance(part, ast.Constant)]
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            constants = [part.value for part in given if isinstance(part, ast.Constant)]
             opened = name == "open" and any(TO_WRITE.fullmatch(str(value)) for value in constants)
             written = name in WRITES and module not in ("", "files")
             if opened or written or call in ("os.replace", "os.rename", "os.remove"):

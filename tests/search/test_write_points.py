@@ -80,11 +80,14 @@ def test_there_was_a_kill_at_every_kind_of_point(killed: Killed) -> None:
     assert killed.kinds("kinds-worker") >= {name for name in kinds if name.startswith("worker: ")}
 
 
-def test_no_file_comes_by_itself(killed: Killed) -> None:
-    """All that is written is seen: below the run there is no file, and no folder, without a write point."""
+def test_no_file_comes_unseen_and_none_in_part(killed: Killed) -> None:
+    """Below the run there is no file, and no folder, without a write point."""
     folder = killed.folder / "unbroken"
-    seen = {point.path for point in points_of(killed.folder / "unbroken.points")}
+    points = points_of(killed.folder / "unbroken.points")
+    seen = {point.path for point in points}
     assert {str(path.relative_to(folder)) for path in folder.rglob("*")} - seen == set()
+    opened, renamed = ({point.path for point in points if point.call == call} for call in ("open", "rename"))
+    assert {Path(path).name for path in opened - renamed} == {".lock"}  # all others come whole
 
 
 def test_what_differs_is_found(killed: Killed) -> None:
