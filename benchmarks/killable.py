@@ -53,6 +53,7 @@ from trainable.network import build_network
 from trainable.tune import ConvNetTrial, Shared
 
 HOPELESS_LR = 1.0  # trials that learn faster than this fail
+KILLED = -signal.SIGKILL  # how a process has ended
 BROKEN = 70  # the exit code of a command that raised
 WRITES = os.O_WRONLY | os.O_RDWR
 
@@ -153,6 +154,7 @@ def made_up_epochs(
     """In place of `fit_parts`: an epoch's numbers and network are drawn from it and the configuration, seed and all."""
     (examples,) = parts
     drawn_from = zlib.crc32(json.dumps(config.to_dict(), sort_keys=True).encode())
+    same = {"config": config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
     rows: list[Row] = list(latest["rows"]) if latest else []
     best = max((merit(row, config.objective) for row in rows), default=WORST)
     for epoch in range(len(rows) + 1, config.epochs + 1):
@@ -166,13 +168,12 @@ def made_up_epochs(
         rows.append(row)
         improved = merit(row, config.objective) > best
         best = max(best, merit(row, config.objective))
-        resumable = {"config": config.to_dict(), "preprocessing": examples.preprocessing.to_json()}
         yield Epoch(
             row,
             improved,
             torch.from_numpy(rng.standard_normal((len(examples.valid), CLASSES), dtype=np.float32)),
             networks=lambda epoch=epoch, weights=weights: (_network(config, examples, epoch, weights),),  # type: ignore[misc]  # mypy: no defaults
-            latest=lambda resumable=resumable: {**resumable, "rows": list(rows)},  # type: ignore[misc]
+            latest=lambda: {**same, "rows": list(rows)},
         )
 
 
@@ -214,7 +215,8 @@ class Worker:
                 result: dict[str, Any] = self._to.recv()
                 return result
             except (EOFError, ConnectionError):
-                self.end()
+                if self.end() != KILLED:
+                    raise RuntimeError("the worker has ended by itself") from None
                 if not self._alone:
                     os.kill(os.getpid(), signal.SIGKILL)  # it has done nothing since
 
@@ -227,7 +229,10 @@ class Worker:
         try:
             self._to.close()
             self._live(its)
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(0)
 
     def _live(self, its: Connection) -> None:
@@ -246,12 +251,14 @@ class Worker:
             config = wanted
             its.send(trial.step())
 
-    def end(self) -> None:
-        """Ends the process, if there is one."""
-        if self._to is not None:
-            self._to.close()
-            os.waitpid(self._process, 0)
-            self._to = None
+    def end(self) -> int:
+        """Ends the process, if there is one. Returns how it ended."""
+        if self._to is None:
+            return 0
+        self._to.close()
+        self._to = None
+        _, status = os.waitpid(self._process, 0)
+        return os.waitstatus_to_exitcode(status)
 
 
 def tune_here(
@@ -298,7 +305,7 @@ def without_ray(alone: bool = False) -> None:
 
 
 def command(arguments: Sequence[str], watch: Watch, alone: bool, said: Path) -> int:
-    """Runs `search.run` in a process forked from this one, watched. Returns its exit code; -9 where it was killed.
+    """Runs `search.run` in a process forked from this one, watched. Returns its exit code, or KILLED.
 
     Args:
         alone: as of Worker.

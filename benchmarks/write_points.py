@@ -29,7 +29,7 @@ import torch
 from optuna.storages.journal._storage import JournalOperation
 
 from benchmarks.figures import Figure, Goal, Machine, finish, parser
-from benchmarks.killable import Point, Watch, command, points_of, without_ray
+from benchmarks.killable import KILLED, Point, Watch, command, points_of, without_ray
 from benchmarks.pictures import SIZE, write_images
 from benchmarks.runs import frozen_trials
 from search.run import main as search_main
@@ -52,7 +52,6 @@ SPACE = Space("points", "narrow networks; one of the learning rates cannot work"
 """
 SEED = 15
 IMAGES, TEST_IMAGES = 60, 5
-KILLED = -9
 NAME = "run"
 OWN = {JOURNAL, "run.json", ".lock"}  # files in which moments, processes or sessions stand
 
@@ -161,7 +160,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         ]
     for path in sorted(folder.rglob("*")):
         if path.name not in OWN:
-            found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else None
+            found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else "a folder"
     values: dict[str, Any] = json.loads(json.dumps(found, default=repr).replace(f"{folder}/", ""))
     return values
 
