@@ -3,11 +3,15 @@
     python -m benchmarks.write_points --folder points
 
 `python -m search.run --audit --confirm --ensemble --test` is run once unbroken, which counts its write points (see
-killable.py: Ray and the training are stood in for, all else is real). One run is killed again and again, at the first
-point of each kind that it comes to. Then each point has a run of its own: driver and worker are killed there, and the
-same command goes on, with --resume where there is something to resume; and each of the worker's points one more, with
-the worker killed alone. What each leaves must be what the unbroken run left: the study, and every file below the run
-byte for byte, but for moments, processes and the sessions of run.json.
+killable.py: Ray and the training are stood in for, all else is real). Then
+
+- one run is killed again and again, at the first point of each kind that it comes to;
+- of one run the worker alone is killed, at each of its points;
+- each point has a run of its own, whose driver and worker are killed there.
+
+A run that was killed is gone on with by the same command, with --resume where there is something to resume. What each
+leaves must be what the unbroken run left: the study, and every file below the run byte for byte, but for moments,
+processes and the sessions of run.json.
 
 It says which points failed, and ends with code 1 where any did.
 """
@@ -19,8 +23,10 @@ import re
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +98,14 @@ class Place:
         watch = Watch(folder, fatal, self.log(name))
         return command(self.options(name, resume=begun), watch, alone, self.home / f"{name}.out")
 
+    def left(self, name: str, code: int) -> dict[str, Any]:
+        """What a run has left, and the exit code."""
+        return {**outcome(self.home / name), "exit code": code}
+
+    def kills(self, name: str) -> list[str]:
+        """At what a run has been killed, where that was noted."""
+        return (self.home / f"{name}.kills").read_text().splitlines()
+
     def log(self, name: str) -> Path:
         """Where the points are noted."""
         return self.home / f"{name}.points"
@@ -109,24 +123,22 @@ class Place:
 
 @dataclass(frozen=True)
 class OnceEach:
-    """Fatal is the first point of each kind, and of each line that a study may end with.
+    """Fatal is a point that is called otherwise than all before.
 
     Attributes:
-        folder: below which the points are.
-        been: a file of those that have been, as whoever asks this is killed thereupon.
+        name: what a point is called.
+        been: a file of the names that have been, as whoever asks this is killed thereupon.
     """
 
-    folder: Path
+    name: Callable[[Point], str]
     been: Path
 
     def __call__(self, point: Point) -> bool:
-        text = kind(point)
-        if point.path.endswith(JOURNAL):
-            text += f", {last_operation(self.folder / point.path)}"
-        if self.been.exists() and text in self.been.read_text().splitlines():
+        name = self.name(point)
+        if self.been.exists() and name in self.been.read_text().splitlines():
             return False
         with open(self.been, "a") as file:
-            file.write(f"{text}\n")
+            file.write(f"{name}\n")
         return True
 
 
@@ -170,20 +182,12 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
 
 
-def killed_at(place: Place, number: int, alone: bool, expected: dict[str, Any], code: int) -> list[str]:
+def killed_at(place: Place, number: int, expected: dict[str, Any]) -> list[str]:
     """What differs where a run was killed at one point, and went on. Nothing is left of one that is as it should be."""
-    name = f"{'worker' if alone else 'all'}-{number:04d}"
-
-    def fatal(point: Point) -> bool:
-        return point.number == number
-
-    ended = place.run(name, fatal, alone)
-    faults = [] if alone or ended == KILLED else [f"it was not killed, but ended with code {ended}"]
-    if not alone:
-        ended = place.run(name, lambda point: False)
-    if ended != code:
-        faults.append(f"it ended with code {ended}")
-    faults += differences(expected, outcome(place.home / name))
+    name = f"point-{number:04d}"
+    ended = place.run(name, lambda point: point.number == number)
+    faults = [] if ended == KILLED else [f"it was not killed, but ended with code {ended}"]
+    faults += differences(expected, place.left(name, place.run(name, lambda point: False)))
     if not faults:
         shutil.rmtree(place.home / name)
         for path in (place.log(name), place.home / f"{name}.out"):
@@ -191,23 +195,31 @@ def killed_at(place: Place, number: int, alone: bool, expected: dict[str, Any], 
     return faults
 
 
-def killed_at_each_kind(place: Place, name: str, alone: bool, most: int) -> int:
-    """Runs the command until it is not killed any more. Returns its exit code.
+def killed_at_each_kind(place: Place, name: str) -> int:
+    """Kills a run at the first point of each kind, and of each line that its study may end with, until nothing kills it
+    any more. Returns its exit code."""
 
-    Args:
-        alone: whether only the worker is killed, and at its own points.
-        most: how many kills there may be.
-    """
-    once = OnceEach(place.home / name, place.home / f"{name}.kinds")
+    def named(point: Point) -> str:
+        last = f", {last_operation(place.home / name / point.path)}" if point.path.endswith(JOURNAL) else ""
+        return kind(point) + last
 
-    def fatal(point: Point) -> bool:
-        return (point.worker or not alone) and once(point)
+    once, code = OnceEach(named, place.home / f"{name}.kills"), KILLED
+    while code == KILLED:
+        code = place.run(name, once)
+    return code
 
-    for _ in range(most + 1):
-        code = place.run(name, fatal, alone)
-        if code != KILLED:
-            return code
-    raise AssertionError(f"it is still killed after {most} times")
+
+def worker_killed(place: Place, name: str, named: Callable[[Point], str]) -> int:
+    """Kills a run's worker alone at each of its points that is called otherwise than all before. Returns the exit code
+    of the run."""
+    once = OnceEach(named, place.home / f"{name}.kills")
+    return place.run(name, lambda point: point.worker and once(point), alone=True)
+
+
+def point_of_study(folder: Path, point: Point) -> str:
+    """A point of a trial as no other is called: with the length of its study, which grows by each epoch."""
+    run = (folder / point.path).parents[2]
+    return f"{point.call} {point.path} {(run / JOURNAL).stat().st_size}"
 
 
 def main() -> None:
@@ -225,36 +237,35 @@ def measured(arguments: argparse.Namespace, machine: Machine) -> int:
     place = Place(arguments.folder.absolute())
     place.prepare()
     place.warm_up()
-    code = place.run("unbroken", lambda point: False)
-    expected = outcome(place.home / "unbroken")
+    expected = place.left("unbroken", place.run("unbroken", lambda point: False))
     points = points_of(place.log("unbroken"))
-    kinds = {kind(point) for point in points}
-    faults: dict[str, list[str]] = {}
-    for name, alone in (("kinds", False), ("kinds-worker", True)):
-        ended = killed_at_each_kind(place, name, alone, most=3 * len(kinds))
-        found = differences(expected, outcome(place.home / name))
-        if ended != code or found:
-            faults[name] = [f"it ended with code {ended}", *found]
+    found = {"kinds": place.left("kinds", killed_at_each_kind(place, "kinds"))}
+    named = kind if arguments.kinds else partial(point_of_study, place.home / "worker")
+    found["worker"] = place.left("worker", worker_killed(place, "worker", named))
+    faults = {name: differences(expected, left) for name, left in found.items() if left != expected}
     part, parts = arguments.part
     # In an order of chance: what is broken off has been at a fair sample.
     order = np.random.default_rng(0).permutation(len(points))[part::parts]
     chosen = [] if arguments.kinds else [points[number] for number in order]
     began = time.monotonic()
-    for done, point in enumerate(chosen):
-        for alone in (False, True) if point.worker else (False,):
-            found = killed_at(place, point.number, alone, expected, code)
-            if found:
-                faults[f"{point.number} {'worker alone' if alone else 'all'}, {kind(point)}"] = found
-                print(point, alone, found, file=sys.stderr, flush=True)
-        if done % 50 == 49:
-            print(f"{done + 1} of {len(chosen)}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    kills = len(chosen) + sum(point.worker for point in chosen)
+    for done, point in enumerate(chosen, start=1):
+        if differing := killed_at(place, point.number, expected):
+            faults[f"point {point.number}, {kind(point)}"] = differing
+            print(point, differing, file=sys.stderr, flush=True)
+        if done % 50 == 0:
+            print(f"{done} of {len(chosen)}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    runs = len(found) + len(chosen)
     figures = [
         Figure("write points of a search, its confirmation and its ensemble", len(points), 1),
-        Figure("kills after which the outcome was another", len(faults), kills, goal=Goal("ours", "<=", 0)),
+        Figure("runs that were killed and ended otherwise", len(faults), runs, goal=Goal("ours", "<=", 0)),
     ]
-    details = {"points": len(points), "kinds": sorted(kinds), "worker": sum(point.worker for point in points)}
-    finish("write_points", machine, figures, {**details, "code": code, "faults": faults}, arguments.out)
+    details = {
+        "points": dict(Counter("worker" if point.worker else "driver" for point in points)),
+        "kinds": sorted({kind(point) for point in points}),
+        "kills": {name: len(place.kills(name)) for name in found},
+        "faults": faults,
+    }
+    finish("write_points", machine, figures, details, arguments.out)
     return 1 if faults else 0
 
 
