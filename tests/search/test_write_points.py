@@ -76,7 +76,7 @@ def test_there_was_a_kill_at_every_kind_of_point(killed: Killed) -> None:
     operations = "create_study create_trial set_trial_param set_trial_intermediate_value set_trial_state_values"
     for operation in (*operations.split(), "set_trial_user_attr config", "set_trial_user_attr end"):
         assert {f"driver: write study.journal, {operation}", f"driver: open study.journal, {operation}"} <= every
-    assert {*killed.place.kills("worker")} == {name for name in kinds if name.startswith("worker: ")}
+    assert {*killed.place.kills("worker")} >= {name for name in kinds if name.startswith("worker: ")}
 
 
 def test_no_file_comes_unseen_and_none_in_part(killed: Killed) -> None:
