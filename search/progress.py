@@ -41,7 +41,10 @@ class Progress(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unt
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._standing.hear(trial.config["trial"], result)
+        name = trial.config["trial"]
+        self._standing.hear(name, result)
+        if "damaged" in result:
+            self._say(f"Trial {name}: its {result['damaged']} is damaged; it begins anew.")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["trial"])

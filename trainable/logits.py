@@ -4,6 +4,7 @@ While a trial trains, its networks are asked about the validation images alone. 
 seen once, at the trial's end; of a trial that was stopped before it, when an ensemble needs it as a member.
 """
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,24 @@ def has_holdout(path: Path) -> bool:
         return False
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return True
+
+
+def hashes_of(folder: Path) -> list[str] | None:
+    """SHA-256 of each checkpoint that a trial's logits are of; None where these are missing or damaged.
+
+    Raises:
+        OSError: where they are there and cannot be read.
+    """
+    try:
+        content = (folder / NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            read = {name: arrays[name] for name in arrays.files}  # all of them: their sums are checked on the way
+        return [str(sha256) for sha256 in read["checkpoints"]]
+    except Exception:  # of damaged bytes zipfile and NumPy make anything
+        return None
 
 
 def add_holdout(folder: Path, data: LabelledData, device: str) -> None:

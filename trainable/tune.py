@@ -17,7 +17,7 @@ from ray import tune
 
 from trainable import files
 from trainable.away import Away, is_away
-from trainable.checkpoint import checkpoint_names, load_latest, save_best, save_latest
+from trainable.checkpoint import checkpoint_names, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.device import Precision, choose, out_of_memory
@@ -30,6 +30,7 @@ from trainable.keeper import trial_folder
 from trainable.logits import add_holdout, save_valid
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
+from trainable.resume import LATEST, resumable
 
 # A process trains the trials that it is given one after the other: pixels and labels are opened once.
 _examples: dict[tuple[Any, ...], list[Examples]] = {}
@@ -58,6 +59,7 @@ class Trained:
     row: Row
     epochs: int  # of a trial that runs its course
     kept_seconds: float | None = None  # what its files took; None: they were there already
+    damaged: str | None = None  # the file for which the trial had to begin anew, with this epoch
 
 
 class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
@@ -69,7 +71,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
     trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
     that was trained just now has its `kept_seconds`, of files, and the `lost_seconds`, in which the actor did neither
-    since its last step.
+    since its last step; the first of a trial that could not go on where it was has the name of the `damaged` file.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
@@ -106,6 +108,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
                 spent = trained.row["seconds"] + trained.kept_seconds
                 lost = max(0.0, time.perf_counter() - self.stepped - spent)
                 result |= {"kept_seconds": trained.kept_seconds, "lost_seconds": lost}
+            if trained.damaged is not None:
+                result["damaged"] = trained.damaged
             return result
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = self._reason(error)
@@ -155,11 +159,14 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         parts = _examples[key]
         images = Images(parts[0].pixels, self.device)  # on a card they stay as long as this does, from fold to fold
         print(f"trial {self.trial} with {images.where}", flush=True)
-        latest = load_latest(folder / "latest.pt")
         same = {"config": config.to_dict(), "preprocessing": preprocessing_text(parts)}
-        if latest is not None and any(latest.get(name) != value for name, value in same.items()):
-            latest = None
+        latest, damaged = resumable(folder, same, config.objective, len(parts))
+        if damaged is not None:
+            print(f"trial {self.trial} begins anew: its {damaged} is damaged", flush=True)
         if latest is not None:
+            # It may have been damaged since, or have come from another trial.
+            files.write_text(folder / "metrics.csv", metrics_csv(latest["rows"]))
+            self._send(wait=True)
             # The driver may have died before it heard of the last epoch; it ignores what it knows already.
             yield Trained(latest["rows"][-1], config.epochs)
         rows: list[Row] = list(latest["rows"]) if latest else []
@@ -171,11 +178,12 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             files.write_text(folder / "metrics.csv", metrics_csv(rows))
             if epoch.row["epoch"] == config.epochs:
                 add_holdout(folder, data, self.shared.device)
-            save_latest(folder / "latest.pt", epoch.latest())  # the last: it vouches for all others
+            save_latest(folder / LATEST, epoch.latest())  # the last: it vouches for all others
             # What the driver may take for a trial's end is there before the driver hears of it.
             self._send(wait=epoch.row["epoch"] in {*self.shared.judged, config.epochs})
             print(line(self.trial, epoch.row, config.epochs), flush=True)
-            yield Trained(epoch.row, config.epochs, time.perf_counter() - started)
+            yield Trained(epoch.row, config.epochs, time.perf_counter() - started, damaged)
+            damaged = None  # it is said once
 
     def _send(self, wait: bool) -> None:
         """Lets the trial's files travel, where the run's folder is on another node; to have arrived, if to `wait`."""

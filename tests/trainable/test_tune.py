@@ -352,6 +352,59 @@ def test_a_trial_without_a_state_to_resume_from_starts_again(shared: Shared, dam
     assert numbers(folder) == expected
 
 
+def cut_short(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def garbled(content: bytes) -> bytes:
+    """A byte in its middle is another."""
+    at = len(content) // 2
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_short, garbled, None], ids=["cut short", "garbled", "gone"])
+@pytest.mark.parametrize("name", ["best.safetensors", "logits.npz", "latest.pt"])
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_trial_with_a_damaged_file_begins_anew_and_says_so(
+    shared: Shared, tmp_path: Path, after: int, name: str, damage: Callable[[bytes], bytes] | None
+) -> None:
+    whole = replace(shared, run=tmp_path / "whole")
+    trained(actor(whole, "0000", config()))
+    worker, path = actor(shared, "0000", config()), trial_folder(shared.run, "0000") / name
+    for _ in range(after):
+        worker.step()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    results = trained(actor(shared, "0000", config()))
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    nothing_to_say = name == "latest.pt" and damage is None  # as of a trial that has not begun
+    assert [result.get("damaged") for result in results] == [None if nothing_to_say else name, None, None]
+    assert numbers(path.parent) == numbers(trial_folder(whole.run, "0000"))
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_damaged_metrics_are_written_again_and_cost_nothing(shared: Shared, tmp_path: Path, after: int) -> None:
+    whole = replace(shared, run=tmp_path / "whole")
+    trained(actor(whole, "0000", config()))
+    worker, path = actor(shared, "0000", config()), trial_folder(shared.run, "0000") / "metrics.csv"
+    for _ in range(after):
+        worker.step()
+    path.write_bytes(cut_short(path.read_bytes()))
+    assert [result["epoch"] for result in trained(actor(shared, "0000", config()))] == list(range(after, 4))
+    assert numbers(path.parent) == numbers(trial_folder(whole.run, "0000"))
+
+
+@pytest.mark.parametrize("name", ["fold2.safetensors", "logits.npz"])
+def test_a_trial_over_folds_with_a_damaged_file_begins_anew(folded: Shared, name: str) -> None:
+    worker, path = actor(folded, "0000", config(epochs=2)), trial_folder(folded.run, "0000") / name
+    worker.step()
+    path.write_bytes(garbled(path.read_bytes()))
+    results = trained(actor(folded, "0000", config(epochs=2)))
+    assert [(result["epoch"], result.get("damaged")) for result in results] == [(1, name), (2, None)]
+
+
 def test_a_state_of_another_configuration_is_not_resumed_from(shared: Shared) -> None:
     trained(actor(shared, "0000", config(lr=0.1)))
     assert [result["epoch"] for result in trained(actor(shared, "0000", config()))] == [1, 2, 3]
