@@ -15,6 +15,7 @@ said. A line a schedule goes to stderr, the result to stdout. --folder keeps the
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -28,6 +29,7 @@ from benchmarks.chaos_nodes import Network, Nodes, able
 from benchmarks.chaos_run import NAME, Outcome, Place, Siege
 from benchmarks.chaos_schedule import KINDS, Schedule, schedule
 from benchmarks.figures import Figure, Goal, Machine, finish, parser
+from search.cli import terminate
 from trainable.files import write_json
 
 SHOWN = 3  # of the sentences on what is wrong
@@ -55,8 +57,12 @@ class Arena:
             sys.exit(f"A search that nothing happens to is not well: {'; '.join(outcome.wrong)}")
         return history(folder / NAME)
 
-    def outcome(self, planned: Schedule, unbroken: History) -> Outcome:
-        """Runs a schedule. What a search leaves that did not come through stays in the folder."""
+    def outcome(self, planned: Schedule, unbroken: History | None) -> Outcome:
+        """Runs a schedule. What a search leaves that did not come through stays in the folder.
+
+        Args:
+            unbroken: as for `Siege.come_through`.
+        """
         self._place.nodes = self._cluster() if planned.nodes == 2 else None
         folder = self._place.folder / f"seed{planned.seed}"
         outcome = Siege(planned, self._place, folder).come_through(unbroken)
@@ -151,6 +157,7 @@ def main() -> None:
     arguments = command.parse_args()
     if sys.platform != "linux":
         sys.exit("Processes are found by /proc, which only Linux has; run this on Linux.")
+    signal.signal(signal.SIGTERM, terminate)  # in order: nodes, namespaces and a disk are to be removed
     arguments.folder.mkdir(parents=True, exist_ok=True)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.schedules)
     report(outcomes(seeds, arguments.folder), machine, arguments.out)
