@@ -129,8 +129,8 @@ def line(outcome: Outcome) -> str:
     """An outcome in a line."""
     more = len(outcome.wrong) - SHOWN
     wrong = "; ".join(outcome.wrong[:SHOWN]) + (f"; and {more} more" if more > 0 else "") or "came through"
-    came = f"{len(outcome.happened)} came, {outcome.sessions} commands, {outcome.seconds:.0f} s"
-    return f"{outcome.line}: {came}: {wrong}"
+    came = f"{len(outcome.happened)} came, {outcome.deaths} workers died, {outcome.sessions} commands"
+    return f"{outcome.line}: {came}, {outcome.seconds:.0f} s: {wrong}"
 
 
 def report(found: dict[int, Outcome], machine: Machine, out: Path | None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from optuna.storages.journal._storage import JournalOperation
 
 from benchmarks.chaos_check import History, Told, acknowledged, check
 from benchmarks.chaos_nodes import Marked, NodeError, Nodes, kill, wait_for
@@ -28,6 +29,7 @@ LIMIT_SECONDS = 900.0  # for one schedule, on a machine however busy
 DAY_SECONDS = 86400.0
 PATIENCE_SECONDS = 20.0  # for workers to end with their driver
 FILLER = "filler"
+DIED = "its worker died; it goes on"  # as search.progress says it
 TORN = ("latest.pt", "best.safetensors", "logits.npz", "metrics.csv")
 
 SPACE = """
@@ -70,6 +72,7 @@ class Outcome:
     line: str  # the schedule
     happened: list[str]  # the faults that came before its end
     sessions: int  # commands that it took
+    deaths: int  # of workers whose trials went on, as the commands said
     seconds: float
     wrong: list[str]  # nothing, if it came through
 
@@ -132,6 +135,7 @@ class Siege:
     torn: set[str] = field(default_factory=set)  # trials
     before: list[Mapping[str, Told]] = field(default_factory=list)  # as the study was at each command's end
     sessions: int = 0
+    reached: float | None = None  # seconds since the command began: when the next fault's epochs were there
 
     @property
     def run(self) -> Path:
@@ -159,7 +163,8 @@ class Siege:
         shutil.copytree(self.run, self.folder / NAME)
         shutil.rmtree(self.run)
         came = [str(fault) for fault in self.happened]
-        return Outcome(str(self.schedule), came, self.sessions, round(time.monotonic() - began, 1), wrong)
+        deaths = sum(log.read_text(errors="replace").count(DIED) for log in self.folder.glob("said*.txt"))
+        return Outcome(str(self.schedule), came, self.sessions, deaths, round(time.monotonic() - began, 1), wrong)
 
     def _commands(self, deadline: float) -> list[str]:
         """Gives the command again and again. Returns what is wrong with how it ended."""
@@ -188,6 +193,7 @@ class Siege:
     def _command(self, deadline: float) -> tuple[int | None, str]:
         """Gives the command once. Returns its exit code, None where it had to be ended; and what it has said."""
         self.sessions += 1
+        self.reached = None
         joined = ["--address", self.place.nodes.address] if self.place.nodes else []
         options = ["--space", str(self.folder / "space.py"), "--trials", str(TRIALS), "--epochs", str(EPOCHS)]
         options += ["--sampler", "random", "--scheduler", self.schedule.scheduler, "--seed", str(SEED)]
@@ -208,6 +214,7 @@ class Siege:
                 self._put_right(now)
                 if self.faults and self._is_due(self.faults[0], now - began):
                     self._bring(self.faults.popleft(), process, now)
+                    self.reached = None
                 time.sleep(0.02)
         finally:
             if process.poll() is None:
@@ -229,10 +236,9 @@ class Siege:
         """Args: seconds: since the command began."""
         if fault.epochs == 0:
             return seconds >= fault.seconds
-        heard = [path.stat() for path in self.run.glob("tune/*/result.json")]
-        epochs = sum(path.read_bytes().count(b"\n") for path in self.run.glob("tune/*/result.json"))
-        newest = max((stat.st_mtime for stat in heard), default=0.0)
-        return epochs >= fault.epochs and time.time() - newest >= fault.seconds
+        if self.reached is None and epochs_told(self.run / JOURNAL) >= fault.epochs:
+            self.reached = seconds
+        return self.reached is not None and seconds - self.reached >= fault.seconds
 
     def _bring(self, fault: Fault, process: "subprocess.Popen[bytes]", now: float) -> None:
         """Lets a fault happen, or nothing where there is nothing that it could happen to."""
@@ -247,7 +253,7 @@ class Siege:
                 self.undo.append((now + 1 + 14 * chance, nodes.mend))
             else:
                 nodes.choke()
-                self.undo.append((now + 1 + chance, nodes.let_breathe))
+                self.undo.append((now + 2 + 2 * chance, nodes.let_breathe))
         elif fault.kind == "worker":
             workers = self.place.marked.workers()
             if not workers:
@@ -283,6 +289,12 @@ class Siege:
         path.write_bytes(content[:at] if rng.random() < 0.5 else content[:at] + rng.bytes(len(content) - at))
         self.torn.add(path.parent.name)
         return True
+
+
+def epochs_told(journal: Path) -> int:
+    """How many epochs the study has been told of."""
+    word = f'"op_code":{JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE.value}'.encode()
+    return journal.read_bytes().count(word) if journal.exists() else 0
 
 
 def cut_line(journal: Path, chance: float) -> bool:

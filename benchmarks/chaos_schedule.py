@@ -47,7 +47,7 @@ class Fault:
     """A fault and its moment."""
 
     kind: str  # of KINDS
-    epochs: int  # of all trials together, which the driver has heard of by then; 0: any time since the start
+    epochs: int  # of all trials together, which the study knows by then; 0: any time since the command
     seconds: float  # after that
     chance: float  # in [0, 1): decides which worker, which file, how long
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
-from ray.tune.logger import JsonLoggerCallback
 from ray.tune.search import Searcher
 
 from search.cluster import Cluster
 from search.scheduler import Scheduler
+from search.step_log import StepLog
 from search.unpickled import Unpickled
 from trainable.errors import storage_fault
 from trainable.tune import ConvNetTrial, Shared
@@ -112,7 +112,7 @@ def tune_trials(
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10 * 365 * 24 * 3600)
     # Ray's own signal handling would end fit() without a word; ours is in `stop`.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # Of Ray's loggers the one for JSON suffices: tune/*/result.json says which worker trained what, and when.
+    # Of what Ray's loggers write we need the JSON alone, see `StepLog`.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # A trial that fails has no metric to show.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
@@ -138,7 +138,7 @@ def tune_trials(
             name="tune",
             storage_path=str(shared.run),
             stop=stop,
-            callbacks=[JsonLoggerCallback(), *callbacks, Forget()],
+            callbacks=[StepLog(shared.run), *callbacks, Forget()],
             # A trial's own folder holds what it resumes from; a class trainable would save at its end all the same.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),

@@ -12,7 +12,7 @@ from benchmarks.chaos_schedule import Fault, Schedule
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found by /proc")
 
-OUTCOME = Outcome("seed 7, asha, 1 node: worker@1+0.0s/0.500", ["worker@1+0.0s/0.500"], 1, 12.3, [])
+OUTCOME = Outcome("seed 7, asha, 1 node: worker@1+0.0s/0.500", ["worker@1+0.0s/0.500"], 1, 1, 12.3, [])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_where_there_is_no_line_none_is_cut(tmp_path: Path) -> None:
 
 
 def test_an_outcome_is_a_line() -> None:
-    assert chaos.line(OUTCOME) == f"{OUTCOME.line}: 1 came, 1 commands, 12 s: came through"
+    assert chaos.line(OUTCOME) == f"{OUTCOME.line}: 1 came, 1 workers died, 1 commands, 12 s: came through"
     wrong = replace(OUTCOME, wrong=["a", "b", "c", "d", "e"])
     assert chaos.line(wrong).endswith(": a; b; c; and 2 more")
 
