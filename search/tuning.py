@@ -13,6 +13,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopp
 from ray.tune.search import Searcher
 
 from search.cluster import Cluster
+from search.deaths import deaths_recognised
 from search.scheduler import Scheduler
 from search.step_log import StepLog
 from search.unpickled import Unpickled
@@ -146,7 +147,8 @@ def tune_trials(
         ),
     )
     try:
-        tuner.fit()
+        with deaths_recognised():
+            tuner.fit()
     except _Stopped:
         pass
     except TuneError as error:
