@@ -48,6 +48,7 @@ class Arena:
         self._place = Place(folder, disk=root)
         self._root = root
         self._nodes: Nodes | None = None
+        self.keeps = False  # whether a search did not come through, and is to be looked at
 
     def unbroken(self) -> History:
         """What is left of a search that nothing happens to. Ends this process where that is not well."""
@@ -68,7 +69,9 @@ class Arena:
         outcome = Siege(planned, self._place, folder).come_through(unbroken)
         if outcome.wrong or planned.nodes == 1:
             self._end_all()  # of a killed command's Ray some processes would linger for a minute
-        if not outcome.wrong:
+        if outcome.wrong:
+            self.keeps = True
+        else:
             shutil.rmtree(folder)
         return outcome
 
@@ -99,7 +102,9 @@ def arena(root: bool) -> Iterator[Arena]:
         yield made
     finally:
         made.close()
-        if not any(folder.glob("seed*")):
+        if made.keeps:
+            print(f"Kept: {folder}", file=sys.stderr)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
