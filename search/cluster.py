@@ -14,9 +14,11 @@ import ray
 from ray._private import parameter as ray_parameter
 from ray._private import services as ray_services
 from ray._private import worker as ray_worker
+from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import trainable
+from search.authentication import Refused, authenticate, make_token, private_folder
 from trainable.errors import UserError
 from trainable.keeper import Keeper
 from trainable.table import count
@@ -87,32 +89,31 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     source = "--address" if address else "RAY_ADDRESS"
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address is not None and address.startswith("ray://"):
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
         # There Tune runs in an actor of a cluster's node, with copies of the study, the views and what ends a search.
         raise UserError(
             f"{source}: {address} is for Ray's client, which cannot lead a search from outside the cluster; send the "
             "command there with ray job submit, or give it on one of its machines with --address auto or HOST:PORT."
         )
+    own = address == "local"
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
         with _keeping_sigterm():
-            context = _init(address, common)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+            context = _start_here(common) if own else _join(address, common)
+    except Refused as error:
+        raise UserError(f"{source}: {error}") from error
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         why = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")  # then come paragraphs of advice
-        if address is None:
+        if own:
             raise UserError(f"Ray cannot be started on this machine ({why}).") from error
         raise UserError(f"{source}: no Ray cluster can be joined at {address} ({why}).") from error
     # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
     ray_worker._worker_logs_enabled = False
-    # Ray's token lets its bearer run code: nobody else on this machine shall read it.
-    token = Path("~/.ray/auth_token").expanduser()
-    if address is None and token.exists():
-        token.chmod(0o600)
     if gpus_per_trial is None:
         gpus_per_trial = 1.0 if any(node["Resources"].get("GPU") for node in _nodes()) else 0.0
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
-    node = None if address is None else ray.get_runtime_context().get_node_id()
+    node = None if own else ray.get_runtime_context().get_node_id()
     cluster = Cluster(Resources(cpus_per_trial, gpus_per_trial), dashboard, node)
     if cluster.slots() < 1:
         shortage = cluster.shortage()
@@ -128,18 +129,25 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _init(address: str | None, common: dict[str, Any]) -> Any:
-    if address is None:
-        with _on_loopback(), _with_own_agent():
-            return ray.init(
-                address="local",
-                include_dashboard=True,
-                dashboard_host=LOOPBACK,
-                _node_ip_address=LOOPBACK,
-                **common,
-            )
+def _start_here(common: dict[str, Any]) -> Any:
+    make_token()
+    with _on_loopback(), _with_own_agent():
+        return ray.init(
+            address="local",
+            include_dashboard=True,
+            dashboard_host=LOOPBACK,
+            _node_ip_address=LOOPBACK,
+            _temp_dir=str(private_folder()),
+            **common,
+        )
+
+
+def _join(address: str, common: dict[str, Any]) -> Any:
+    # As a host and port: of 'auto' Ray would take it that the cluster asks for a token wherever there is one.
+    head = ray_services.canonicalize_bootstrap_address(address)
+    authenticate(head)
     # The code reaches nodes where it is not installed, and is the same on all.
-    return ray.init(address=address, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
+    return ray.init(address=head, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
 
 
 @contextmanager

@@ -1,24 +1,21 @@
 """What tests of the search share: a Ray that many commands join, and images with metadata."""
 
 import csv
-import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from ray._private.authentication.authentication_token_setup import _enable_token_auth
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from search import run as search_run
+from search.authentication import make_token
+from tests.search.heads import ray_head
 
 SIZE, PEOPLE = 28, 60
 TRIALS = 9  # of the finished search
@@ -27,29 +24,10 @@ AGES = (3, 8, 14, 19, 25, 28, 33, 37, 46, 58)  # two a class: below 10, 20, 30, 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
-    """The address of a Ray of two CPUs: to join it costs a command a second, and to start its own some five."""
-    options = "--head --block --port=0 --num-cpus=2 --num-gpus=0 --include-dashboard=false --disable-usage-stats"
-    head = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", *options.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "RAY_AUTH_MODE": "token"},
-    )
-    assert head.stdout is not None
-    try:
-        said = ""
-        while "--block" not in said:  # the last paragraph, once all is up
-            line = head.stdout.readline()
-            assert line, said
-            said += line
-        found = re.search(r"ray start --address=.([0-9.:]+)", said)
-        assert found, said
-        _enable_token_auth()  # as RAY_AUTH_MODE=token does for a command that joins a cluster with a token
-        yield found[1]
-    finally:
-        head.terminate()  # with --block it ends what it started
-        head.communicate()
+    """The address of a Ray that a token protects: to join it takes a second, to start one some five."""
+    make_token()
+    with ray_head("token") as address:
+        yield address
 
 
 def write_csv(path: Path, rows: list[Mapping[str, object]]) -> None:

@@ -2,15 +2,19 @@
 
 import os
 import socket
+import stat
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
 
+import grpc
 import pytest
 import ray
 from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 
 from search import ensemble, options
+from search.authentication import QUESTION
 from search.cluster import Resources, slots_of, start
 from trainable.errors import UserError
 
@@ -53,30 +57,36 @@ def test_an_ensemble_takes_an_address_for_a_refit_alone() -> None:
     ensemble.EnsembleOptions(address="10.0.0.1:6379", refit=True)
 
 
-HTTP_ADDRESS = """Invalid Ray address: 'http://127.0.0.1:8265'. It looks like you set RAY_ADDRESS to one. Either:
-  1. Unset RAY_ADDRESS, or
-  2. set it to another."""
+FORMAT = "no Ray cluster can be joined at nowhere (Invalid address format: nowhere)."
 
 
 @pytest.mark.parametrize(
     ("address", "variable", "said"),
     [
-        ("10.0.0.1:9", "10.0.0.2:9", "--address: no Ray cluster can be joined at 10.0.0.1:9"),
-        (None, "10.0.0.2:9", "RAY_ADDRESS: no Ray cluster can be joined at 10.0.0.2:9"),
-        (None, "", "Ray cannot be started on this machine"),
+        ("nowhere", "10.0.0.2:9", f"--address: {FORMAT}"),
+        (None, "nowhere", f"RAY_ADDRESS: {FORMAT}"),
+        # Ray itself would try for a quarter of an hour, deaf to signals.
+        ("localhost:9", "", "--address: no Ray cluster can be joined at localhost:9 (nobody answers)."),
+        (None, "http://127.0.0.1:9", "RAY_ADDRESS: no Ray cluster can be joined at http://127.0.0.1:9 (nobody answers)."),
     ],
 )
-def test_a_ray_that_cannot_be_had_is_one_sentence_that_names_where_it_was_asked_for(
+def test_a_cluster_that_cannot_be_joined_is_one_sentence_that_names_where_it_was_asked_for(
     address: str | None, variable: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def init(**_: object) -> None:
-        raise ValueError(HTTP_ADDRESS)
-
-    monkeypatch.setattr(ray, "init", init)
     monkeypatch.setenv("RAY_ADDRESS", variable)
     with pytest.raises(UserError) as refused:
         start(address, 1, None)
-    assert str(refused.value) == f"{said} (Invalid Ray address: 'http://127.0.0.1:8265')."
+    assert str(refused.value) == said
+
+
+def test_a_ray_that_cannot_be_started_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise ValueError("Ray has no room.\nPerhaps:\n  1. Make some.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UserError, match=r"^Ray cannot be started on this machine \(Ray has no room\)\.$"):
+        start(None, 1, None)
 
 
 @pytest.mark.parametrize(("address", "named"), [("ray://10.0.0.1:10001", "--address"), (None, "RAY_ADDRESS")])
@@ -90,9 +100,9 @@ def test_rays_client_is_refused_with_the_two_ways_that_there_are(
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")
-def test_a_ray_of_our_own_listens_on_the_loopback_alone() -> None:
+def test_a_ray_of_our_own_is_for_this_user_on_this_machine_alone() -> None:
     others = descendants(os.getpid())  # the cluster that other tests join may live
-    start(None, 1, None)
+    dashboard = start(None, 1, None).dashboard
     try:
 
         @ray.remote
@@ -103,9 +113,21 @@ def test_a_ray_of_our_own_listens_on_the_loopback_alone() -> None:
         family = descendants(os.getpid()) - others
         assert working in family
         addresses = {address for pid in family for address in listening(pid)}
+        # Without a token neither Ray's head says a word, nor its dashboard, which can run code as a job.
+        with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(QUESTION)(b"", timeout=60)
+        with pytest.raises(HTTPError) as unauthorised:
+            urllib.request.urlopen(f"{dashboard}/api/jobs/", timeout=60)
+        session = Path(ray._private.worker._global_node.get_session_dir_path())
     finally:
         ray.shutdown()
     assert addresses and addresses <= LOOPBACKS
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert unauthorised.value.code == 401
+    unauthorised.value.close()
+    home = session.parents[1].stat()  # of its sockets, code and logs
+    assert (home.st_uid, stat.S_IMODE(home.st_mode)) == (os.getuid(), 0o700)
 
 
 def test_the_dashboard_has_logs_where_another_ray_has_the_agents_port() -> None:

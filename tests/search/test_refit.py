@@ -304,7 +304,6 @@ def test_a_refit_that_was_killed_goes_on_and_gives_the_same_network(
     process = subprocess.Popen(
         [sys.executable, "-m", "search.ensemble", str(broken), "--refit"],
         cwd=ROOT,
-        env={**os.environ, "RAY_AUTH_MODE": "token"},
         stdout=subprocess.DEVNULL,
     )
     folder = broken / "refits" / "0000"
