@@ -22,7 +22,7 @@ from results.weights import METHODS
 from trainable import files
 from trainable.checkpoint import file_hash
 from trainable.device import choose
-from trainable.errors import UserError, reason
+from trainable.errors import UserError, other_format, reason
 from trainable.node import versions
 
 FORMAT = 2
@@ -129,7 +129,7 @@ def read_manifest(path: Path) -> tuple[Manifest, Path]:
     try:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
-            raise UserError(f"{path} has format {manifest['format']}; this program reads format {FORMAT}.")
+            raise UserError(other_format(path, manifest["format"], FORMAT))
         _check_shape(manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not an ensemble's manifest, or is damaged ({reason(error)}).") from None

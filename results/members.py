@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
-from trainable.errors import UserError, nearest, reason
+from trainable.errors import UserError, nearest, other_format, reason
 from trainable.logits import NAME, has_holdout
 
 FORMAT = 2  # of run.json
@@ -132,7 +132,7 @@ def load_run(folder: Path) -> Run:
     try:
         record = json.loads(path.read_text())
         if record["format"] != FORMAT:
-            raise UserError(f"{path} has format {record['format']}; this program reads format {FORMAT}.")
+            raise UserError(other_format(path, record["format"], FORMAT))
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
         check_types(record["arguments"], ARGUMENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -20,7 +20,7 @@ from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files
 from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
-from trainable.errors import UserError, nearest, reason
+from trainable.errors import UserError, nearest, other_format, reason
 from trainable.node import versions
 from trainable.splits import SIDES
 from trainable.table import count
@@ -85,7 +85,7 @@ def stored(run: Path) -> dict[str, Any] | None:
             "run anew under another name."
         ) from None
     if found != FORMAT:
-        raise UserError(f"{path} has format {found}; this version reads format {FORMAT}.")
+        raise UserError(other_format(path, found, FORMAT))
     return record
 
 
@@ -235,7 +235,7 @@ def _space_difference(record: Mapping[str, Any], space: Space) -> str:
     then, now = record["space"], parameters(space)
     changes = [f"{name} is {now.get(name, 'gone')}, was {then['parameters'].get(name, 'absent')}"
                for name in {**then["parameters"], **now} if now.get(name) != then["parameters"].get(name)]  # fmt: skip
-    return "; ".join(changes) or "its starts, its grid or the settings that it gives to a trial"
+    return "; ".join(changes) or "its starts, its grid, or what it or this version of the program sets for a trial"
 
 
 def write(options: Options, space: Space, data: LabelledData, earlier: Mapping[str, Any] | None) -> None:

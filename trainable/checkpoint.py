@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainable import files
 from trainable.config import TrialConfig
-from trainable.errors import UserError
+from trainable.errors import UserError, other_format
 from trainable.preprocess import Preprocessing
 
 FORMAT = "3"
@@ -66,7 +66,7 @@ def load_best(path: Path) -> Best:
             # Before format 3 each entry was a key of its own.
             header = json.loads(metadata[HEADER]) if HEADER in metadata else metadata
             if header["format"] != FORMAT:
-                raise UserError(f"{path} has format {header['format']}; this program reads format {FORMAT}.")
+                raise UserError(other_format(path, header["format"], FORMAT))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return Best(
             TrialConfig.from_dict(header["config"]),

@@ -3,6 +3,7 @@
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
@@ -15,6 +16,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean X?' for the known name nearest to `name`, or '' where none is near."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def other_format(path: Path, found: object, known: object) -> str:
+    """Why a file of another format than the one that is known cannot be read."""
+    return f"{path} has format {found}, not {known}: read it with the version that wrote it."
 
 
 def reason(error: Exception) -> str:

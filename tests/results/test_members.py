@@ -304,7 +304,11 @@ def test_a_cut_off_file_is_refused_by_name(run: Path) -> None:
     ("file", "content", "sentence"),
     [
         ("run.json", "{", "{run}/run.json is not the record of a run, or is damaged"),
-        ("run.json", '{"format": 9}', "{run}/run.json has format 9; this program reads format 2."),
+        (
+            "run.json",
+            '{"format": 9}',
+            "{run}/run.json has format 9, not 2: read it with the version that wrote it.",
+        ),
         (
             "run.json",
             '{"format": 2}',

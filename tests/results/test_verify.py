@@ -504,7 +504,10 @@ def test_other_code_libraries_and_devices_are_remarks(run: Path, data: Data) -> 
         ("{", "{path} is not an ensemble's manifest, or is damaged"),
         ("[]", "{path} is not an ensemble's manifest, or is damaged"),
         ('{"format": 2}', "{path} is not an ensemble's manifest, or is damaged ('folds' is missing)."),
-        ('{"format": 7}', "{path} has format 7; this program reads format 2."),
+        (
+            '{"format": 7}',
+            "{path} has format 7, not 2: read it with the version that wrote it.",
+        ),
     ],
 )
 def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str, sentence: str) -> None:

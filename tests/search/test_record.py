@@ -170,7 +170,10 @@ def test_other_settings_are_refused(written: Options, changes: dict[str, Any], d
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"starts": []}, "its starts, its grid or the settings that it gives to a trial"),
+        (
+            {"starts": []},
+            "its starts, its grid, or what it or this version of the program sets for a trial",
+        ),
         ({"sample": load("gridsearch").sample}, "dropout_1 is gone, was 0..0.6; "),
     ],
 )
@@ -459,7 +462,7 @@ def test_another_format_is_refused(written: Options, capsys: pytest.CaptureFixtu
     path = written.run / "run.json"
     path.write_text(json.dumps({**stored(written), "format": 1}))
     assert main(["--out", str(written.out), "--resume", "faces"]) == 2
-    assert capsys.readouterr().err == f"Error: {path} has format 1; this version reads format 2.\n"
+    assert capsys.readouterr().err == f"Error: {path} has format 1, not 2: read it with the version that wrote it.\n"
 
 
 def test_a_run_that_is_worked_on_is_refused_with_the_process(

@@ -183,7 +183,10 @@ def test_a_part_of_a_confirmation_is_shown_with_its_search(
 def test_a_run_of_another_format(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "format": 1}))
-    assert refused([str(run)], capsys) == f"{run / 'run.json'} has format 1; this version reads format 2."
+    assert (
+        refused([str(run)], capsys)
+        == f"{run / 'run.json'} has format 1, not 2: read it with the version that wrote it."
+    )
 
 
 def test_a_run_whose_record_lacks_a_part(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

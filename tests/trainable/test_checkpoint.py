@@ -59,7 +59,7 @@ def test_a_checkpoint_of_another_format_says_which(tmp_path: Path, content: byte
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         load_best(path)
-    assert str(error.value) == f"{path} has format {found}; this program reads format 3."
+    assert str(error.value) == f"{path} has format {found}, not 3: read it with the version that wrote it."
 
 
 def test_the_best_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
