@@ -1,10 +1,11 @@
 # make search: a first search, end to end.   make test, make lint: what CI runs.   make env: the environment alone.
+# make audit: whether a library that is installed has a hole that is known; asks PyPI.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: env search test test-search test-rest test-cuda lint format
+.PHONY: env search test test-search test-rest test-cuda lint audit format
 
 env: $(INSTALLED)
 
@@ -37,6 +38,12 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# In an environment of its own: what it needs is no part of ours. --strict: a library that PyPI does not know is no pass.
+audit:
+	test -x .venv/audit/bin/python || $(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 format: env
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,5 @@
 """All that a finished or running search has to say, gathered once for the page and for programs."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from results.weights import METHODS
 from trainable.config import Objective, maximised
 from trainable.errors import UserError, reason
 from trainable.fit import Row, objective_value
+from trainable.untrusted import parse_json
 
 CONFIRMATION = "confirm.json"
 
@@ -277,7 +277,7 @@ def _confirmation(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """confirm.json, or what is wrong with it."""
     path = run / CONFIRMATION
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         _check_confirmation(found)
     except FileNotFoundError:
         return None, []

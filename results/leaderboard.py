@@ -119,8 +119,10 @@ def read_metrics(path: Path) -> list[Row]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-        _ = [row[name] for row in rows for name in ("epoch", "valid_loss", "valid_accuracy", "seconds")]
-    except (ValueError, TypeError, KeyError, csv.Error):  # TypeError: a row with fewer or more cells than the header
+        _ = [row[name] for row in rows for name in ("valid_loss", "valid_accuracy", "seconds")]
+        _ = [int(row["epoch"]) for row in rows]
+    # OverflowError: an infinite epoch; TypeError: a row with fewer or more cells than the header
+    except (OverflowError, ValueError, TypeError, KeyError, csv.Error):
         raise UserError(
             f"{path} is damaged; restore it from a copy, or delete it to rank the trial as one without epochs."
         ) from None

@@ -24,6 +24,7 @@ from trainable.checkpoint import file_hash
 from trainable.device import choose
 from trainable.errors import UserError, other_format, reason
 from trainable.node import versions
+from trainable.untrusted import parse_json
 
 FORMAT = 2
 MANIFEST, HISTORY = "ensemble.json", "ensembles"
@@ -127,7 +128,7 @@ def check_kept(home: Path) -> None:
 def read_manifest(path: Path) -> tuple[Manifest, Path]:
     """A manifest and its HOME. Raises UserError, naming the file, for anything else."""
     try:
-        manifest = json.loads(path.read_text())
+        manifest = parse_json(path.read_text())
         if manifest["format"] != FORMAT:
             raise UserError(other_format(path, manifest["format"], FORMAT))
         _check_shape(manifest)

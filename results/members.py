@@ -5,7 +5,7 @@ M members, N holdout images, C classes.
 
 import csv
 import json
-import zipfile
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
 from trainable.errors import UserError, nearest, other_format, reason
 from trainable.logits import NAME, has_holdout
+from trainable.untrusted import parse_json, read_arrays
 
 FORMAT = 2  # of run.json
 SEEDS = 3  # of a configuration before others have a turn, see `_in_turns`
+TRIAL = re.compile(r"[0-9]{4,9}")  # its name is that of a folder
 FAILED = "FAIL"  # the state of a trial that is never a member
 DATA_KEYS = (
     "source",
@@ -130,7 +132,7 @@ def load_run(folder: Path) -> Run:
     """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable."""
     path = folder / "run.json"
     try:
-        record = json.loads(path.read_text())
+        record = parse_json(path.read_text())
         if record["format"] != FORMAT:
             raise UserError(other_format(path, record["format"], FORMAT))
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
@@ -149,10 +151,15 @@ def load_run(folder: Path) -> Run:
     unknown = [row["Label"] for row in holdout if row["Label"] not in labels]
     if unknown:
         raise UserError(f"{path} has the label '{unknown[0]}', which {folder / 'run.json'} does not list as a class.")
+    path = folder / "leaderboard.csv"
+    board = _rows(path, ("trial", "state"))
+    strange = [row["trial"] for row in board if not TRIAL.fullmatch(row["trial"])]
+    if strange:
+        raise UserError(f"{path} has a trial called {strange[0]!r}, which no search makes.")
     return Run(
         folder,
         record,
-        _rows(folder / "leaderboard.csv", ("trial", "state")),
+        board,
         tuple(row["Image"] for row in holdout),
         np.array([labels[row["Label"]] for row in holdout], np.int64),
     )
@@ -220,7 +227,7 @@ def _in_turns(ranked: Sequence[tuple[Run, str]]) -> tuple[tuple[Run, str], ...]:
     turns = []
     for run, trial in ranked:
         try:
-            config = json.loads((run.folder / "trials" / trial / "config.json").read_text(encoding="utf-8"))
+            config = parse_json((run.folder / "trials" / trial / "config.json").read_text(encoding="utf-8"))
             seed, key = config.pop("seed"), json.dumps(config, sort_keys=True)
         except (OSError, ValueError, KeyError, AttributeError):  # then it is taken to be the only one of its kind
             seed, key = 0, str(run.folder / trial)
@@ -288,12 +295,12 @@ def load_member(run: Run, trial: str) -> Member:
     sha256 = tuple(file_hash(checkpoint) for checkpoint in checkpoints)
     path = _logits(run, trial)
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            logits, ids = arrays["holdout"], arrays["holdout_ids"]
-            source = tuple(arrays["checkpoints"].tolist())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logits, ids, source = read_arrays(path, "holdout", "holdout_ids", "checkpoints")
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error}).") from None
-    if source != sha256:  # the trial was killed between writing the one and the other
+    if (logits.ndim, logits.dtype.kind, ids.ndim, source.ndim) != (2, "f", 1, 1):
+        raise UserError(f"{path} is damaged (its arrays are of another kind).")
+    if tuple(source.tolist()) != sha256:  # the trial was killed between writing the one and the other
         raise UserError(f"{run.folder}, trial {trial}: its logits are not its checkpoint's; resume the run.")
     if tuple(ids.tolist()) != run.holdout_ids:
         raise UserError(f"{path} holds other holdout images than {run.folder / 'splits.csv'}.")

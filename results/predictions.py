@@ -23,6 +23,7 @@ from results.scores import (
 )
 from trainable.errors import UserError, reason
 from trainable.logits import NAME
+from trainable.untrusted import read_arrays
 
 MISTAKES = 24  # shown of each model
 
@@ -70,12 +71,11 @@ def of_trial(run: Path, trial: str, classes: Sequence[str], folds: int) -> Predi
     """
     path = run / "trials" / trial / NAME
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            logits, ids = arrays["valid"], [str(image) for image in arrays["valid_ids"].tolist()]
-            finite = bool(np.isfinite(logits).all())
+        logits, images = read_arrays(path, "valid", "valid_ids")
+        finite, ids = bool(np.isfinite(logits).all()), [str(image) for image in images.tolist()]
     except FileNotFoundError:
         return None
-    except Exception as error:  # numpy and zipfile raise anything of a damaged file
+    except (OSError, ValueError, TypeError) as error:  # TypeError: of another kind
         raise UserError(f"{path} is damaged ({error}).") from None
     labels = _labels(run / "splits.csv", classes)
     if any(image not in labels for image in ids) or logits.shape != (len(ids), len(classes)):

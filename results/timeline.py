@@ -1,6 +1,5 @@
 """Which worker trained which trial when, from what Ray Tune logs beside its experiment."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from trainable.untrusted import parse_json
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def steps(run: Path) -> list[Step]:
     for path in sorted(run.glob("tune/*/result.json")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 step = Step(
                     trial=str(row["trial"]),
                     epoch=int(row["training_iteration"]),

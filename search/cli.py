@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # --help must not wait for it
     from rich.console import Console
 
 FAILED, USAGE, FAILED_TRIALS, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+# All but the ends of lines and tabs; and what turns the direction of text.
+CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 AGAIN = "The same command goes on where it was."
 
 
@@ -27,7 +30,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and ends with code 2."""
-        self.exit(USAGE, f"Error: {message.removeprefix('argument ')}. See: {self.prog} --help\n")
+        self.exit(USAGE, printable(f"Error: {message.removeprefix('argument ')}. See: {self.prog} --help\n"))
+
+
+def printable(text: str) -> str:
+    """The text with its control characters spelt out: a terminal obeys those, and names of files and classes are
+    anybody's."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def command_text(module: str, argv: Sequence[str] | None) -> str:
@@ -67,13 +76,13 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
     except UserError as error:
         if debug:
             raise
-        print(f"Error: {error}", file=sys.stderr)
+        print(printable(f"Error: {error}"), file=sys.stderr)
         return USAGE
     except OSError as error:
         fault = storage_fault(error)
         if fault is None or debug:
             raise
-        print(f"Error: {fault}. Mend it and give the same command again.", file=sys.stderr)
+        print(printable(f"Error: {fault}. Mend it and give the same command again."), file=sys.stderr)
         return FAILED
     except Interrupted as error:
         print(error)

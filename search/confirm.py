@@ -6,7 +6,6 @@ have the second's.
 """
 
 import argparse
-import json
 import shlex
 import signal
 import sys
@@ -104,14 +103,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
-    from rich.console import Console
 
     from results.members import find_run
     from search.fetch import storage_of
     from search.mirror import while_mirrored
+    from search.plain import Plain
     from search.record import stored
 
-    console = Console(highlight=False, markup=False)
+    console = Plain()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     run = find_run(arguments["run"], arguments["out"] or Path("runs")).absolute()
     given = {**arguments, "goes_on": _again(run, arguments)}
@@ -185,13 +184,14 @@ def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any], console:
     """What was chosen when the confirmation began, or is to be chosen now."""
     from search.confirm_plan import Plan, choose, compared
     from search.record import begun
+    from trainable.untrusted import parse_json
 
     path = run / CONFIRM / "plan.json"
     if not begun(run / CONFIRM / "1"):
         return choose(run, said, given["top"] or TOP, given["seeds"] or SEEDS)
     anew = f"move {run / CONFIRM} away to begin anew"
     try:
-        plan = Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
+        plan = Plan.from_json(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is missing or damaged ({error}); restore it from a copy, or {anew}.") from None
     for option in ("top", "seeds"):

@@ -77,12 +77,12 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
         UserError: where a run, the test data or a file in the way makes it impossible; then nothing is written.
     """
     import numpy as np
-    from rich.console import Console
 
     from results.manifest import check_kept, describe, write_ensemble
     from results.members import check_comparable, distinct_members, find_run, load_run, with_confirmation
     from results.selection import select
     from results.submission import make_submission, own_test, predicting, read_test
+    from search.plain import Plain
     from trainable.files import make_folder
 
     folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
@@ -113,7 +113,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     submission = None
     chosen = selection.scores[selection.method]
     if options.refit:
-        console = Console(highlight=False, markup=False, quiet=not progress)
+        console = Plain(quiet=not progress)
         # What is wrong or missing is better said before hours of training.
         if test is None:
             say(console, "Note: no test data is known, so nothing will be predicted; name it with --test.")
@@ -328,9 +328,9 @@ def main(argv: list[str] | None = None) -> int:
     path, debug = arguments.pop("verify"), arguments.pop("debug")
 
     def command() -> int:
-        from rich.console import Console
+        from search.plain import Plain
 
-        console = Console(highlight=False, markup=False)
+        console = Plain()
         options = EnsembleOptions(**{**arguments, "runs": tuple(arguments["runs"])})
         if path is not None:
             if options != EnsembleOptions(test=options.test, cache=options.cache):

@@ -1,7 +1,6 @@
 """A run's own record: run.json, splits.csv, and the lock that keeps a second driver out."""
 
 import fcntl
-import json
 import os
 import platform
 import shlex
@@ -24,6 +23,7 @@ from trainable.errors import UserError, nearest, other_format, reason
 from trainable.node import versions
 from trainable.splits import SIDES
 from trainable.table import count
+from trainable.untrusted import parse_json
 
 FORMAT = 2
 SPLITS, TRIALS = "splits.csv", "trials"
@@ -73,7 +73,7 @@ def stored(run: Path) -> dict[str, Any] | None:
     elif not path.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         found = record["format"]
         if found == FORMAT:
             for name, value in (("audit", None), ("track", []), ("storage", "")):

@@ -1,6 +1,5 @@
 """An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
-import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -30,6 +29,7 @@ from trainable.folds import fold_config
 from trainable.metrics import line
 from trainable.refit import Refit
 from trainable.table import count
+from trainable.untrusted import parse_json
 
 POLL_SECONDS = 0.5
 WORKER_RETRIES = 3
@@ -80,7 +80,7 @@ def _unfolded(first: TrialConfig, member: Member) -> TrialConfig:
     """The trial's configuration from that of its first fold, which has another seed, drawn from the trial's."""
     path = member.run.folder / "trials" / member.trial / "config.json"
     try:
-        config = replace(first, seed=json.loads(path.read_text(encoding="utf-8"))["seed"])
+        config = replace(first, seed=parse_json(path.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is missing or damaged ({error}).") from None
     if fold_config(config, 0) != first:

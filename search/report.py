@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.cli import Parser, exit_code, terminate
+from search.cli import Parser, exit_code, printable, terminate
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
@@ -76,7 +76,7 @@ def _command(arguments: dict[str, Any]) -> int:
         return serve(runs, PORT if arguments["port"] is None else arguments["port"], REFRESH)
     content = written(runs, arguments["format"])
     if arguments["format"] != "html" and arguments["output"] is None:
-        sys.stdout.write(content)
+        sys.stdout.write(printable(content) if sys.stdout.isatty() else content)
         return 0
     # The page of several is not the first one's own.
     path = arguments["output"] or runs[0] / (PAGE if len(runs) == 1 else TOGETHER)

@@ -32,15 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
-    from rich.console import Console
 
     from search.fetch import storage_of
+    from search.plain import Plain
     from search.record import resumed
     from search.track import check_tools
     from spaces.loading import load, names
 
-    # No markup: file names and classes are shown as they are.
-    console = Console(highlight=False, markup=False)
+    console = Plain()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments["list_spaces"]:
         fitting = ("list_spaces", "space", "inputs", "target", "image_size", "debug", "command")

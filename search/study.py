@@ -29,6 +29,7 @@ from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.errors import UserError, reason
 from trainable.keeper import trial_folder
+from trainable.untrusted import parse_json
 
 JOURNAL = "study.journal"
 
@@ -86,7 +87,7 @@ def has_trial(path: Path) -> bool:
             if not line.endswith(b"\n"):  # torn: it was never written
                 return False
             try:
-                if json.loads(line)["op_code"] == JournalOperation.CREATE_TRIAL:
+                if parse_json(line)["op_code"] == JournalOperation.CREATE_TRIAL:
                     return True
             except (ValueError, KeyError, TypeError):
                 return True
@@ -103,7 +104,7 @@ def _whole(journal: bytes) -> int:
     position, asked_at = 0, None
     for line in journal[: journal.rfind(b"\n") + 1].splitlines(keepends=True):
         try:
-            log = json.loads(line)
+            log = parse_json(line)
             operation = log["op_code"]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"the study is damaged at byte {position}, so the run cannot go on.") from None

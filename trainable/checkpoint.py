@@ -20,6 +20,7 @@ from trainable import files
 from trainable.config import TrialConfig
 from trainable.errors import UserError, other_format
 from trainable.preprocess import Preprocessing
+from trainable.untrusted import parse_json
 
 FORMAT = "3"
 HEADER = "checkpoint"
@@ -64,7 +65,7 @@ def load_best(path: Path) -> Best:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             # Before format 3 each entry was a key of its own.
-            header = json.loads(metadata[HEADER]) if HEADER in metadata else metadata
+            header = parse_json(metadata[HEADER]) if HEADER in metadata else metadata
             if header["format"] != FORMAT:
                 raise UserError(other_format(path, header["format"], FORMAT))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

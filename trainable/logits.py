@@ -4,8 +4,6 @@ While a trial trains, its networks are asked about the validation images alone. 
 seen once, at the trial's end; of a trial that was stopped before it, when an ensemble needs it as a member.
 """
 
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from trainable import files
 from trainable.checkpoint import checkpoint_names, file_hash, load_best
 from trainable.dataset import LabelledData
 from trainable.evaluate import predict
+from trainable.untrusted import array_names, read_arrays
 
 NAME = "logits.npz"
 
@@ -35,11 +34,10 @@ def has_holdout(path: Path) -> bool:
     """Whether there is a logits.npz at `path` that has the holdout's. One that cannot be read is taken to have them: to
     say what is wrong with it is its reader's part."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return "holdout" in arrays.files
+        return "holdout" in array_names(path)
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         return True
 
 
@@ -50,14 +48,10 @@ def hashes_of(folder: Path) -> list[str] | None:
         OSError: where they are there and cannot be read.
     """
     try:
-        content = (folder / NAME).read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            read = {name: arrays[name] for name in arrays.files}  # all of them: their sums are checked on the way
-        return [str(sha256) for sha256 in read["checkpoints"]]
-    except Exception:  # of damaged bytes zipfile and NumPy make anything
+        names = array_names(folder / NAME)
+        arrays = dict(zip(names, read_arrays(folder / NAME, *names), strict=True))  # all: their sums are checked so
+        return [str(sha256) for sha256 in arrays["checkpoints"]]
+    except (FileNotFoundError, ValueError, KeyError):
         return None
 
 
@@ -71,15 +65,14 @@ def add_holdout(folder: Path, data: LabelledData, device: str) -> None:
     """
     if has_holdout(folder / NAME):
         return
-    with np.load(folder / NAME, allow_pickle=False) as arrays:
-        valid, source = arrays["valid"], arrays["checkpoints"].tolist()
+    valid, source = read_arrays(folder / NAME, "valid", "checkpoints")
     (checkpoint,) = checkpoint_names(1)
     best = load_best(folder / checkpoint)
 
     def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return predict(best, data.pixels.open(), data.table.columns, device, rows)
 
-    if source != [file_hash(folder / checkpoint)]:  # the trial was killed between the two: these are an earlier epoch's
+    if source.tolist() != [file_hash(folder / checkpoint)]:  # the trial was killed between the two: these are an earlier epoch's
         valid = logits(data.split.judged)
     _save(folder, data, {"valid": valid, "holdout": logits(data.split.weighed)})
 

@@ -9,10 +9,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 from typing import IO, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from trainable.table import Table
 DECODER = 1  # part of the cache's name: raise it whenever the same file would become other pixels
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no other decoder (EPS runs Ghostscript) sees the data
 DIGEST_BYTES = 16
+LARGE = 2**24  # pixels; an image of Pillow's limit, five times as many, takes up to a gigabyte while it is decoded
 BATCH = 256  # images decoded ahead of the file: bounds the memory
 
 # What is remembered of an image beside its pixels, so that a warm start decodes nothing.
@@ -38,6 +40,7 @@ FACTS = np.dtype(
 )
 
 T = TypeVar("T")
+_one_large = Lock()
 
 
 class Unreadable(Exception):
@@ -231,22 +234,27 @@ def _read(root: str, image: str) -> bytes:
 def _decode(content: bytes, image_size: int) -> tuple[bytes, NDArray[np.void]]:
     """The (S, S, 3) RGB bytes of an image file's content, and its facts. Raises Unreadable."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened, _turn(opened):
             opened.load()  # an animation's first frame
             image = rgb(ImageOps.exif_transpose(opened))
-        resized = np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
+            facts = np.zeros((), FACTS)
+            facts["identity"] = np.frombuffer(_digest(repr(image.size).encode() + image.tobytes()), np.uint8)
+            resized = np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
     except Unreadable:
         raise
     except UnidentifiedImageError:
         raise Unreadable("is not an image") from None
     except Exception as error:  # on broken files Pillow's decoders raise anything, struct.error and SyntaxError too
         raise Unreadable(f"cannot be decoded ({error})") from None
-    facts = np.zeros((), FACTS)
-    facts["identity"] = np.frombuffer(_digest(repr(image.size).encode() + image.tobytes()), np.uint8)
     channels = resized.reshape(-1, 3).astype(np.int64)
     facts["sum"] = channels.sum(axis=0)
     facts["square_sum"] = (channels * channels).sum(axis=0)
     return resized.tobytes(), facts
+
+
+def _turn(image: Image.Image) -> AbstractContextManager[object]:
+    """Of an image to be decoded: at once with others, or alone where it is large."""
+    return _one_large if image.width * image.height > LARGE else nullcontext()
 
 
 def rgb(image: Image.Image) -> Image.Image:

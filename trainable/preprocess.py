@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.csv_table import INTEGER
+from trainable.untrusted import parse_json
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Preprocessing:
     @classmethod
     def from_json(cls, text: str) -> "Preprocessing":
         """The inverse of `to_json`."""
-        values = json.loads(text)
+        values = parse_json(text)
         return cls(
             image_size=values["image_size"],
             mean=tuple(values["mean"]),

@@ -3,7 +3,6 @@
 Nothing is left to judge such a network by: it is taken to be worth what its trial was, which saw fewer images.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from trainable.device import Device, Precision
 from trainable.examples import Examples, examples_of
 from trainable.fit import Row, fit
 from trainable.metrics import metrics_csv
+from trainable.untrusted import parse_json
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Refit:
     def done(self, data: LabelledData) -> bool:
         """Whether it was trained to its end, on these data, and is what it was then."""
         try:
-            record = json.loads((self.folder / "refit.json").read_text())
+            record = parse_json((self.folder / "refit.json").read_text())
             return bool(record == self._record(data))
         except (OSError, ValueError):
             return False

@@ -284,13 +284,25 @@ def test_logits_of_another_epoch_than_the_checkpoint_are_refused(run: Path, data
     assert str(error.value) == f"{run}, trial 0002: its logits are not its checkpoint's; resume the run."
 
 
+@pytest.mark.parametrize("name", ["holdout", "holdout_ids", "checkpoints"])
+def test_arrays_of_another_kind_are_refused(run: Path, name: str) -> None:
+    path = run / "trials/0002/logits.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, name: np.array("x")})
+    with pytest.raises(UserError) as error:
+        load_member(load_run(run), "0002")
+    assert str(error.value) == f"{path} is damaged (its arrays are of another kind)."
+
+
 def test_logits_that_do_not_name_their_checkpoint_are_refused(run: Path) -> None:
     path = run / "trials/0002/logits.npz"
     with np.load(path) as stored:
         np.savez(path, **{name: array for name, array in stored.items() if name != "checkpoints"})
     with pytest.raises(UserError) as error:
         load_member(load_run(run), "0002")
-    assert str(error.value) == f"{path} is missing or damaged ('checkpoints is not a file in the archive')."
+    assert (
+        str(error.value) == f"{path} is missing or damaged (There is no item named 'checkpoints.npy' in the archive)."
+    )
 
 
 def test_a_cut_off_file_is_refused_by_name(run: Path) -> None:

@@ -1,5 +1,6 @@
 """What becomes of runs that older versions made: tests/assets/README.md says how."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -59,8 +60,9 @@ def test_a_run_of_format_1_is_left_to_the_version_that_made_it(
 def test_a_run_of_format_2_is_reported_on(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(old), "--format", "json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["runs"]
-    accuracies = [float(line.split(",")[6]) for line in (old / "leaderboard.csv").read_text().splitlines()[1:]]
-    assert [trial["valid_accuracy"] for trial in found["leaderboard"]] == pytest.approx(accuracies)
+    with open(old / "leaderboard.csv", newline="") as file:
+        accuracies = [float(row["valid_accuracy"]) for row in csv.DictReader(file)]
+    assert [trial["valid_accuracy"] for trial in found["leaderboard"]] == pytest.approx(accuracies, abs=1e-6)
     assert said(report.main, [old], capsys) == (0, f"Wrote {old / 'report.html'}")
 
 

@@ -1,8 +1,11 @@
 import errno
 import os
 import resource
+import struct
 import subprocess
 import sys
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -185,6 +188,43 @@ def test_a_huge_image_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert fault.startswith("cannot be decoded (Image size (30 pixels) exceeds limit")
 
 
+def test_a_bomb_is_refused_by_what_it_says_before_it_is_unpacked(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    size = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(png)
+    (fault,) = prepared(tmp_path, "a.png").faults.values()
+    assert fault.startswith("cannot be decoded (Image size (3600000000 pixels) exceeds limit of 178956970 pixels")
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
+def test_an_image_of_any_shape_becomes_a_square(tmp_path: Path, size: tuple[int, int]) -> None:
+    solid(tmp_path / "a.png", 200, "L", size=size)
+    (image,) = prepared(tmp_path, "a.png", size=4).pixels.open()
+    assert image.shape == (4, 4, 3) and (image == 200).all()
+
+
+def test_of_large_images_one_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "LARGE", 10)
+    at_once, most, convert = [0], [0], pixels.rgb
+
+    def counted(image: Image.Image) -> Image.Image:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.01)  # for the others to come in
+        at_once[0] -= 1
+        return convert(image)
+
+    monkeypatch.setattr(pixels, "rgb", counted)
+    names = [f"{number}.png" for number in range(8)]
+    for number, name in enumerate(names):
+        solid(tmp_path / name, number, "L", size=(6, 5))
+    images = prepared(tmp_path, *names, size=2).pixels.open()
+    assert images[:, 0, 0, 0].tolist() == list(range(8)) and most == [1]
+
+
 def test_faults_of_every_kind_are_found_at_once(tmp_path: Path) -> None:
     solid(tmp_path / "good.png", 0, "L")
     (tmp_path / "text.png").write_text("hello")
@@ -204,6 +244,19 @@ def test_facts_tell_pixels_apart_and_sum_them(tmp_path: Path) -> None:
     assert (same, turned) == (True, False)
     assert facts["sum"][0].tolist() == [16, 32, 48]
     assert facts["square_sum"][0].tolist() == [16, 64, 144]
+
+
+def test_a_cache_that_is_crafted_runs_no_code(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return os.mkdir, (tmp_path / "harm",)
+
+    solid(tmp_path / "a.png", 7, "L")
+    path = prepared(tmp_path, "a.png").pixels.path
+    for file in (path, path.with_suffix(".facts.npy")):
+        np.save(file, np.array([Harmful()], dtype=object), allow_pickle=True)
+    assert (prepared(tmp_path, "a.png").pixels.open() == 7).all()  # decoded again
+    assert not (tmp_path / "harm").exists()
 
 
 def test_the_map_is_read_only_and_in_the_tables_order(tmp_path: Path) -> None:
