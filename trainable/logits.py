@@ -72,7 +72,7 @@ def add_holdout(folder: Path, data: LabelledData, device: str) -> None:
     def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return predict(best, data.pixels.open(), data.table.columns, device, rows)
 
-    if source.tolist() != [file_hash(folder / checkpoint)]:  # the trial was killed between the two: these are an earlier epoch's
+    if source.tolist() != [file_hash(folder / checkpoint)]:  # a kill came between the two: an earlier epoch's logits
         valid = logits(data.split.judged)
     _save(folder, data, {"valid": valid, "holdout": logits(data.split.weighed)})
 
