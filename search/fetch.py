@@ -50,11 +50,9 @@ def fetch(run: Path, storage: Storage, console: Console) -> None:
         return
     if run.exists():
         raise UserError(f"--storage: {storage.shown} is a run, but {run} is in its way here; move that away.")
-    run.parent.mkdir(parents=True, exist_ok=True)
     known = Mirrored(storage.shown)
-    folder = run.with_name(f".{run.name}.{known.owner}")
-    folder.mkdir()
-    try:
+
+    def write(folder: Path) -> None:
         storage.write(OWNER, known.owner.encode())  # first: nobody else writes there while it is read
         _bring(storage, is_journal, folder)
         _bring(storage, lambda name: not is_journal(name), folder)  # later, so that they are not behind
@@ -62,9 +60,9 @@ def fetch(run: Path, storage: Storage, console: Console) -> None:
             _fit_together(journal.parent)
         known.files = states(folder)
         known.write(folder)
-        folder.rename(run)
-    finally:
-        rmtree(folder, ignore_errors=True)
+
+    files.make_folder(run.parent)
+    files.write_folder(run, write)
     say(console, f"Fetched {count(len(known.files), 'file')} of the run '{run.name}' from {storage.shown}.")
 
 
@@ -72,7 +70,7 @@ def _bring(storage: Storage, wanted: Callable[[str], bool], folder: Path) -> Non
     def write(name: str) -> None:
         content = storage.read(name)
         if content is not None:  # else it has gone just now
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder((folder / name).parent)
             files.write_bytes(folder / name, content)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -84,7 +82,7 @@ def _fit_together(run: Path) -> None:
 
     That one has heard of all epochs of a trial but the last, which the worker tells again; and of all trials.
     """
-    (run / TRIALS).mkdir(exist_ok=True)  # where no trial has left a file yet
+    files.make_folder(run / TRIALS)  # where no trial has left a file yet
     objective = json.loads((run / "run.json").read_text(encoding="utf-8"))["objective"]
     storage = open_storage(run / JOURNAL)
     known = set()

@@ -13,6 +13,7 @@ from ray.tune import Callback
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from search.unpickled import Unpickled
+from trainable import files
 
 
 class StepLog(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
@@ -25,7 +26,7 @@ class StepLog(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         path = self._run / "tune" / trial.config["trial"] / "result.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         line = json.dumps(result, cls=SafeFallbackEncoder).encode() + b"\n"
         with open(path, "a+b", buffering=0) as file:
             if file.seek(0, os.SEEK_END):

@@ -60,7 +60,7 @@ class Storage:
         """Replaces a file by `content`, atomically: an object appears when it is whole."""
         if self.folder is not None:
             path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent)
             files.write_bytes(path, content)
             return
         with self._system.open_output_stream(f"{self._root}/{name}") as file:

@@ -52,9 +52,11 @@ WRITES = {  # of pathlib, os and shutil, but for those whose names other things 
 }
 TO_WRITE = re.compile("[rwaxbt+]*[wax+][rwaxbt+]*")  # modes of open
 OWN_WRITES = {  # beside files.py, and why nothing is lost with them
+    "authentication": "Ray's token and the folder of its sockets, which are no run's",
     "away": "a worker's own copy on another node, made anew where the worker has died",
     "digits": "below a folder to which files.py gives its name when all is in it",
     "record": "the lock: the system knows who holds it, the file only tells",
+    "step_log": "what the driver has heard of, which no search goes on from",
 }
 
 
