@@ -67,11 +67,6 @@ FORMAT = "no Ray cluster can be joined at nowhere (Invalid address format: nowhe
         (None, "nowhere", f"RAY_ADDRESS: {FORMAT}"),
         # Ray itself would try for a quarter of an hour, deaf to signals.
         ("localhost:9", "", "--address: no Ray cluster can be joined at localhost:9 (nobody answers)."),
-        (
-            None,
-            "http://localhost:9",
-            "RAY_ADDRESS: no Ray cluster can be joined at http://localhost:9 (nobody answers).",
-        ),
     ],
 )
 def test_a_cluster_that_cannot_be_joined_is_one_sentence_that_names_where_it_was_asked_for(
