@@ -1,6 +1,5 @@
 """A run brought here from its mirror, to go on with it on this machine."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +16,11 @@ from search.record import TRIALS, begun
 from search.storage import Storage, connect, telling
 from search.study import JOURNAL, open_storage, trial_name
 from trainable import files
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
 from trainable.fit import objective_value
 from trainable.keeper import trial_folder
 from trainable.table import count
+from trainable.untrusted import parse_json
 
 AT_ONCE = 8  # files
 
@@ -83,7 +83,10 @@ def _fit_together(run: Path) -> None:
     That one has heard of all epochs of a trial but the last, which the worker tells again; and of all trials.
     """
     files.make_folder(run / TRIALS)  # where no trial has left a file yet
-    objective = json.loads((run / "run.json").read_text(encoding="utf-8"))["objective"]
+    try:
+        objective = parse_json((run / "run.json").read_text(encoding="utf-8"))["objective"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--storage: the run's run.json there is missing or damaged ({reason(error)}).") from error
     storage = open_storage(run / JOURNAL)
     known = set()
     for name in optuna.get_all_study_names(storage):

@@ -4,7 +4,6 @@ The driver's folder stays the one that all is read from and written to. What has
 that a run can be made of what is at the storage at any moment: see `Mirror.round`, and `search.fetch` for the way back.
 """
 
-import json
 import os
 import secrets
 import shlex
@@ -26,8 +25,9 @@ from search.record import lock
 from search.storage import Storage, telling, what_is_wrong
 from search.study import JOURNAL
 from trainable import files
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
 from trainable.keeper import place_of
+from trainable.untrusted import parse_json
 
 EVERY_SECONDS = 10.0  # between two rounds
 PATIENCE_SECONDS = 60.0  # without a file written: a command's end waits no longer
@@ -48,13 +48,22 @@ class Mirrored:
 
     @classmethod
     def of(cls, run: Path, storage: Storage) -> "Mirrored":
-        """What the folder knows; of another storage than its last one nothing but its own name."""
+        """What the folder knows; of another storage than its last one nothing but its own name.
+
+        Raises:
+            UserError: where that is damaged.
+        """
         try:
-            said = json.loads((run / RECORD).read_text(encoding="utf-8"))
+            said = parse_json((run / RECORD).read_text(encoding="utf-8"))
+            known = {name: tuple(state) for name, state in said["files"].items() if said["storage"] == storage.shown}
+            return cls(storage.shown, str(said["owner"]), known)
         except FileNotFoundError:
             return cls(storage.shown)
-        same = said["storage"] == storage.shown
-        return cls(storage.shown, said["owner"], {name: tuple(state) for name, state in said["files"].items() if same})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{run / RECORD}, what the run knows of its mirror, is damaged ({reason(error)}): delete it, and "
+                "choose another place with --storage."
+            ) from error
 
     def write(self, run: Path) -> None:
         """Keeps it."""

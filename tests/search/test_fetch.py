@@ -281,3 +281,11 @@ def test_a_search_whose_machine_is_lost_goes_on_elsewhere(
         trained = [line for line in map(json.loads, file) if "kept_seconds" in line]
     assert known and len(trained) <= 12 + 1
     assert Storage(str(tmp_path / "there"), "run").read("leaderboard.csv") == (run / "leaderboard.csv").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b"{}"])
+def test_a_record_that_is_damaged_there_is_one_sentence(mirrored: Storage, tmp_path: Path, content: bytes) -> None:
+    mirrored.write("run.json", content)
+    with pytest.raises(UserError, match=r"^--storage: the run's run\.json there is missing or damaged \("):
+        fetch(tmp_path / "elsewhere" / "run", mirrored, CONSOLE)
+    assert not list((tmp_path / "elsewhere").iterdir())

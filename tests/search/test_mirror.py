@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from search import mirror as mirrors
-from search.mirror import OWNER, RECORD, Mirror, TakenOver, is_mirrored, while_mirrored
+from search.mirror import OWNER, RECORD, Mirror, Mirrored, TakenOver, is_mirrored, while_mirrored
 from search.storage import Storage
 from search.study import JOURNAL
 from trainable.errors import UserError
@@ -304,3 +304,10 @@ def test_another_machine_that_goes_on_is_told_of_and_this_one_goes_on_for_itself
     ended, said = told(command, run, storage)
     assert ended == 1 and "trials/0001/config.json" not in storage.names()
     assert said.count("another machine has gone on with the run from there") == 2
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"storage": "", "owner": "a"}'])
+def test_what_a_folder_knows_of_its_mirror_may_be_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".mirror.json").write_text(content)
+    with pytest.raises(UserError, match=r"\.mirror\.json, what the run knows of its mirror, is damaged \("):
+        Mirrored.of(tmp_path, Storage(str(tmp_path / "there"), "run"))
