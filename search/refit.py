@@ -33,6 +33,7 @@ from trainable.untrusted import parse_json
 
 POLL_SECONDS = 0.5
 WORKER_RETRIES = 3
+CANCEL_SECONDS = 5.0
 
 
 def refit_members(members: Sequence[Member], address: str | None, cache: Path, console: Console) -> list[Member]:
@@ -146,7 +147,16 @@ def _trained(
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
                 say(console, f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.")
+        _cancel(list(waiting))
     return failed
+
+
+def _cancel(tasks: list[ray.ObjectRef]) -> None:
+    """Ends what still trains, before Ray goes: it would print of each task that it loses in going."""
+    for task in tasks:
+        ray.cancel(task, force=True)
+    if tasks:
+        ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_SECONDS)
 
 
 def _named(job: Refit) -> str:

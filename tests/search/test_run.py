@@ -275,7 +275,7 @@ def test_it_leaves_these_files_and_no_others(unbroken: tuple[Path, Done], tmp_pa
         kept = ["best.safetensors", "config.json", "logits.npz", "metrics.csv"]
         expected = kept if trial.state != TrialState.FAIL else ["config.json", "error.txt"]
         assert sorted(path.name for path in folder.iterdir()) == expected
-    assert {path.name for path in run.glob("tune/0000/*")} == {"result.json", "params.json", "params.pkl"}
+    assert {path.name for path in run.glob("tune/0000/*")} == {"result.json"}
 
 
 def test_a_trials_files_agree(unbroken: tuple[Path, Done]) -> None:

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
-from search import report
-from search.served import Pages
+from search import report, served
+from search.served import Pages, _server
 
 
 @contextmanager
@@ -127,15 +128,27 @@ def test_who_says_nothing_is_not_waited_for(port: int) -> None:
 
 def test_what_is_wrong_with_a_run_is_said(begun: Path) -> None:
     with serving(begun) as port:
-        (begun / "confirm.json").write_text("[" * 100_000)  # no UserError but a RecursionError
-        code, _, text = asked(port)
-        assert code == 500 and text.count("\n") == 1
-        assert text.startswith("RecursionError(") and "python -m search.report, without --serve" in text
-        (begun / "confirm.json").unlink()
-        assert asked(port)[0] == 200
         (begun / "run.json").write_text("{")
         code, _, text = asked(port)
         assert code == 503 and text.startswith(f"{begun / 'run.json'} is not the record of a run, or is damaged (")
+
+
+def test_a_mistake_of_ours_is_said_and_the_next_page_may_be_whole(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _server(Pages([begun], 5), 0) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(served, "following", lambda facts: 1 / 0)
+                code, _, text = asked(server.server_port)
+            assert (code, text) == (
+                500,
+                "ZeroDivisionError('division by zero') (where: python -m search.report, without --serve)\n",
+            )
+            assert asked(server.server_port)[0] == 200
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_signal_ends_it_and_promises_nothing(begun: Path) -> None:
