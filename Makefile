@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: env search test test-search test-rest test-cuda lint audit format
+.PHONY: env search test test-runs test-search test-rest test-cuda lint audit format
 
 env: $(INSTALLED)
 
@@ -18,15 +18,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 search: env
 	$(BIN)/python -m search.run --space dropout --trials 12 --epochs 6 --name first --ensemble
 
-# Two halves at once, about as long: the tests that start searches mostly wait for Ray. Each half's output comes when it
-# is done. Of the search's tests these are in the other half.
-OTHERS := $(patsubst %,tests/search/test_%.py,confirm confirm_in_run elastic nodes)
+# Three parts at once, about as long: the tests that start searches mostly wait for Ray. Each part's output comes when it
+# is done.
+RUNS := $(patsubst %,tests/search/test_%.py,every_space run refit)
+OTHERS := tests/search/test_confirm_in_run.py
 
 test: env
-	$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory test-search test-rest
+	$(MAKE) --jobs=3 --keep-going --output-sync=target --no-print-directory test-runs test-search test-rest
+
+test-runs: env
+	$(BIN)/python -m pytest $(RUNS)
 
 test-search: env
-	$(BIN)/python -m pytest tests/search $(addprefix --ignore=,$(OTHERS))
+	$(BIN)/python -m pytest tests/search $(addprefix --ignore=,$(RUNS) $(OTHERS))
 
 test-rest: env
 	$(BIN)/python -m pytest $(filter-out tests/search/,$(wildcard tests/*/)) $(wildcard tests/test_*.py) $(OTHERS)
