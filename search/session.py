@@ -22,7 +22,7 @@ from search.searcher import StudySearcher
 from search.standing import Standing
 from search.study import Settings, StudyRecord, trial_name
 from search.track import Followed, trackers
-from search.tuning import Stop, tune_trials
+from search.tuning import Stop, import_ahead, tune_trials
 from search.usage import Usage
 from spaces.space import Space
 from trainable.dataset import LabelledData
@@ -106,6 +106,7 @@ def train(
     tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study, console)
     stop = Stop(deadline, passes)
     with stop.on_signals():
+        import_ahead()
         cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself

@@ -1,8 +1,10 @@
 """One Ray Tune experiment: the study's trials on the cluster's slots, until there are no more or `Stop` says so."""
 
+import importlib
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -97,6 +99,15 @@ class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyp
         trial.run_metadata.metric_n_steps.clear()
         trial.run_metadata.last_result.pop("config", None)
         trial.evaluated_params = {}
+
+
+def import_ahead() -> None:
+    """Imports in the background what Tune imports as it begins, each library that it might be tracked by.
+
+    They take a second, in which Ray's processes can start.
+    """
+    for library in ("mlflow", "wandb"):
+        threading.Thread(target=importlib.import_module, args=(f"ray.air.integrations.{library}",), daemon=True).start()
 
 
 def tune_trials(
