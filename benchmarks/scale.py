@@ -4,13 +4,13 @@
     python -m benchmarks.scale --trials 100 --seconds 6 --epochs 30 --images 20000
 
 `python -m search.run` runs in this process, with all that it does: the study and TPE over eleven parameters, ASHA, Ray,
-the actors and their reuse, each trial's files, the view, the leaderboard. One thing is put in place of another: the
-worker's trainable is a subclass whose `fit_parts` sleeps and gives random numbers instead of training. So the
+the actors and their reuse, each trial's files, the view, the leaderboard. The network alone computes nothing: the
+worker's trainable is a subclass that sleeps instead of training, and takes random numbers for logits. So the
 checkpoints are real, but of a narrow network.
 
-A trial that runs its course takes --seconds, in --epochs equal parts; the ideal time is what the trials slept, divided
-by the slots. What a trial costs beside is the time between two ends on one slot, less the sleep. Memory is the resident
-set of this process, the driver. The view goes to stderr, the result to stdout.
+A trial that runs its course trains for --seconds, in --epochs equal parts; the ideal time is what the trials trained,
+divided by the slots. What a trial costs beside is the time between two ends on one slot, less that. Memory is the
+resident set of this process, the driver. The view goes to stderr, the result to stdout.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +30,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import search.tuning
+import trainable.logits
 import trainable.tune
 from benchmarks.figures import Figure, Goal, Machine, finish, parser
 from benchmarks.pictures import CLASSES, SIZE, write_images
@@ -58,6 +60,21 @@ SPACE = Space("narrow", "the space dropout with narrow networks", sample, starts
 WINDOW = 100  # trials over which a cost is a mean, at most
 
 
+def random_logits(rng: np.random.Generator, images: int) -> NDArray[np.float32]:
+    return rng.standard_normal((images, CLASSES), dtype=np.float32)
+
+
+def random_predictions(
+    best: Best,
+    pixels: NDArray[np.uint8],
+    columns: Mapping[str, Sequence[str]],
+    device: str = "cpu",
+    rows: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """In place of `evaluate.predict`."""
+    return random_logits(np.random.default_rng(best.config.seed), len(pixels) if rows is None else len(rows))
+
+
 def sleeping_epochs(
     seconds: float,
     config: TrialConfig,
@@ -65,18 +82,16 @@ def sleeping_epochs(
     device: Device,
     latest: dict[str, Any] | None = None,
 ) -> Iterator[Epoch]:
-    """In place of `fit_parts`: epochs of which each sleeps its part of the seconds, with random logits."""
+    """In place of `fit_parts`: epochs of which each takes its part of the seconds, with random logits."""
+    started = time.perf_counter()
     (examples,) = parts
     rng = np.random.default_rng(config.seed)
     state = build_network(config, examples.preprocessing).state_dict()
     best = WORST
     rows: list[Row] = []
 
-    def logits(images: int) -> torch.Tensor:
-        return torch.from_numpy(rng.standard_normal((images, CLASSES), dtype=np.float32))
-
     for epoch in range(1, config.epochs + 1):
-        time.sleep(seconds / config.epochs)
+        time.sleep(max(0.0, started + seconds / config.epochs - time.perf_counter()))
         loss, accuracy = rng.uniform(1, 2), rng.uniform(0, 1)
         row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy, "valid_loss": loss}
         row |= {"valid_accuracy": accuracy, "lr": config.lr, "seconds": seconds / config.epochs}
@@ -88,10 +103,11 @@ def sleeping_epochs(
         yield Epoch(
             row,
             improved,
-            logits(len(examples.valid)),
+            torch.from_numpy(random_logits(rng, len(examples.valid))),
             networks=lambda network=network: (network,),  # type: ignore[misc]  # mypy: no defaults
             latest=lambda resumable=resumable: {**resumable, "rows": list(rows)},  # type: ignore[misc]
         )
+        started = time.perf_counter()
 
 
 def stub_trial(seconds: float) -> type[trainable.tune.ConvNetTrial]:
@@ -100,6 +116,7 @@ def stub_trial(seconds: float) -> type[trainable.tune.ConvNetTrial]:
     class StubTrial(trainable.tune.ConvNetTrial):
         def setup(self, config: dict[str, Any], shared: trainable.tune.Shared) -> None:
             trainable.tune.fit_parts = partial(sleeping_epochs, seconds)  # type: ignore[attr-defined]
+            trainable.logits.predict = random_predictions  # type: ignore[attr-defined]
             super().setup(config, shared)
 
     return StubTrial

@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ PENDING = "64"  # trials that wait for their workers to start: Ray's default wou
 
 
 class _Stopped(BaseException):
-    """Ends fit(); not an Exception, which Ray would take for a fault and clean up after."""
+    """Ends fit(); not an Exception, which Ray would take for a fault."""
 
 
 class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
@@ -89,9 +90,10 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
 
 
 class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
-    """Frees what Ray keeps of a trial that has ended, and nobody reads: each metric's statistics, copies of its config.
+    """Keeps Ray from what nobody reads. To be the last callback.
 
-    They are five sixths of it, and the driver has every trial of a search in memory.
+    Of a trial that has ended it frees each metric's statistics and the copies of its config: they are five sixths of
+    what Ray keeps, and the driver has every trial of a search in memory.
     """
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -99,6 +101,11 @@ class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyp
         trial.run_metadata.metric_n_steps.clear()
         trial.run_metadata.last_result.pop("config", None)
         trial.evaluated_params = {}
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        # Ray would read each trial's steps into a table that nobody asks for: 4 s of 1,000 trials.
+        if sys.exception() is None:
+            raise _Stopped
 
 
 def import_ahead() -> None:

@@ -169,6 +169,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             self._send(wait=True)
             # The driver may have died before it heard of the last epoch; it ignores what it knows already.
             yield Trained(latest["rows"][-1], config.epochs)
+            if len(latest["rows"]) == config.epochs:
+                return
         rows: list[Row] = list(latest["rows"]) if latest else []
         for epoch in fit_parts(config, parts, self.device, latest):
             rows.append(epoch.row)
@@ -176,11 +178,13 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             if epoch.improved:
                 _save_best(folder, epoch, data)
             files.write_text(folder / "metrics.csv", metrics_csv(rows))
-            if epoch.row["epoch"] == config.epochs:
+            ended = epoch.row["epoch"] == config.epochs
+            if ended:
                 add_holdout(folder, data, self.shared.device)
-            save_latest(folder / LATEST, epoch.latest())  # the last: it vouches for all others
+            # Written last, as it vouches for all others. Nothing is trained from the course's end.
+            save_latest(folder / LATEST, {**same, "rows": rows} if ended else epoch.latest())
             # What the driver may take for a trial's end is there before the driver hears of it.
-            self._send(wait=epoch.row["epoch"] in {*self.shared.judged, config.epochs})
+            self._send(wait=ended or epoch.row["epoch"] in self.shared.judged)
             print(line(self.trial, epoch.row, config.epochs), flush=True)
             yield Trained(epoch.row, config.epochs, time.perf_counter() - started, damaged)
             damaged = None  # it is said once

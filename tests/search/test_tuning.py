@@ -1,8 +1,9 @@
 """What is kept of a trial that has ended."""
 
+import pytest
 from ray.tune.experiment import Trial
 
-from search.tuning import Forget
+from search.tuning import Forget, _Stopped
 
 
 def test_of_a_trial_that_has_ended_ray_keeps_the_last_result_alone() -> None:
@@ -17,3 +18,12 @@ def test_of_a_trial_that_has_ended_ray_keeps_the_last_result_alone() -> None:
     assert trial.evaluated_params == {}
     assert row.items() <= trial.last_result.items() and "config" not in trial.last_result
     assert trial.config["trial"] == "0000"
+
+
+def test_a_searchs_end_is_its_end_and_a_faults_stays_the_faults() -> None:
+    with pytest.raises(_Stopped):
+        Forget().on_experiment_end([])
+    try:
+        raise OSError
+    except OSError:
+        Forget().on_experiment_end([])  # Ray is about to raise it again

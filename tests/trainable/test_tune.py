@@ -19,7 +19,7 @@ import pytest
 from tests.results.tiny_run import Data, data
 from tests.trainable.tiny import config
 from trainable import block_tail, files, tune
-from trainable.checkpoint import file_hash, load_best
+from trainable.checkpoint import file_hash, load_best, load_latest
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
@@ -337,6 +337,14 @@ def test_a_resumed_trial_repeats_its_last_row_and_goes_on_with_the_same_numbers(
     assert [result["epoch"] for result in results] == list(range(after, 5))
     assert results[-1]["done"]
     assert numbers(trial_folder(shared.run, "0000")) == numbers(trial_folder(whole.run, "0000"))
+
+
+def test_nothing_to_train_on_from_is_kept_of_a_trial_that_has_run_its_course(shared: Shared) -> None:
+    worker, path = actor(shared, "0000", config(epochs=2)), trial_folder(shared.run, "0000") / "latest.pt"
+    worker.step()
+    assert {"model", "rows"} < set(load_latest(path) or ())
+    worker.step()
+    assert set(load_latest(path) or ()) == {"config", "preprocessing", "rows"}
 
 
 @pytest.mark.parametrize("damage", [b"", b"hello", None])
