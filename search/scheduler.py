@@ -122,6 +122,9 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
         known = name in self.audited or result[EPOCH] <= self._seen.get(name, 0)
         if known or "valid_loss" not in result:
             return str(TrialScheduler.CONTINUE)
+        for row in result.get("earlier", ()):  # of a trial that goes on: the study may have lost some
+            if row["epoch"] > self._seen.get(name, 0):
+                self._note(name, row["epoch"], objective_value(row, self._objective))
         decision = self._judge(name, result[EPOCH], objective_value(result, self._objective))
         if decision == TrialScheduler.STOP:
             if self._audit is not None and lot(self._seed, name) < self._audit:

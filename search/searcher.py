@@ -83,11 +83,17 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
         name = self._names[trial_id]
         if "valid_loss" not in result or name in self._record.audited:
             return
+        self._catch_up(name, result)
         epoch, value = result["training_iteration"], objective_value(result, self._record.settings.objective)
         if name in self._scheduler.audited:
             self._record.prune(name, epoch, value, audited=True)
         else:
             self._record.report(name, epoch, value)
+
+    def _catch_up(self, name: str, result: dict[str, Any]) -> None:
+        """Tells the study of the epochs before the one that a trial goes on from: it may have lost some."""
+        for row in result.get("earlier", ()):
+            self._record.report(name, row["epoch"], objective_value(row, self._record.settings.objective))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         name = self._names.pop(trial_id)
@@ -105,6 +111,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
             epoch = result["training_iteration"]
             value = objective_value(result, self._record.settings.objective)
             self._trial_seconds = result["time_total_s"]
+            self._catch_up(name, result)
             if self._at_end(result):
                 self._record.complete(name, epoch, value)
             elif name in self._scheduler.stopped:

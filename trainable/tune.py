@@ -7,7 +7,7 @@ driver; on other nodes its files are a copy, which travels (see `trainable.away`
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Trained:
     epochs: int  # of a trial that runs its course
     kept_seconds: float | None = None  # what its files took; None: they were there already
     damaged: str | None = None  # the file for which the trial had to begin anew, with this epoch
+    earlier: Sequence[Row] = ()  # the epochs before it, of a trial that goes on
 
 
 class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
@@ -71,7 +72,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
     trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
     that was trained just now has its `kept_seconds`, of files, and the `lost_seconds`, in which the actor did neither
-    since its last step; the first of a trial that could not go on where it was has the name of the `damaged` file.
+    since its last step; the first of a trial that could not go on where it was has the name of the `damaged` file. A
+    trial that goes on gives its last epoch once more, with the rows of the `earlier` ones.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
@@ -110,6 +112,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
                 result |= {"kept_seconds": trained.kept_seconds, "lost_seconds": lost}
             if trained.damaged is not None:
                 result["damaged"] = trained.damaged
+            if trained.earlier:
+                result["earlier"] = list(trained.earlier)
             return result
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = self._reason(error)
@@ -167,8 +171,10 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             # It may have been damaged since, or have come from another trial.
             files.write_text(folder / "metrics.csv", metrics_csv(latest["rows"]))
             self._send(wait=True)
-            # The driver may have died before it heard of the last epoch; it ignores what it knows already.
-            yield Trained(latest["rows"][-1], config.epochs)
+            # The driver may have died before it heard of the last epoch, and a damaged study have lost some before; it
+            # ignores what it knows already.
+            *earlier, last = latest["rows"]
+            yield Trained(last, config.epochs, earlier=earlier)
             if len(latest["rows"]) == config.epochs:
                 return
         rows: list[Row] = list(latest["rows"]) if latest else []

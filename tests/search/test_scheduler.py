@@ -23,6 +23,17 @@ def test_the_command_line_offers_them_all() -> None:
     assert options.SCHEDULERS == tuple(SCHEDULERS)
 
 
+def test_epochs_that_the_study_has_lost_stand_at_their_rungs_and_are_not_judged() -> None:
+    scheduler = Scheduler("asha", 7, "valid_accuracy")
+    assert tell(scheduler, "0000", 1, 0.9) == CONTINUE
+    earlier = [{"epoch": 1, "valid_loss": 1.0, "valid_accuracy": 0.5}]
+    row = {"valid_loss": 1.0, "valid_accuracy": 0.5, "training_iteration": 2, "earlier": earlier}
+    assert scheduler.on_trial_result(None, SimpleNamespace(config={"trial": "0001"}), row) == CONTINUE
+    # At the rung after epoch 1 there are 0.90 and 0.50, of which the cutoff is 0.7668: below 0.90 alone.
+    assert tell(scheduler, "0002", 1, 0.77) == CONTINUE
+    assert tell(scheduler, "0003", 1, 0.76) == STOP
+
+
 # What has arrived at a rung decides: percentile 66.7 of it, by linear interpolation, is the cutoff.
 @pytest.mark.parametrize(
     ("objective", "arrivals"),

@@ -201,6 +201,21 @@ def test_a_trial_that_goes_on_repeats_its_last_epoch_without_harm(driver: Driver
     assert driver.trial().intermediate_values == {1: 0.4, 2: 0.5}
 
 
+@pytest.mark.parametrize("epoch", [3, EPOCHS])
+def test_epochs_that_the_study_has_lost_are_told_again_by_a_trial_that_goes_on(driver: Driver, epoch: int) -> None:
+    driver.suggest("ray-a")
+    driver.result("ray-a", "0000", 1, 0.4)
+    earlier = [{"epoch": n, "valid_loss": 1.0, "valid_accuracy": 0.3 + n / 10} for n in range(1, epoch)]
+    row = {"valid_loss": 1.0, "valid_accuracy": 0.8, "training_iteration": epoch, "time_total_s": 1.0}
+    row["earlier"] = earlier
+    if epoch == EPOCHS:
+        driver.searcher.on_trial_complete("ray-a", result=row)
+    else:
+        driver.searcher.on_trial_result("ray-a", row)
+    assert driver.trial().intermediate_values == {**{n: 0.3 + n / 10 for n in range(1, epoch)}, epoch: 0.8}
+    assert driver.trial().state == (TrialState.COMPLETE if epoch == EPOCHS else TrialState.RUNNING)
+
+
 END = {"state": "PRUNED", "epoch": 1, "value": 0.5, "audited": True}
 
 

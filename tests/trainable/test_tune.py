@@ -210,6 +210,7 @@ def test_a_trial_over_folds_that_is_resumed_gives_the_same_numbers(folded: Share
     first = actor(folded, "0000", settings)
     before = [first.step() for _ in range(2)]
     results = trained(actor(folded, "0000", settings))
+    assert [row["epoch"] for row in results[0].pop("earlier")] == [1]
     assert results[0] == {name: value for name, value in before[-1].items() if name not in SPENT}
     assert [result["epoch"] for result in results] == [2, 3, 4]
     one, other = (trial_folder(run, "0000") for run in (folded.run, whole.run))
@@ -333,6 +334,9 @@ def test_a_resumed_trial_repeats_its_last_row_and_goes_on_with_the_same_numbers(
     first = actor(shared, "0000", settings)
     before = [first.step() for _ in range(after)]
     results = trained(actor(shared, "0000", settings))
+    earlier = results[0].pop("earlier", [])
+    assert [row["epoch"] for row in earlier] == list(range(1, after))
+    assert all(row.items() <= result.items() for row, result in zip(earlier, before[:-1], strict=True))
     assert results[0] == {name: value for name, value in before[-1].items() if name not in SPENT}
     assert [result["epoch"] for result in results] == list(range(after, 5))
     assert results[-1]["done"]
