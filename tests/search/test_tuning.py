@@ -26,4 +26,4 @@ def test_a_searchs_end_is_its_end_and_a_faults_stays_the_faults() -> None:
     try:
         raise OSError
     except OSError:
-        Forget().on_experiment_end([])  # Ray is about to raise it again
+        Forget().on_experiment_end([])
