@@ -17,15 +17,16 @@ TOKEN=$HOME/.ray/auth_token # of this user, on a home that all nodes have, as Sl
 [ -s "$TOKEN" ] || ray get-auth-token --generate >/dev/null
 chmod 600 "$TOKEN"
 
-HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-ADDRESS=$(srun --nodes=1 --ntasks=1 --nodelist="$HEAD" hostname --ip-address | awk '{print $1}')
+HEAD=$SLURMD_NODENAME # Slurm runs this script on the first node of the allocation
+ADDRESS=$(hostname --ip-address | awk '{print $1}')
 PORT=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
 GPUS=${SLURM_GPUS_ON_NODE:-0}
 
 node() { # HOST OPTIONS...: a node of Ray that ends with this job's step
     local host=$1
     shift
-    srun --nodes=1 --ntasks=1 --overlap --nodelist="$host" \
+    # A step does not take the job's --cpus-per-task: without its own, Ray and all its workers would share one CPU.
+    srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --overlap --nodelist="$host" \
         ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "$@" &
 }
 
@@ -34,13 +35,13 @@ for _ in $(seq 60); do
     ray status --address="$ADDRESS:$PORT" >/dev/null 2>&1 && break
     sleep 2
 done
-for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n +2); do
-    node "$host" --address="$ADDRESS:$PORT"
+for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+    [ "$host" = "$HEAD" ] || node "$host" --address="$ADDRESS:$PORT"
 done
 
-# A run that is there is resumed by the same command: nothing is trained twice.
-srun --nodes=1 --ntasks=1 --overlap --nodelist="$HEAD" \
-    python -m search.run --address "$ADDRESS:$PORT" "$@" &
+# A run that is there is resumed by the same command: nothing is trained twice. No step of its own: srun kills at once
+# what it runs when it hears SIGTERM, where the search has to leave in order.
+python -m search.run --address "$ADDRESS:$PORT" "$@" &
 SEARCH=$!
 trap 'kill -TERM $SEARCH' USR1 TERM
 CODE=0
