@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale --trials 1000 --seconds 0.5 --slots 2
     python -m benchmarks.scale --trials 100 --seconds 6 --epochs 30 --images 20000
+    python -m benchmarks.scale --trials 10000 --seconds 6.4 --slots 64
 
 `python -m search.run` runs in this process, with all that it does: the study and TPE over eleven parameters, ASHA, Ray,
 the actors and their reuse, each trial's files, the view, the leaderboard. The network alone computes nothing: the
@@ -10,7 +11,8 @@ checkpoints are real, but of a narrow network.
 
 A trial that runs its course trains for --seconds, in --epochs equal parts; the ideal time is what the trials trained,
 divided by the slots. What a trial costs beside is the time between two ends on one slot, less that. Memory is the
-resident set of this process, the driver. The view goes to stderr, the result to stdout.
+resident set of this process, the driver. "stages" are the search as it went over the trials before the 100th, the
+1,000th and the last. The view goes to stderr, the result to stdout.
 """
 
 import argparse
@@ -122,16 +124,25 @@ def stub_trial(seconds: float) -> type[trainable.tune.ConvNetTrial]:
     return StubTrial
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What the driver, this process, has taken so far."""
+
+    moment: float  # seconds since 1970
+    memory: float  # megabytes of its resident set
+    cpu: float  # seconds of processor time, of all its threads
+
+
 @contextmanager
-def watched_memory() -> Iterator[list[tuple[float, int]]]:
-    """(seconds since 1970, bytes) of this process's resident set, twice a second until the end."""
-    samples: list[tuple[float, int]] = []
+def watched() -> Iterator[list[Sample]]:
+    """Samples of this process, twice a second until the end."""
+    samples: list[Sample] = []
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            samples.append((time.time(), pages * os.sysconf("SC_PAGE_SIZE")))
+            samples.append(Sample(time.time(), pages * os.sysconf("SC_PAGE_SIZE") / 1e6, time.process_time()))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -156,12 +167,25 @@ class Searched:
     ended: float
     ends: list[float]  # of the trials, in order
     slept: list[float]  # seconds, of each
-    memory: list[tuple[float, int]]  # moment, bytes of the driver
+    samples: list[Sample]  # of the driver
     files: int  # bytes
 
-    def driver(self, moment: float) -> float:
-        """Megabytes of the driver at a moment, by the next sample."""
-        return self.memory[min(bisect.bisect(self.memory, (moment, 0)), len(self.memory) - 1)][1] / 1e6
+    def driver(self, moment: float) -> Sample:
+        """The driver at a moment, by the next sample."""
+        after = bisect.bisect(self.samples, moment, key=lambda sample: sample.moment)
+        return self.samples[min(after, len(self.samples) - 1)]
+
+    def stage(self, trial: int, window: int) -> dict[str, float]:
+        """How the search went as its trial of that number ended, over so many trials before."""
+        began, ended = self.ends[trial - window], self.ends[trial - 1]
+        cpu = self.driver(ended).cpu - self.driver(began).cpu
+        return {
+            "trial": trial,
+            "ms_a_trial": round(1000 * (ended - began) / (window - 1), 1),
+            "driver_cpu_ms_a_trial": round(1000 * cpu / (window - 1), 1),
+            "driver_cpu_share_of_a_core": round(cpu / (ended - began), 3),
+            "driver_memory_mb": round(self.driver(ended).memory, 1),
+        }
 
 
 def searched(arguments: argparse.Namespace, folder: Path) -> Searched:
@@ -184,7 +208,7 @@ def searched(arguments: argparse.Namespace, folder: Path) -> Searched:
         "cache": folder / "cache",
     }
     began = time.time()
-    with watched_memory() as memory, redirect_stdout(sys.stderr):
+    with watched() as samples, redirect_stdout(sys.stderr):
         code = search_main([part for name, value in options.items() for part in (f"--{name}", str(value))])
     ended = time.time()
     if code:
@@ -195,7 +219,7 @@ def searched(arguments: argparse.Namespace, folder: Path) -> Searched:
         if trial.datetime_complete is not None
     )
     files = sum(file.stat().st_size for file in (folder / "runs").rglob("*") if file.is_file())
-    return Searched(began, ended, [end for end, _ in told], [slept for _, slept in told], memory, files)
+    return Searched(began, ended, [end for end, _ in told], [slept for _, slept in told], samples, files)
 
 
 def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> None:
@@ -205,9 +229,7 @@ def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> 
         1000 * cost_seconds(ends[part], slept[part], slots) for part in (slice(None, window), slice(-window, None))
     )
     ideal, took = sum(slept) / slots, found.ended - found.began
-    driver = {"first_trial": ends[0], f"trial_{window}": ends[window - 1], "last": ends[-1]}
-    memory = {when: found.driver(moment) for when, moment in driver.items()}
-    grown = memory["last"] - memory["first_trial"]
+    grown = found.driver(ends[-1]).memory - found.driver(ends[0]).memory
     what = f"{len(ends)} trials of {arguments.seconds:g} s on {slots} slots"
     figures = [
         Figure(f"{what}, s; ratio of ours over the sleep", took, 1, ideal, took / ideal, Goal("ratio", "<=", 1.1)),
@@ -225,7 +247,8 @@ def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> 
         "images": arguments.images,
         "before_the_first_trial_seconds": round(ends[0] - slept[0] - found.began, 1),
         "after_the_last_trial_seconds": round(found.ended - ends[-1], 1),
-        "driver_memory_mb": {when: round(size, 1) for when, size in memory.items()},
+        "driver_memory_mb_at_the_first_end": round(found.driver(ends[0]).memory, 1),
+        "stages": [found.stage(trial, window) for trial in sorted({window, min(1000, len(ends)), len(ends)})],
         "files_mb": round(found.files / 1e6, 1),
     }
     finish("scale", machine, figures, details, arguments.out)

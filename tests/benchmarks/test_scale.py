@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.scale import cost_seconds, sleeping_epochs
+from benchmarks.scale import Sample, Searched, cost_seconds, sleeping_epochs
 from benchmarks.train_throughput import random_examples
 from trainable.config import TrialConfig
 from trainable.device import choose
@@ -13,6 +13,18 @@ from trainable.device import choose
 )
 def test_what_a_trial_costs_is_its_time_on_a_slot_without_the_sleep(ends: list[float]) -> None:
     assert cost_seconds(ends, [0.9] * len(ends), slots=2) == pytest.approx(0.1)
+
+
+def test_a_stage_is_what_the_trials_before_it_took() -> None:
+    samples = [Sample(moment=second, memory=300 + second, cpu=0.25 * second) for second in range(20)]
+    found = Searched(0.0, 20.0, [float(end) for end in range(2, 18)], [0.5] * 16, samples, files=0)
+    assert found.stage(trial=11, window=5) == {
+        "trial": 11,
+        "ms_a_trial": 1000.0,
+        "driver_cpu_ms_a_trial": 250.0,
+        "driver_cpu_share_of_a_core": 0.25,
+        "driver_memory_mb": 313.0,  # of the first sample after the trial's end
+    }
 
 
 def test_sleeping_epochs_are_those_of_a_trial() -> None:
