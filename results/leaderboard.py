@@ -1,6 +1,7 @@
 """The trials of a run in order of merit, from the study and each trial's metrics."""
 
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,12 @@ COLUMNS = (
 OWN = (*COLUMNS, "valid_objective_loss", "audited")  # the last two only where there is such a value
 SHOWN = 10  # rows in the terminal
 SEARCHED = " (searched)"  # after a searched parameter that is called like a column of ours
+# What no network's number of parameters depends on.
+WEIGHTLESS = frozenset(
+    "dropout head_dropout init augment views label_smoothing focal_gamma ordinal_scale class_weights optimizer lr "
+    "weight_decay momentum schedule t_max gamma step_size warmup ema start_scale growing batch_size epochs objective "
+    "seed".split()
+)
 STATES = {"PRUNED": "stopped", "RUNNING": "unfinished", "FAIL": "failed"}  # in words
 
 
@@ -44,10 +51,11 @@ def leaderboard(
         trials: of its study.
         objective: what ranks.
         sizes: the data at each image size, for the count of parameters; empty: they are those of an earlier
-            leaderboard.csv, where there is one, as a network takes a while to count.
+            leaderboard.csv, where there is one.
     """
     entries = []
     counted = {} if sizes else _counted(run)
+    counts: dict[str, float] = {}  # of each network that there is: to count one takes some milliseconds
     for trial in trials:
         folder = run / "trials" / f"{trial.number:04d}"
         rows = counted_rows(run, trial)
@@ -62,8 +70,10 @@ def leaderboard(
         if folder.name in counted:
             entry["parameters"] = counted[folder.name]
         elif config is not None and sizes:
-            with suppress(ConfigError):  # of a network that does not fit its images: the trial has failed by it
-                entry["parameters"] = _parameters(TrialConfig.from_dict(config), sizes)
+            network = json.dumps({name: config[name] for name in sorted(config) if name not in WEIGHTLESS})
+            if network not in counts:
+                counts[network] = _parameters(config, sizes)
+            entry["parameters"] = counts[network]
         if best is not None:
             names = ("valid_accuracy", "valid_loss", "valid_objective_loss", "train_accuracy", "train_loss")
             entry.update({name: best[name] for name in names if name in best}, best_epoch=int(best["epoch"]))
@@ -138,12 +148,17 @@ def _counted(run: Path) -> dict[str, float]:
     return {}
 
 
-def _parameters(config: TrialConfig, sizes: Mapping[int, LabelledData]) -> int:
-    """Of one network; a trial over folds trains several."""
-    data = sizes[config.image_size]
-    preprocessing = preprocessing_of(data, config, data.split.parts[0])
-    with torch.device("meta"):  # counts without allocating
-        return parameter_count(build_network(config, preprocessing))
+def _parameters(values: Mapping[str, Any], sizes: Mapping[int, LabelledData]) -> float:
+    """Of one network of a configuration; a trial over folds trains several. NaN where the network does not fit its
+    images: the trial has failed by that."""
+    try:
+        config = TrialConfig.from_dict(values)
+        data = sizes[config.image_size]
+        preprocessing = preprocessing_of(data, config, data.split.parts[0])
+        with torch.device("meta"):  # counts without allocating
+            return parameter_count(build_network(config, preprocessing))
+    except ConfigError:
+        return math.nan
 
 
 def error_over_images(accuracy: float, images: int) -> float:

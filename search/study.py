@@ -10,7 +10,8 @@ same epoch; nothing is heard of the epochs that it is trained for after that.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,32 @@ class _Journal(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
+        self._durable = True
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        files.append(self._path, "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs).encode())
+        lines = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs)
+        files.append(self._path, lines.encode(), durable=self._durable)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is appended inside reaches the disk at the end, at once: on a slow one each time takes a while."""
+        if not self._durable:  # inside of another
+            yield
+            return
+        self._durable = False
+        try:
+            yield
+        finally:
+            self._durable = True
+            files.sync(self._path)
 
 
 def open_storage(path: Path) -> JournalStorage:
     """The journal at `path`, without what a killed writer left half done: a torn line, a trial half asked for."""
+    return JournalStorage(_open_journal(path))
+
+
+def _open_journal(path: Path) -> _Journal:
     if path.exists():
         content = path.read_bytes()
         whole = _whole(content)
@@ -75,7 +95,7 @@ def open_storage(path: Path) -> JournalStorage:
             files.cut(path, whole)
     else:
         files.write_bytes(path, b"")
-    return JournalStorage(_Journal(path))
+    return _Journal(path)
 
 
 def has_trial(path: Path) -> bool:
@@ -139,7 +159,8 @@ class StudyRecord:
         points = cells(space) if self.sampler.name == "grid" else [dict(start) for start in space.starts]
         self._points = points * repeats
         self._paired = len(points) if repeats > 1 else None  # how many trials have the first repeat's seed
-        storage = open_storage(folder / JOURNAL)
+        self._journal = _open_journal(folder / JOURNAL)
+        storage = JournalStorage(self._journal)
         names = optuna.get_all_study_names(storage)
         if names:  # whatever its name: a run keeps its study when its folder is renamed
             self.study = optuna.load_study(study_name=names[0], storage=storage)
@@ -181,17 +202,16 @@ class StudyRecord:
         if self._audits:
             return self._audits.pop(0)
         while True:
-            trial = self._next_trial()
-            if trial is None:
-                return None
-            name = trial_name(trial.number)
-            self._open[name] = trial
-            try:
-                config = self._config(trial)
-            except (ConfigError, UserError) as error:
-                self.fail(name, str(error))
-                continue
-            return Ask(name, config)
+            with self._journal.together():
+                trial = self._next_trial()
+                if trial is None:
+                    return None
+                name = trial_name(trial.number)
+                self._open[name] = trial
+                try:
+                    return Ask(name, self._config(trial))
+                except (ConfigError, UserError) as error:
+                    self.fail(name, str(error))
 
     def _next_trial(self) -> optuna.Trial | None:
         if self._resumable:
@@ -244,8 +264,9 @@ class StudyRecord:
 
     def _end(self, name: str, end: dict[str, Any]) -> None:
         trial = self._open.pop(name)
-        trial.set_user_attr("end", end)
-        self._finish(trial, end)
+        with self._journal.together():
+            trial.set_user_attr("end", end)
+            self._finish(trial, end)
 
     def _finish(self, trial: optuna.Trial, end: Mapping[str, Any]) -> None:
         state = TrialState[end["state"]]

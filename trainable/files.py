@@ -27,7 +27,7 @@ def write_with(path: Path, writer: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -61,18 +61,23 @@ def write_folder(path: Path, writer: Callable[[Path], object]) -> None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def append(path: Path, content: bytes) -> None:
+def append(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Adds to the end of a file that is there. Killed meanwhile, it leaves a part; where it raises, as on a full disk,
-    nothing, so that what is added later does not follow a part."""
+    nothing, so that what is added later does not follow a part.
+
+    Args:
+        durable: whether it stays through a power cut. If not, it does from the next `sync` or durable `append` on.
+    """
     size = path.stat().st_size
     try:
         with open(path, "ab") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except BaseException:
         os.truncate(path, size)
         raise
@@ -81,7 +86,7 @@ def append(path: Path, content: bytes) -> None:
 def cut(path: Path, size: int) -> None:
     """Cuts a file to its first `size` bytes."""
     os.truncate(path, size)
-    _sync(path)
+    sync(path)
 
 
 def make_folder(path: Path) -> None:
@@ -95,7 +100,7 @@ def make_folder(path: Path) -> None:
         if not path.is_dir():
             raise
     else:
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def remove(path: Path) -> None:
@@ -104,7 +109,7 @@ def remove(path: Path) -> None:
         path.unlink()
     except FileNotFoundError:
         return
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _temporary(path: Path) -> Path:
@@ -149,8 +154,8 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
-    """Has a file's length, or a folder's names, reach the disk."""
+def sync(path: Path) -> None:
+    """Has a file's content, or a folder's names, reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

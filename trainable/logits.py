@@ -19,14 +19,21 @@ from trainable.untrusted import array_names, read_arrays
 NAME = "logits.npz"
 
 
-def save_valid(folder: Path, data: LabelledData, logits: NDArray[np.float32]) -> None:
-    """Writes the (Nv, C) logits of the images that the trial is ranked on, for the checkpoints that are there.
+def save_logits(folder: Path, data: LabelledData, valid: NDArray[np.float32], device: str | None = None) -> None:
+    """Writes what the checkpoints that are there say.
 
-    With folds these images are all, each by the network that did not learn from it, and are the holdout's too.
+    Args:
+        folder: of their trial.
+        data: at the networks' image size.
+        valid: the (Nv, C) logits of the images that the trial is ranked on. With folds these are all, each by the
+            network that did not learn from it, and are the holdout's too.
+        device: as in `device.choose`, for the holdout's logits; None leaves them to `add_holdout`.
     """
-    arrays = {"valid": logits}
+    arrays = {"valid": valid}
     if data.split.folds:
-        arrays["holdout"] = logits
+        arrays["holdout"] = valid
+    elif device is not None:
+        arrays["holdout"] = _logits(folder, data, device, data.split.weighed)
     _save(folder, data, arrays)
 
 
@@ -67,14 +74,15 @@ def add_holdout(folder: Path, data: LabelledData, device: str) -> None:
         return
     valid, source = read_arrays(folder / NAME, "valid", "checkpoints")
     (checkpoint,) = checkpoint_names(1)
-    best = load_best(folder / checkpoint)
-
-    def logits(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return predict(best, data.pixels.open(), data.table.columns, device, rows)
-
     if source.tolist() != [file_hash(folder / checkpoint)]:  # a kill came between the two: an earlier epoch's logits
-        valid = logits(data.split.judged)
-    _save(folder, data, {"valid": valid, "holdout": logits(data.split.weighed)})
+        valid = _logits(folder, data, device, data.split.judged)
+    _save(folder, data, {"valid": valid, "holdout": _logits(folder, data, device, data.split.weighed)})
+
+
+def _logits(folder: Path, data: LabelledData, device: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What a trial's one network says of some rows of the table, (N, C)."""
+    (checkpoint,) = checkpoint_names(1)
+    return predict(load_best(folder / checkpoint), data.pixels.open(), data.table.columns, device, rows)
 
 
 def _save(folder: Path, data: LabelledData, logits: dict[str, NDArray[np.float32]]) -> None:

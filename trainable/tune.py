@@ -27,7 +27,7 @@ from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
 from trainable.images import Images
 from trainable.keeper import trial_folder
-from trainable.logits import add_holdout, save_valid
+from trainable.logits import add_holdout, save_logits
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
 from trainable.resume import LATEST, resumable
@@ -181,12 +181,12 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         for epoch in fit_parts(config, parts, self.device, latest):
             rows.append(epoch.row)
             started = time.perf_counter()
-            if epoch.improved:
-                _save_best(folder, epoch, data)
-            files.write_text(folder / "metrics.csv", metrics_csv(rows))
             ended = epoch.row["epoch"] == config.epochs
-            if ended:
+            if epoch.improved:
+                _save_best(folder, epoch, data, self.shared.device if ended else None)
+            elif ended:
                 add_holdout(folder, data, self.shared.device)
+            files.write_text(folder / "metrics.csv", metrics_csv(rows))
             # Written last, as it vouches for all others. Nothing is trained from the course's end.
             save_latest(folder / LATEST, {**same, "rows": rows} if ended else epoch.latest())
             # What the driver may take for a trial's end is there before the driver hears of it.
@@ -210,8 +210,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         return f"convsearch {self.shared.title}"
 
 
-def _save_best(folder: Path, epoch: Epoch, data: LabelledData) -> None:
+def _save_best(folder: Path, epoch: Epoch, data: LabelledData, device: str | None) -> None:
     networks = epoch.networks()
     for name, network in zip(checkpoint_names(len(networks)), networks, strict=True):
         save_best(folder / name, network)
-    save_valid(folder, data, epoch.valid_logits.numpy())
+    save_logits(folder, data, epoch.valid_logits.numpy(), device)

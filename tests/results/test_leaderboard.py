@@ -1,5 +1,6 @@
 """The order of a run's trials and what is said of each, from metrics written by hand."""
 
+import dataclasses
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,14 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from results.leaderboard import COLUMNS, leaderboard, read_metrics, render, write_leaderboard
+from results.leaderboard import COLUMNS, WEIGHTLESS, leaderboard, read_metrics, render, write_leaderboard
 from tests.results.tiny_run import SIZE, Data
-from trainable.config import Objective, TrialConfig
+from trainable.config import Augmentation, Objective, TrialConfig
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
+from trainable.examples import preprocessing_of
+from trainable.model import parameter_count
+from trainable.network import build_network
 
 HEADER = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds"
 CONFIG = TrialConfig(depth=4, widths=(2, 2, 2, 2), head_width=4, image_size=28, inputs=("Gender",))
@@ -105,6 +109,27 @@ def test_a_row_is_the_best_epoch_by_the_objective(
     assert (row["epochs"], row["best_epoch"], row["seconds"]) == (3, best_epoch, 7.5)
     assert (row["valid_accuracy"], row["valid_loss"]) == (accuracy, loss)
     assert (row["train_accuracy"], row["train_loss"]) == (0.25, 1.5)
+
+
+def test_networks_that_differ_are_counted_each(tmp_path: Path, table_of: TableOf) -> None:
+    configs = [CONFIG, dataclasses.replace(CONFIG, lr=0.5), dataclasses.replace(CONFIG, head_width=5)]
+    trials = [trial(tmp_path, number, "COMPLETE", [(0.5, 0.5)], config) for number, config in enumerate(configs)]
+    counts = table_of(trials).set_index("trial")["parameters"]
+    assert counts["0000"] == counts["0001"] == 229
+    assert counts["0002"] == 229 + 4 + 1 + 2 + 3  # a unit more: of 2 channels and 2 genders, bias, norm, 3 outputs
+
+
+def test_what_is_weightless_changes_no_count(data: Data) -> None:
+    numbers = "head_dropout label_smoothing ema start_scale growing momentum gamma lr weight_decay focal_gamma".split()
+    others: dict[str, Any] = dict.fromkeys([*numbers, "ordinal_scale"], 0.75)
+    others |= dict.fromkeys(["step_size", "warmup", "batch_size", "epochs", "seed", "t_max"], 7)
+    others |= {"dropout": (0.1,) * 4, "augment": Augmentation(flip=0.0), "views": "flip", "class_weights": True}
+    others |= {"init": "identity", "optimizer": "sgd", "schedule": "step", "objective": "valid_loss"}
+    assert set(others) == WEIGHTLESS
+    preprocessing = preprocessing_of(data.labelled, CONFIG, data.labelled.split.parts[0])
+    for name, value in others.items():
+        changed = dataclasses.replace(CONFIG, **{name: value})
+        assert parameter_count(build_network(changed, preprocessing)) == 229, name
 
 
 def test_parameters_are_the_networks(tmp_path: Path, table_of: TableOf) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.results.tiny_run import Data, data
 from trainable.checkpoint import file_hash, save_best
 from trainable.evaluate import predict
-from trainable.logits import NAME, add_holdout, has_holdout, save_valid
+from trainable.logits import NAME, add_holdout, has_holdout, save_logits
 
 __all__ = ["data"]  # a fixture
 
@@ -17,7 +17,7 @@ __all__ = ["data"]  # a fixture
 def trial(data: Data, tmp_path: Path) -> Path:
     """A trial that is not at its end."""
     save_best(tmp_path / "best.safetensors", data.best(1))
-    save_valid(tmp_path, data.labelled, np.ones((12, 3), np.float32))
+    save_logits(tmp_path, data.labelled, np.ones((12, 3), np.float32))
     return tmp_path
 
 
@@ -40,6 +40,14 @@ def test_the_holdouts_are_what_the_best_network_predicts(trial: Path, data: Data
         assert np.array_equal(arrays["holdout"], expected)
         assert (arrays["valid"] == 1).all()
         assert arrays["holdout_ids"].tolist() == [table.images[row] for row in rows]
+
+
+def test_at_a_trials_end_both_come_at_once(trial: Path, data: Data) -> None:
+    add_holdout(trial, data.labelled, "cpu")
+    one_by_one = (trial / NAME).read_bytes()
+    (trial / NAME).unlink()
+    save_logits(trial, data.labelled, np.ones((12, 3), np.float32), "cpu")
+    assert (trial / NAME).read_bytes() == one_by_one
 
 
 def test_validation_logits_of_an_earlier_epoch_than_the_network_are_made_again(trial: Path, data: Data) -> None:
