@@ -25,7 +25,7 @@ GPUS=${SLURM_GPUS_ON_NODE:-0}
 node() { # HOST OPTIONS...: a node of Ray that ends with this job's step
     local host=$1
     shift
-    # A step does not take the job's --cpus-per-task: without its own, Ray and all its workers would share one CPU.
+    # Since Slurm 22.05 a step does not inherit the job's --cpus-per-task, and may be bound to a single CPU without.
     srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --overlap --nodelist="$host" \
         ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "$@" &
 }
