@@ -85,7 +85,7 @@ class Watch:
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._shared = mmap.mmap(-1, 4)  # the number of the next point
         self._driver = 0
-        self._sizes: dict[str, int] = {}  # of files when they were opened to write
+        self._sizes: dict[str, int] = {}  # of files when they were opened to write, until they are on the disk
 
     def begin(self) -> None:
         """Watches this process from now on, as the driver."""
@@ -97,8 +97,7 @@ class Watch:
             path = os.readlink(f"/proc/self/fd/{descriptor}")
             if path in self._sizes:
                 start = self._sizes.pop(path)
-                written = os.fstat(descriptor).st_size - start
-                self._reach("write", path, lambda: os.ftruncate(descriptor, start + written // 2))
+                self._reach("write", path, torn=start + (os.fstat(descriptor).st_size - start) // 2)
             fsync(descriptor)
 
         os.fsync = watched  # type: ignore[assignment]  # with descriptors, as all of ours have them
@@ -108,7 +107,7 @@ class Watch:
             path, _, flags = arguments
             if flags & WRITES and (inside := self._inside(path)):
                 self._reach("open", inside)
-                self._sizes[inside] = os.stat(inside).st_size if os.path.exists(inside) else 0
+                self._sizes.setdefault(inside, os.stat(inside).st_size if os.path.exists(inside) else 0)
         elif event == "os.rename" and (inside := self._inside(arguments[1])):
             self._reach("rename", inside)
         elif event == "os.mkdir" and (inside := self._inside(arguments[0])) and not os.path.exists(inside):
@@ -124,15 +123,16 @@ class Watch:
         text = os.fsdecode(path)
         return text if text.startswith(self._folder) else None
 
-    def _reach(self, call: str, path: str, tear: Callable[[], None] | None = None) -> None:
+    def _reach(self, call: str, path: str, torn: int | None = None) -> None:
         (number,) = struct.unpack("i", self._shared)
         self._shared[:] = struct.pack("i", number + 1)
         worker = os.getpid() != self._driver
         point = Point(number, worker, call, final_name(path.removeprefix(self._folder)))
         os.write(self._log, f"{number}\t{worker:d}\t{call}\t{point.path}\n".encode())
         if self._fatal(point):
-            if tear is not None:
-                tear()
+            if torn is not None:
+                self._folder = "\0"  # this process hears of nothing more
+                os.truncate(path, torn)
             os.kill(os.getpid(), signal.SIGKILL)
 
 
