@@ -137,8 +137,8 @@ class Watch:
 
 
 def final_name(path: str) -> str:
-    """The path that a temporary file will have: of a/.b.json.HOST.PROCESS.tmp it is a/b.json."""
-    temporary = re.compile(rf"(^|/)\.([^/]+)\.{re.escape(socket.gethostname())}-[0-9]+\.[0-9]+\.tmp$")
+    """The path that a temporary file will have: of a/.b.json.HOST.PROCESS-NUMBER.tmp it is a/b.json."""
+    temporary = re.compile(rf"(^|/)\.([^/]+)\.{re.escape(socket.gethostname())}-[0-9]+\.[0-9]+-[0-9]+\.tmp$")
     return temporary.sub(r"\1\2", path)
 
 

@@ -118,8 +118,10 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     if cluster.slots() < 1:
         shortage = cluster.shortage()
         ray.shutdown()
+        remedy = "." if own else ", or wait for nodes that are still to join."
         raise UserError(
-            f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or --gpus-per-trial."
+            f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or "
+            f"--gpus-per-trial{remedy}"
         )
     return cluster
 

@@ -48,5 +48,6 @@ class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        # A trial may lose as many workers as it likes, if only it gets on in between.
-        trial.run_metadata.num_failures = 0
+        # A trial may lose as many workers as it likes, if only it trains an epoch in between.
+        if "kept_seconds" in result:
+            trial.run_metadata.num_failures = 0

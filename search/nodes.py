@@ -20,7 +20,8 @@ def check_nodes(nodes: list[dict[str, Any]], pixels: int) -> None:
         nodes: as Ray tells of them.
         pixels: bytes of decoded images that a node without them has to keep.
     Raises:
-        UserError: which names the node, where one has other versions than this, too small a disk, or does not answer.
+        UserError: which names the node, where one has other versions than this, a disk that is too small or cannot be
+            written, or does not answer.
     """
     ask, here = ray.remote(described), versions()
     answers = {
@@ -40,6 +41,8 @@ def check_nodes(nodes: list[dict[str, Any]], pixels: int) -> None:
         differs = difference(here, node.versions)
         if differs is not None:
             raise UserError(f"Node {address} {differs}: install the same there, or take it out of the cluster.")
+        if node.fault is not None:
+            raise UserError(f"Node {address} {node.fault}: mend that, or take it out of the cluster.")
         if node.free < pixels:
             raise UserError(
                 f"Node {address} has {node.free / 1e9:.1f} GB free in {CACHE}, and the images need {pixels / 1e9:.1f} "

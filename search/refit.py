@@ -1,5 +1,6 @@
 """An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from results.members import Member, run_name
 from search import cluster as clusters
 from search.cli import Interrupted, say
+from search.elastic import PATIENCE_SECONDS
 from search.labelled import labelled_again
 from search.nodes import check_nodes
 from search.record import lock
@@ -106,7 +108,7 @@ def _train(
             runs = {job.folder.parent.parent for job in jobs}
             keeper = cluster.keeper(runs, [data.pixels.path for data in sizes.values()])
             shared = ray.put((dict(sizes), cluster.node, keeper))
-            failed = _trained(jobs, shared, cluster.trial, at_once, stop, console)
+            failed = _trained(jobs, shared, cluster, at_once, stop, console)
         finally:
             ray.shutdown()
     if stop.signal is not None:
@@ -118,12 +120,17 @@ def _train(
 def _trained(
     jobs: Sequence[Refit],
     shared: ray.ObjectRef,
-    trial: clusters.Resources,
+    cluster: clusters.Cluster,
     at_once: int,
     stop: Stop,
     console: Console,
 ) -> list[str]:
-    """Trains until all have ended or `stop` has a signal. Returns a clause for each that failed."""
+    """Trains until all have ended or `stop` has a signal. Returns a clause for each that failed.
+
+    Raises:
+        UserError: where the cluster has had no room for too long.
+    """
+    trial, had_room = cluster.trial, time.monotonic()
     task = ray.remote(_refit).options(num_cpus=trial.cpus, num_gpus=trial.gpus, max_retries=WORKER_RETRIES)
     device = "cuda" if trial.gpus else "cpu"
     threads = max(1, round(trial.cpus))
@@ -138,6 +145,10 @@ def _trained(
                 job = left.popleft()
                 waiting[task.remote(job, shared, device, threads)] = job
             ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
+            if cluster.slots():
+                had_room = time.monotonic()
+            elif time.monotonic() - had_room > PATIENCE_SECONDS:
+                raise UserError(f"--refit: the cluster has no room any more: {cluster.shortage()}. Mend it and go on.")
             for job in jobs:
                 progress.update(bars[job.folder], completed=job.epochs_done())
             for reference in ended:

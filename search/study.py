@@ -84,7 +84,28 @@ class _Journal(JournalFileBackend):
 
 def open_storage(path: Path) -> JournalStorage:
     """The journal at `path`, without what a killed writer left half done: a torn line, a trial half asked for."""
-    return JournalStorage(_open_journal(path))
+    return _replayed(_open_journal(path), path)
+
+
+def _replayed(journal: _Journal, path: Path) -> JournalStorage:
+    """The storage that a journal tells of. Raises UserError where Optuna does not know what to make of it."""
+    try:
+        storage = JournalStorage(journal)
+        for name in optuna.get_all_study_names(storage):
+            for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+                _check_attributes(trial)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:
+        raise UserError(f"{path} is damaged ({reason(error)}); restore it from a copy.") from None
+    return storage
+
+
+def _check_attributes(trial: FrozenTrial) -> None:
+    """Raises KeyError, TypeError or ValueError unless a trial's configuration and end are what this module writes."""
+    if not isinstance(trial.user_attrs.get("config", {}), dict):
+        raise TypeError(f"the configuration of trial {trial.number} is no object")
+    end = trial.user_attrs.get("end")
+    if end is not None and TrialState[end["state"]] != TrialState.FAIL:
+        _ = int(end["epoch"]), float(end["value"])
 
 
 def _open_journal(path: Path) -> _Journal:
@@ -160,7 +181,7 @@ class StudyRecord:
         self._points = points * repeats
         self._paired = len(points) if repeats > 1 else None  # how many trials have the first repeat's seed
         self._journal = _open_journal(folder / JOURNAL)
-        storage = JournalStorage(self._journal)
+        storage = _replayed(self._journal, folder / JOURNAL)
         names = optuna.get_all_study_names(storage)
         if names:  # whatever its name: a run keeps its study when its folder is renamed
             self.study = optuna.load_study(study_name=names[0], storage=storage)
@@ -309,10 +330,7 @@ def watched_trials(run: Path) -> list[FrozenTrial]:
     path = run / JOURNAL
     if not path.exists():
         return []
-    try:
-        return _trials_of(JournalStorage(_Journal(path)))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({reason(error)}); restore it from a copy.") from None
+    return _trials_of(_replayed(_Journal(path), path))
 
 
 def _trials_of(storage: JournalStorage) -> list[FrozenTrial]:

@@ -57,6 +57,11 @@ def _module_of(path: Path) -> ModuleType:
     if not path.is_file():
         what = "is no file; name a Python file that defines SPACE" if path.exists() else "does not exist"
         raise UserError(f"--space: {path} {what}.")
+    if any((folder / "run.json").exists() for folder in (*path.absolute().parents, *path.resolve().parents)):
+        raise UserError(
+            f"--space: {path} lies in the folder of a run, which somebody else may have made, so its code is not run; "
+            "look at it, and keep it elsewhere."
+        )
     name = f"_space_{path.stem}"  # so that a file called random.py takes no module's place
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -5,10 +5,10 @@ where the trial goes on here; the decoded images are fetched once a node.
 import fcntl
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ import ray
 
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
-from trainable.files import write_with
+from trainable.files import temporary_folder, write_with
 from trainable.keeper import CACHE, place_of
 from trainable.pixels import cache_writes
 
@@ -33,7 +33,6 @@ class Away:
 
     def __init__(self, keeper: Any) -> None:
         self._keeper = keeper
-        self._home = Path(tempfile.mkdtemp(prefix="convsearch-"))
         self._there: Path | None = None  # the training's folder at the driver
         self._sent: dict[str, tuple[int, int]] = {}  # what of it is at the keeper, or on its way
         self._on_its_way: Any = None
@@ -50,6 +49,10 @@ class Away:
         self._sent = _states(self._here)
         return self._here
 
+    @cached_property
+    def _home(self) -> Path:
+        return temporary_folder("convsearch-away")
+
     @property
     def _here(self) -> Path:
         assert self._there is not None  # it has begun
@@ -65,11 +68,14 @@ class Away:
         size, digest = ray.get(self._keeper.pixels.remote(path.name))
         if not _is_there(path, size):  # a cache that all nodes share is the driver's own
             path = CACHE.expanduser() / path.name
-            with cache_writes(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with _alone(path):
-                    if not _is_there(path, size):
-                        write_with(path, lambda file: self._fetch(path.name, size, digest, file))
+            try:
+                with cache_writes(path.parent):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with _alone(path):
+                        if not _is_there(path, size):
+                            write_with(path, lambda file: self._fetch(path.name, size, digest, file))
+            except UserError as error:
+                raise UserError(f"{here()}: {error}") from error
         return replace(data, pixels=replace(data.pixels, path=path))
 
     def _fetch(self, name: str, size: int, digest: str, file: IO[bytes]) -> None:
@@ -83,7 +89,7 @@ class Away:
             found.update(part)
             ahead = following
         if found.hexdigest() != digest:
-            raise UserError(f"{name} came to node {ray.util.get_node_ip_address()} other than it is at the driver.")
+            raise UserError(f"{name} did not come as it is at the driver.")
 
     def send(self) -> None:
         """Sends what has changed in the folder here, and returns when what was sent before has arrived.
@@ -108,7 +114,13 @@ class Away:
 
     def end(self) -> None:
         """Removes the folder."""
-        shutil.rmtree(self._home, ignore_errors=True)
+        if self._there is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+
+def here() -> str:
+    """This node, in words."""
+    return f"node {ray.util.get_node_ip_address()}"
 
 
 def is_away(node: str | None) -> bool:

@@ -8,10 +8,14 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
+
+_numbers = count()
 
 
 def write_with(path: Path, writer: Callable[[IO[bytes]], object]) -> None:
@@ -112,9 +116,18 @@ def remove(path: Path) -> None:
     sync(path.parent)
 
 
+def temporary_folder(name: str) -> Path:
+    """Makes a folder for this process, and removes those of the name that killed processes of this user have left."""
+    path = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}")
+    _remove_leftovers(path)
+    temporary = _temporary(path)
+    temporary.mkdir(mode=0o700)
+    return temporary
+
+
 def _temporary(path: Path) -> Path:
-    """Where `path` is written before it has its name. Host and process keep two writers of the same file apart."""
-    return path.with_name(f"{_prefix(path)}{os.getpid()}.tmp")
+    """Where `path` is written before it has its name. Host, process and number keep two writers of a file apart."""
+    return path.with_name(f"{_prefix(path)}{os.getpid()}-{next(_numbers)}.tmp")
 
 
 def _prefix(path: Path) -> str:
@@ -135,8 +148,9 @@ def _remove_leftovers(path: Path) -> None:
     """Removes what writers of `path` have left that were killed on this host: of decoded images it is gigabytes."""
     prefix = _prefix(path)
     for name in os.listdir(path.parent):
-        process = name.removeprefix(prefix).removesuffix(".tmp")
-        if name == f"{prefix}{process}.tmp" and process.isdecimal() and not _lives(int(process)):
+        process, _, number = name.removeprefix(prefix).removesuffix(".tmp").partition("-")
+        written = name == f"{prefix}{process}-{number}.tmp" and process.isdecimal() and number.isdecimal()
+        if written and not _lives(int(process)):
             leftover = path.with_name(name)
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ class Node:
 
     versions: Mapping[str, str]  # of Python and of the libraries that are there
     free: int  # bytes of the disk that decoded images would be kept on
+    fault: str | None  # where it cannot write what it has to, in words
 
 
 def versions() -> dict[str, str]:
@@ -38,7 +40,14 @@ def described(cache: Path) -> Node:
     folder = cache.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
-    return Node(versions(), shutil.disk_usage(folder).free)
+    fault = None
+    for place in (folder, tempfile.gettempdir()):
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            fault = f"cannot write into {place} ({error.strerror})"
+    return Node(versions(), shutil.disk_usage(folder).free, fault)
 
 
 def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:

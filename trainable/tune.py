@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from trainable import files
-from trainable.away import Away, is_away
+from trainable.away import Away, here, is_away
 from trainable.checkpoint import checkpoint_names, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
@@ -99,8 +98,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     def step(self) -> dict[str, Any]:
         try:
             if self.unfit is not None:
-                address = ray.util.get_node_ip_address()
-                raise UserError(f"node {address} {self.unfit}: install the same there, or take it out of the cluster")
+                raise UserError(f"{here()} {self.unfit}: install the same there, or take it out of the cluster")
             if self.rows is None:
                 self.rows = self._train()
             trained = next(self.rows)
@@ -118,14 +116,14 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = self._reason(error)
             print(f"trial {self.trial} {reason}", flush=True)
-            halt = str(error) if isinstance(error, UserError) else storage_fault(error)
+            halt = str(error) if isinstance(error, UserError) else self._storage_fault(error)
             if halt is not None:
                 return self._halt(halt)
             try:
                 files.write_text(self.folder / "error.txt", traceback.format_exc())
                 self._send(wait=True)
             except (OSError, UserError) as fault:  # nothing can be kept here
-                return self._halt(storage_fault(fault) or str(fault))
+                return self._halt(self._storage_fault(fault) or str(fault))
             return {"trial": self.trial, "failed": reason, "done": True}
         finally:
             self.stepped = time.perf_counter()
@@ -140,6 +138,11 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             f"{self.device.device} has free; search smaller ones, or have fewer trials at once (--max-concurrent, "
             "--gpus-per-trial)"
         )
+
+    def _storage_fault(self, error: Exception) -> str | None:
+        """As `storage_fault`, with the node where it is not the driver's."""
+        fault = storage_fault(error)
+        return fault if fault is None or self.away is None else f"{here()}: {fault}"
 
     def _halt(self, reason: str) -> dict[str, Any]:
         self.rows = None  # the next step, if there is one, tries again

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,3 +122,13 @@ def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_
     for trial in ("0000", "0001"):
         with open(run / "trials" / trial / "metrics.csv", newline="") as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, 5)]
+
+
+@pytest.mark.parametrize(("result", "failures"), [({"kept_seconds": 0.1}, 0), ({"earlier": []}, 3), ({}, 3)])
+def test_a_trial_that_tells_an_old_epoch_again_has_not_got_on(result: dict[str, Any], failures: int) -> None:
+    """Else one whose every worker dies in the same epoch would be tried for ever."""
+    trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=3))
+    nothing: Any = None
+    follower = elastic.Elastic(nothing, nothing, None, nothing, nothing)
+    follower.on_trial_result(0, [], trial, {"training_iteration": 1, **result})
+    assert trial.run_metadata.num_failures == failures

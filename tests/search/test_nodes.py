@@ -1,6 +1,7 @@
 """Nodes are asked before anything is trained. Each is a real one of a Ray with two."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -42,6 +43,14 @@ def test_a_disk_that_is_too_small_is_told_with_the_node(two: Cluster) -> None:
     )
     with pytest.raises(UserError, match=f"^{said} it out of the cluster.$"):
         check_nodes(ray.nodes(), pixels=10**18)
+
+
+def test_a_node_that_cannot_write_is_told(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "CACHE", Path("/proc/none"))
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    said = rf"Node {address} cannot write into /proc \(No such file or directory\): mend that, or take it out of the"
+    with pytest.raises(UserError, match=f"^{said} cluster.$"):
+        check_nodes(ray.nodes(), pixels=1000)
 
 
 def test_a_node_that_is_gone_is_told(two: Cluster) -> None:

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.study import JOURNAL, Ask, Settings, StudyRecord, has_trial, trial_name
+from search.study import JOURNAL, Ask, Settings, StudyRecord, has_trial, stored_trials, trial_name, watched_trials
 from spaces.space import Space, cells
 from trainable.config import Objective, TrialConfig
 from trainable.errors import UserError
@@ -406,6 +406,27 @@ def test_a_damaged_journal_is_kept_and_refused(tmp_path: Path, line: bytes) -> N
     assert has_trial(tmp_path / JOURNAL)
     with pytest.raises(UserError, match="^the study is damaged at byte 0, so the run cannot go on.$"):
         open_record(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ({"op_code": 77, "worker_id": "x"}, "Should not reach."),
+        ({"op_code": 6, "worker_id": "x"}, "'trial_id' is missing"),
+        ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": "COMPLETE"}}, "[^)]+"),
+        ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": {"state": "GONE"}}}, "'GONE' is missing"),
+        ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"config": [1]}}, "the configuration of trial 0"),
+    ],
+)
+def test_a_journal_that_tells_what_no_search_would_is_refused(tmp_path: Path, log: dict[str, Any], said: str) -> None:
+    assert open_record(tmp_path, 1).ask() is not None
+    with open(tmp_path / JOURNAL, "a") as journal:
+        journal.write(json.dumps(log) + "\n")
+    before = (tmp_path / JOURNAL).read_bytes()
+    for read in (lambda: open_record(tmp_path, 1), lambda: watched_trials(tmp_path), lambda: stored_trials(tmp_path)):
+        with pytest.raises(UserError, match=rf"/{JOURNAL} is damaged \({said}.*\); restore it from a copy\.$"):
+            read()
+    assert (tmp_path / JOURNAL).read_bytes() == before
 
 
 def test_names_are_numbers_in_four_digits() -> None:

@@ -99,7 +99,7 @@ def test_what_differs_is_found(killed: Killed) -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("runs/.run.json.HOST-4.123.tmp", "runs/run.json"), (".a.HOST-4.1.tmp", "a"), ("runs/.lock", "runs/.lock")],
+    [("runs/.run.json.HOST-4.123-0.tmp", "runs/run.json"), (".a.HOST-4.1-22.tmp", "a"), ("runs/.lock", "runs/.lock")],
 )
 def test_a_temporary_file_is_known_by_what_it_will_be(path: str, expected: str) -> None:
     assert final_name(path.replace("HOST", socket.gethostname())) == expected

@@ -66,6 +66,30 @@ def test_an_unknown_space_is_named(name: str, message: str, tmp_path: Path, monk
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("place", ["", "trials/0000"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_code_in_the_folder_of_a_run_is_not_run(
+    place: str, linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "photos" / place
+    folder.mkdir(parents=True)
+    (tmp_path / "runs" / "photos" / "run.json").touch()
+    path = folder / "mine.py"
+    path.write_text("import pathlib\npathlib.Path('harm').touch()")
+    if linked:
+        (tmp_path / "mine.py").symlink_to(path)
+        path = tmp_path / "mine.py"
+    monkeypatch.chdir(tmp_path)
+    said = (
+        f"--space: {path} lies in the folder of a run, which somebody else may have made, so its code is not run; look "
+        "at it, and keep it elsewhere."
+    )
+    with pytest.raises(UserError) as error:
+        load(str(path))
+    assert str(error.value) == said
+    assert not (tmp_path / "harm").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

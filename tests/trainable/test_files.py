@@ -4,9 +4,13 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -116,7 +120,7 @@ def temporary(folder: Path, name: str, process: int) -> Path:
     (folder / "asked").mkdir()
     files.write_with(folder / "asked" / name, lambda file: found.extend(names(folder / "asked")))
     shutil.rmtree(folder / "asked")
-    return folder / found[0].replace(f".{os.getpid()}.", f".{process}.")
+    return folder / found[0].replace(f".{os.getpid()}-", f".{process}-")
 
 
 def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
@@ -130,6 +134,35 @@ def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path:
         path.write_text("half")
     files.write_text(tmp_path / "a.txt", "new")
     assert names(tmp_path) == sorted(["a.txt", *(path.name for path in others)])
+
+
+def test_threads_that_write_one_file_at_once_leave_it_whole(tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    def write(letter: bytes) -> None:
+        def half_and_half(file: IO[bytes]) -> None:
+            file.write(letter)
+            both.wait()  # each has its file open
+            file.write(letter)
+
+        files.write_with(tmp_path / "a", half_and_half)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (b"x", b"y")))
+    assert (tmp_path / "a").read_bytes() in (b"xx", b"yy")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_temporary_folder_is_this_users_alone_and_a_killed_processs_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = files.temporary_folder("work")
+    assert first.is_relative_to(tmp_path) and stat.S_IMODE(first.stat().st_mode) == 0o700
+    (first / "file").touch()
+    first.rename(first.with_name(first.name.replace(f".{os.getpid()}-", f".{dead_process()}-")))
+    second, third = files.temporary_folder("work"), files.temporary_folder("work")
+    assert names(tmp_path) == sorted([second.name, third.name])
 
 
 def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path: Path) -> None:
@@ -240,6 +273,16 @@ def test_what_is_appended_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.M
     paths = synced(monkeypatch)
     files.append(tmp_path / "a", b"two\n")
     assert (tmp_path / "a").read_text() == "one\ntwo\n"
+    assert paths == [tmp_path / "a"]
+
+
+def test_what_is_appended_in_parts_reaches_the_disk_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("one\n")
+    paths = synced(monkeypatch)
+    files.append(tmp_path / "a", b"two\n", durable=False)
+    assert (tmp_path / "a").read_text() == "one\ntwo\n"
+    assert paths == []
+    files.sync(tmp_path / "a")
     assert paths == [tmp_path / "a"]
 
 

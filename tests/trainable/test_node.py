@@ -16,6 +16,11 @@ def test_a_folder_that_is_not_there_yet_is_on_its_parents_disk(tmp_path: Path) -
     assert node.versions == versions() and node.free > 0
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    assert described(tmp_path).fault is None
+    assert described(Path("/proc/none")).fault == "cannot write into /proc (No such file or directory)"
+
+
 def test_a_difference_is_told_with_both_versions() -> None:
     here = {"python": "3.11.7", "torch": "2.14.1"}
     assert difference(here, here | {"pillow": "1"}) is None
