@@ -300,7 +300,7 @@ def tune_here(
 
 def without_ray(alone: bool = False) -> None:
     """Has this process's searches train without Ray. Args: as of Worker."""
-    search.session.clusters.start = lambda *options: OneSlot(Resources(1.0, 0.0), None, None)  # type: ignore[attr-defined]
+    search.session.clusters.start = lambda *options: OneSlot(Resources(1.0, 0.0), None, None, None)  # type: ignore[attr-defined]
     search.session.tune_trials = partial(tune_here, alone)  # type: ignore[attr-defined]
 
 

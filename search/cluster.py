@@ -43,6 +43,7 @@ class Cluster:
     trial: Resources
     dashboard: str | None  # URL
     node: str | None  # Ray's id of this node, in a cluster that was joined and may have others
+    head: str | None  # the host and port of such a cluster's head
 
     def slots(self) -> int:
         """How many trials fit at once, on the nodes that there are now."""
@@ -100,7 +101,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
         with _keeping_sigterm():
-            context = _start_here(common) if own else _join(address, common)
+            context, head = (_start_here(common), None) if own else _join(address, common)
     except Refused as error:
         raise UserError(f"{source}: {error}") from error
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
@@ -114,7 +115,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
         gpus_per_trial = 1.0 if any(node["Resources"].get("GPU") for node in _nodes()) else 0.0
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
     node = None if own else ray.get_runtime_context().get_node_id()
-    cluster = Cluster(Resources(cpus_per_trial, gpus_per_trial), dashboard, node)
+    cluster = Cluster(Resources(cpus_per_trial, gpus_per_trial), dashboard, node, head)
     if cluster.slots() < 1:
         shortage = cluster.shortage()
         ray.shutdown()
@@ -144,12 +145,13 @@ def _start_here(common: dict[str, Any]) -> Any:
         )
 
 
-def _join(address: str, common: dict[str, Any]) -> Any:
+def _join(address: str, common: dict[str, Any]) -> tuple[Any, str]:
+    """What Ray says of the cluster, and the host and port of its head."""
     # As a host and port: of 'auto' Ray would take it that the cluster asks for a token wherever there is one.
     head = ray_services.canonicalize_bootstrap_address(address)
     authenticate(head)
     # The code reaches nodes where it is not installed, and is the same on all.
-    return ray.init(address=head, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
+    return ray.init(address=head, runtime_env={"py_modules": [str(TRAINABLE)]}, **common), head
 
 
 @contextmanager

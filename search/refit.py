@@ -16,6 +16,7 @@ from results.members import Member, run_name
 from search import cluster as clusters
 from search.cli import Interrupted, say
 from search.elastic import PATIENCE_SECONDS
+from search.head import head_watched
 from search.labelled import labelled_again
 from search.nodes import check_nodes
 from search.record import lock
@@ -108,7 +109,8 @@ def _train(
             runs = {job.folder.parent.parent for job in jobs}
             keeper = cluster.keeper(runs, [data.pixels.path for data in sizes.values()])
             shared = ray.put((dict(sizes), cluster.node, keeper))
-            failed = _trained(jobs, shared, cluster, at_once, stop, console)
+            with head_watched(cluster.head, "Mend it and give the same command again.", console):
+                failed = _trained(jobs, shared, cluster, at_once, stop, console)
         finally:
             ray.shutdown()
     if stop.signal is not None:

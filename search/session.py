@@ -14,6 +14,7 @@ from search.cli import FAILED, INTERRUPTED, TERMINATED, say
 from search.elastic import Elastic
 from search.ensemble import EnsembleOptions
 from search.gauges import Gauges
+from search.head import head_watched
 from search.nodes import check_nodes
 from search.options import Options, again
 from search.progress import Progress
@@ -132,7 +133,8 @@ def train(
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
             standing = Standing(study, usage, compared, images, began, deadline)
-            with Progress(standing, console) as progress:
+            remedy = f"Mend it and go on with: {again(options)}"
+            with Progress(standing, console) as progress, head_watched(cluster.head, remedy, console):
                 searcher = StudySearcher(study, scheduler, options.run, at_once)
                 elastic = Elastic(cluster, searcher, options.max_concurrent, usage, stop)
                 callbacks = [elastic, progress, Gauges(standing, options.title), *tracking]
