@@ -1,6 +1,7 @@
 """Runs that somebody else may have made: each file is read as data, or refused in a sentence that names it."""
 
 import io
+import json
 import os
 import pickle
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search import ensemble, report, run
+from search import confirm, ensemble, report, run
 
 FINISHED = Path(__file__).parents[1] / "assets" / "formats" / "2-3"
 DEEP = b'{"a":' * 100_000
@@ -119,6 +120,20 @@ def test_what_ray_pickled_beside_a_run_is_never_read(
     where = ["--out", str(crafted.parent), "--space", str(FINISHED.parent / "tiny.py"), "--cache", str(cache)]
     assert run.main(["--resume", crafted.name, *where, "--trials", "3", "--address", cluster]) == 0
     assert len((crafted / "leaderboard.csv").read_text().splitlines()) == 4
+    assert not Path("harm").exists()
+
+
+def test_python_that_comes_with_a_run_is_not_run(
+    crafted: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((crafted / "run.json").read_text())
+    record["arguments"]["space"] = "run/trials/0000/space.py"
+    (crafted / "run.json").write_text(json.dumps(record))
+    (crafted / "trials" / "0000" / "space.py").write_text("import os\nos.mkdir('harm')")
+    for main, options in ((run.main, ["--resume", "run", "--cache", str(cache)]), (confirm.main, ["run"])):
+        assert main([*options, "--out", "."]) == 2
+        said = "Error: --space: run/trials/0000/space.py lies in the folder of a run, which somebody else may have made"
+        assert capsys.readouterr().err.startswith(said)
     assert not Path("harm").exists()
 
 
