@@ -90,11 +90,8 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
 
 
 class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
-    """Keeps Ray from what nobody reads. To be the last callback.
-
-    Of a trial that has ended it frees each metric's statistics and the copies of its config: they are five sixths of
-    what Ray keeps, and the driver has every trial of a search in memory.
-    """
+    """Frees what Ray keeps of a trial that has ended and nobody reads: each metric's statistics and the copies of its
+    config. They are five sixths, and the driver has every trial of a search in memory."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         trial.run_metadata.metric_analysis.clear()
@@ -102,8 +99,14 @@ class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyp
         trial.run_metadata.last_result.pop("config", None)
         trial.evaluated_params = {}
 
+
+class Leave(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
+    """Ends fit() when its last trial has ended. To be the last callback, so that all others have heard of it.
+
+    Ray would read each trial's steps into a table that nobody asks for: seconds, of a thousand trials.
+    """
+
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        # Ray would read each trial's steps into a table that nobody asks for: seconds, of a thousand trials.
         # It comes here in a fault, too, which it is about to raise again.
         if sys.exception() is None:
             raise _Stopped
@@ -158,7 +161,7 @@ def tune_trials(
             name="tune",
             storage_path=str(shared.run),
             stop=stop,
-            callbacks=[StepLog(shared.run), *callbacks, Forget()],
+            callbacks=[StepLog(shared.run), *callbacks, Forget(), Leave()],
             # A trial's own folder holds what it resumes from; a class trainable would save at its end all the same.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),

@@ -3,7 +3,7 @@
 import pytest
 from ray.tune.experiment import Trial
 
-from search.tuning import Forget, _Stopped
+from search.tuning import Forget, Leave, _Stopped
 
 
 def test_of_a_trial_that_has_ended_ray_keeps_the_last_result_alone() -> None:
@@ -22,8 +22,8 @@ def test_of_a_trial_that_has_ended_ray_keeps_the_last_result_alone() -> None:
 
 def test_a_searchs_end_is_its_end_and_a_faults_stays_the_faults() -> None:
     with pytest.raises(_Stopped):
-        Forget().on_experiment_end([])
+        Leave().on_experiment_end([])
     try:
         raise OSError
     except OSError:
-        Forget().on_experiment_end([])
+        Leave().on_experiment_end([])
