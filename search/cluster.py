@@ -108,7 +108,9 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
         why = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")  # then come paragraphs of advice
         if own:
             raise UserError(f"Ray cannot be started on this machine ({why}).") from error
-        raise UserError(f"{source}: no Ray cluster can be joined at {address} ({why}).") from error
+        raise UserError(
+            f"{source}: no Ray cluster can be joined at {address} ({why}); give auto or HOST:PORT of a head that runs."
+        ) from error
     # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
     ray_worker._worker_logs_enabled = False
     if gpus_per_trial is None:

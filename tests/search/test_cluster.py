@@ -57,7 +57,8 @@ def test_an_ensemble_takes_an_address_for_a_refit_alone() -> None:
     ensemble.EnsembleOptions(address="10.0.0.1:6379", refit=True)
 
 
-FORMAT = "no Ray cluster can be joined at nowhere (Invalid address format: nowhere)."
+GIVE = "; give auto or HOST:PORT of a head that runs."
+FORMAT = f"no Ray cluster can be joined at nowhere (Invalid address format: nowhere){GIVE}"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ FORMAT = "no Ray cluster can be joined at nowhere (Invalid address format: nowhe
         ("nowhere", "10.0.0.2:9", f"--address: {FORMAT}"),
         (None, "nowhere", f"RAY_ADDRESS: {FORMAT}"),
         # Ray itself would try for a quarter of an hour, deaf to signals.
-        ("localhost:9", "", "--address: no Ray cluster can be joined at localhost:9 (nobody answers)."),
+        ("localhost:9", "", f"--address: no Ray cluster can be joined at localhost:9 (nobody answers){GIVE}"),
     ],
 )
 def test_a_cluster_that_cannot_be_joined_is_one_sentence_that_names_where_it_was_asked_for(
