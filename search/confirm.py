@@ -105,10 +105,10 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
 
     from results.members import find_run
-    from search.fetch import storage_of
-    from search.mirror import while_mirrored
+    from search.mirrored import while_mirrored
     from search.plain import Plain
     from search.record import stored
+    from search.storage import connect
 
     console = Plain()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -117,7 +117,8 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     said, place = stored(run), arguments["storage"]
     if place is None and said is not None:
         place = said["arguments"]["storage"]
-    return while_mirrored(lambda: confirm(run, given, console, began), run, storage_of(place, run, console), console)
+    storage = connect(place, run) if place else None
+    return while_mirrored(lambda: confirm(run, given, console, began), run, storage, console)
 
 
 def _again(run: Path, given: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A run brought here from its mirror, to go on with it on this machine."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -13,7 +13,7 @@ from results.leaderboard import read_metrics
 from search.cli import say
 from search.mirror import OWNER, Mirrored, is_journal, is_mirrored, states
 from search.record import TRIALS, begun
-from search.storage import Storage, connect, telling
+from search.storage import State, Storage, telling
 from search.study import JOURNAL, open_storage, trial_name
 from trainable import files
 from trainable.errors import UserError, reason
@@ -22,59 +22,74 @@ from trainable.keeper import trial_folder
 from trainable.table import count
 from trainable.untrusted import parse_json
 
-AT_ONCE = 8  # files
-
-
-def storage_of(place: str, run: Path, console: Console) -> Storage | None:
-    """A run's storage, from which the run was fetched if it has not begun here. Args and errors: as of `connect` and
-    `fetch`; None where there is no place."""
-    if not place:
-        return None
-    storage = connect(place, run)
-    with telling(storage):
-        fetch(run, storage, console)
-    return storage
-
 
 def fetch(run: Path, storage: Storage, console: Console) -> None:
     """Brings a run from its storage, unless its folder here has begun or there is none at the storage.
 
-    The storage mirrors this folder from then on: another driver that has mirrored its own there stops doing so.
+    Nothing changes at the storage: whose mirror that is changes as late as `Mirror.claim` is called, when all is known
+    that may keep the command from going on with the run. `catch_up` follows it.
 
     Raises:
-        UserError: where something is in the folder's place. Nothing is left half done.
+        UserError: where something is in the folder's place, the run there is damaged, or the storage fails. Nothing is
+            left half done.
     """
-    if begun(run) or storage.read(JOURNAL) is None:
+    if begun(run):
         return
-    if storage.read(OWNER) == Mirrored.of(run, storage).owner.encode():  # it has just come, or its mirror is its own
-        return
-    if run.exists():
-        raise UserError(f"--storage: {storage.shown} is a run, but {run} is in its way here; move that away.")
-    known = Mirrored(storage.shown)
+    with telling(storage):
+        known = Mirrored.of(run, storage)
+        if known.taken_from is not None or storage.ask(partial(storage.read, JOURNAL)) is None:
+            return
+        owner = (storage.ask(partial(storage.read, OWNER)) or b"").decode(errors="replace")
+        if owner == known.owner:  # of a command that failed before its first trial
+            return
+        if run.exists():
+            raise UserError(f"--storage: {storage.shown} is a run, but {run} is in its way here; move that away.")
 
-    def write(folder: Path) -> None:
-        storage.write(OWNER, known.owner.encode())  # first: nobody else writes there while it is read
-        _bring(storage, is_journal, folder)
-        _bring(storage, lambda name: not is_journal(name), folder)  # later, so that they are not behind
+        def write(folder: Path) -> None:
+            fetched = Mirrored(storage.shown, taken_from=owner)
+            fetched.found = _bring(storage, {}, folder)
+            fetched.files = states(folder)
+            fetched.write(folder)
+
+        files.make_folder(run.parent)
+        files.write_folder(run, write)
+    say(console, f"Fetched {count(len(states(run)), 'file')} of the run '{run.name}' from {storage.shown}.")
+
+
+def catch_up(run: Path, storage: Storage) -> None:
+    """Brings what has changed at the storage since a folder was fetched, which is mirrored there by now: its last
+    driver may have lived longer than was thought. Of any other folder nothing.
+
+    Raises:
+        UserError: where the run there is damaged; besides, what `Storage.ask` does. It is brought at the next try then.
+    """
+    known = Mirrored.of(run, storage)
+    if known.taken_from is None:
+        return
+    _bring(storage, known.found, run)
+    Mirrored(storage.shown, known.owner, states(run)).write(run)
+
+
+def _bring(storage: Storage, before: Mapping[str, State], folder: Path) -> dict[str, State]:
+    """Brings a run's files into a folder that has them as they were before. Returns the state of each, for the next
+    time."""
+    found: dict[str, State] = {}
+    for journals in (True, False):  # the others later, so that they are not behind
+        there = storage.ask(storage.states).items()
+        listed = {name: state for name, state in there if is_mirrored(name) and is_journal(name) == journals}
+        for name, content in storage.read_all(name for name in listed if listed[name] != before.get(name)):
+            if content is not None:  # else it has gone just now
+                files.make_folder((folder / name).parent)
+                files.write_bytes(folder / name, content)
+        found |= listed
+    for name in before.keys() - found.keys():
+        files.remove(folder / name)
+    try:
         for journal in folder.rglob(JOURNAL):
             _fit_together(journal.parent)
-        known.files = states(folder)
-        known.write(folder)
-
-    files.make_folder(run.parent)
-    files.write_folder(run, write)
-    say(console, f"Fetched {count(len(known.files), 'file')} of the run '{run.name}' from {storage.shown}.")
-
-
-def _bring(storage: Storage, wanted: Callable[[str], bool], folder: Path) -> None:
-    def write(name: str) -> None:
-        content = storage.read(name)
-        if content is not None:  # else it has gone just now
-            files.make_folder((folder / name).parent)
-            files.write_bytes(folder / name, content)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(write, (name for name in storage.names() if is_mirrored(name) and wanted(name))))
+    except UserError as error:
+        raise UserError(f"--storage: what is at {storage.shown} cannot be gone on with: {error}") from error
+    return found
 
 
 def _fit_together(run: Path) -> None:
@@ -86,7 +101,7 @@ def _fit_together(run: Path) -> None:
     try:
         objective = parse_json((run / "run.json").read_text(encoding="utf-8"))["objective"]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--storage: the run's run.json there is missing or damaged ({reason(error)}).") from error
+        raise UserError(f"run.json is missing or damaged ({reason(error)}).") from error
     storage = open_storage(run / JOURNAL)
     known = set()
     for name in optuna.get_all_study_names(storage):
@@ -99,5 +114,5 @@ def _fit_together(run: Path) -> None:
                     if row["epoch"] not in trial.intermediate_values:
                         live.report(objective_value(row, objective), int(row["epoch"]))
     for folder in (run / TRIALS).iterdir():
-        if folder.name not in known:
+        if folder.is_dir() and folder.name not in known:
             rmtree(folder)

@@ -6,23 +6,22 @@ that a run can be made of what is at the storage at any moment: see `Mirror.roun
 
 import os
 import secrets
-import shlex
 import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
 from rich.console import Console
 
-from search.cli import FAILED, FAILED_TRIALS, say
-from search.record import lock
-from search.storage import Storage, telling, what_is_wrong
+from search.cli import say
+from search.record import begun
+from search.storage import State, Storage, what_is_wrong
 from search.study import JOURNAL
 from trainable import files
 from trainable.errors import UserError, reason
@@ -35,8 +34,6 @@ OWNER = ".owner"  # at the storage: whose mirror it is
 RECORD = ".mirror.json"  # in the run's folder
 TRAININGS = ("/trials", "/refits")  # their folders
 
-State = tuple[int, ...]  # of a file: something that changes with it
-
 
 @dataclass
 class Mirrored:
@@ -45,6 +42,9 @@ class Mirrored:
     storage: str  # as it is shown
     owner: str = field(default_factory=lambda: secrets.token_hex(16))  # the folder's name there
     files: dict[str, State] = field(default_factory=dict)  # each file's state when it was copied, by its path
+    # Of a folder that was fetched and is not yet the one that is mirrored there:
+    taken_from: str | None = None  # the owner then, '' for none; None for any other folder
+    found: dict[str, State] = field(default_factory=dict)  # each file's state there when it was read, or before
 
     @classmethod
     def of(cls, run: Path, storage: Storage) -> "Mirrored":
@@ -55,8 +55,12 @@ class Mirrored:
         """
         try:
             said = parse_json((run / RECORD).read_text(encoding="utf-8"))
-            known = {name: tuple(state) for name, state in said["files"].items() if said["storage"] == storage.shown}
-            return cls(storage.shown, str(said["owner"]), known)
+            known, found = (
+                {name: tuple(state) for name, state in part.items()} for part in (said["files"], said.get("found", {}))
+            )
+            if said["storage"] != storage.shown:
+                return cls(storage.shown, str(said["owner"]))
+            return cls(storage.shown, str(said["owner"]), known, said.get("taken_from"), found)
         except FileNotFoundError:
             return cls(storage.shown)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,22 +91,35 @@ class Mirror:
         self._known = Mirrored.of(run, storage)
         self.written = 0  # files
 
-    def claim(self) -> None:
-        """Makes this folder the one that is mirrored at the storage. The caller holds the run's lock.
-
-        Raises:
-            UserError: where something else is there.
-        """
-        shown, owner = self._storage.shown, self._storage.read(OWNER)
-        if owner is None and self._storage.names():
-            raise UserError(f"--storage: {shown} has files that are no run's; choose another place, or another --name.")
-        if owner not in (None, self._known.owner.encode()) and self._storage.read(JOURNAL) is not None:
+    def check(self) -> None:
+        """Raises UserError unless this folder is the one that is mirrored at the storage, or may become it: nothing is
+        there, or what was fetched from there as it is. Besides, what `Storage.ask` does."""
+        shown, known = self._storage.shown, self._known
+        owner = (self._storage.ask(partial(self._storage.read, OWNER)) or b"").decode(errors="replace")
+        if owner == known.owner or (owner == known.taken_from and known.files == states(self._run)):
+            return
+        if not owner:
+            if self._storage.ask(self._storage.states):
+                raise UserError(
+                    f"--storage: {shown} has files that are no run's; choose another place, or another --name."
+                )
+        elif self._storage.ask(partial(self._storage.read, JOURNAL)) is not None:
+            if begun(self._run) or known.taken_from is not None:
+                raise UserError(
+                    f"--storage: {shown} is another state of the run than {self._run}: it was gone on with elsewhere. "
+                    "Move this folder away to go on with that one, or choose another place."
+                )
             raise UserError(
-                f"--storage: {shown} is another state of the run than {self._run}: it was gone on with elsewhere. Move "
-                "this folder away to go on with that one, or choose another place."
+                f"--storage: {shown} is a run already, made elsewhere; go on with that one by --resume "
+                f"{self._run.name}, or choose another --name."
             )
+
+    def claim(self) -> None:
+        """Makes this folder the one that is mirrored at the storage. The caller holds the run's lock. Raises as `check`
+        does."""
+        self.check()
         self._known.write(self._run)  # before the storage knows the name: a kill in between leaves no stranger there
-        self._storage.write(OWNER, self._known.owner.encode())
+        self._storage.ask(partial(self._storage.write, OWNER, self._known.owner.encode()))
 
     def round(self) -> None:
         """Copies what has changed since the last one.
@@ -204,29 +221,6 @@ class Follower:
             self.fault = self.fault or "it does not answer"
         if self.fault is not None:
             say(self._console, f"Not all of the run is at {self._storage.shown}: {self.fault}.")
-
-
-def while_mirrored(command: Callable[[], int], run: Path, storage: Storage | None, console: Console) -> int:
-    """Runs what works on a run, whose folder is mirrored meanwhile if it has a storage.
-
-    Returns: the command's exit code; FAILED where it is done, but not all of the run is at the storage.
-
-    Raises:
-        UserError: as `lock` and `Mirror.claim` do; and what the command raises.
-    """
-    if storage is None:
-        return command()
-    mirror = Mirror(run, storage)
-    with lock(run), telling(storage):
-        mirror.claim()
-    elsewhere = f"python -m search.run --resume {run.name} --storage {shlex.quote(storage.place)}"
-    console.print(f"Mirrored: {storage.shown}; on another machine go on with: {elsewhere}", soft_wrap=True)
-    follower = Follower(mirror, storage, console)
-    try:
-        code = command()
-    finally:
-        follower.end()
-    return FAILED if follower.fault is not None and code in (0, FAILED_TRIALS) else code
 
 
 def is_journal(name: str) -> bool:

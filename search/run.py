@@ -33,9 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
 
-    from search.fetch import storage_of
+    from search.fetch import fetch
     from search.plain import Plain
     from search.record import resumed
+    from search.storage import connect
     from search.track import check_tools
     from spaces.loading import load, names
 
@@ -55,7 +56,9 @@ def _command(arguments: dict[str, Any], began: float) -> int:
         if arguments["name"] not in (None, arguments["resume"]):
             raise UserError("--resume and --name name two runs; give one of them.")
         out = arguments["out"] or Path("runs")
-        storage_of(arguments["storage"], (out / arguments["resume"]).absolute(), console)
+        if arguments["storage"]:
+            run = (out / arguments["resume"]).absolute()
+            fetch(run, connect(arguments["storage"], run), console)
         given = resumed(arguments, out, arguments["resume"])
     if arguments["split"] is not None and given["folds"]:
         why = "give one of them" if arguments["folds"] else f"the run '{given['name']}' has --folds {given['folds']}"
@@ -130,10 +133,14 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         began: time.monotonic() at the command's start, from which the time budget counts.
     """
     from search import record
-    from search.fetch import storage_of
-    from search.mirror import while_mirrored
+    from search.mirror import Mirror
+    from search.mirrored import while_mirrored
+    from search.storage import connect, telling
 
-    storage = storage_of(options.storage, options.run, console)
+    storage = connect(options.storage, options.run) if options.storage else None
+    if storage is not None:
+        with telling(storage):
+            Mirror(options.run, storage).check()  # before the data are read, which may take long
     earlier = record.to_go_on_with(options.run)
     if earlier is not None:
         record.check_same(earlier, options, space, None)

@@ -2,8 +2,10 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -15,7 +17,17 @@ from trainable.errors import UserError, storage_fault
 
 ANSWER_SECONDS = 60.0  # credentials are looked for in several places, and a name that is not found is asked for again
 PROBE = ".probe"
+AT_ONCE = 8  # calls
+PIECE = 2**23  # bytes; of an object each is a request
 Result = TypeVar("Result")
+State = tuple[int | None, ...]  # of a file: something that changes with it
+
+
+class Silent(Exception):
+    """A storage has not answered for ANSWER_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it does not answer within {ANSWER_SECONDS:.0f} s")
 
 
 class Storage:
@@ -37,22 +49,32 @@ class Storage:
         else:
             self._system, root = fs.LocalFileSystem(), place
         self._root = f"{root.rstrip('/')}/{name}"
+        self._pieces = 0  # that were read
 
     @property
     def folder(self) -> Path | None:
         """The folder, where it is one of this machine's file system."""
         return Path(self._root) if isinstance(self._system, fs.LocalFileSystem) else None
 
-    def names(self) -> list[str]:
-        """All files, by their paths in the folder, with slashes."""
+    def states(self) -> dict[str, State]:
+        """All files, by their paths in the folder, with slashes, in order."""
         found = self._system.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
-        return sorted(info.path[len(self._root) + 1 :] for info in found if info.type == fs.FileType.File)
+        states = {
+            info.path[len(self._root) + 1 :]: (info.size, info.mtime_ns)
+            for info in found
+            if info.type == fs.FileType.File
+        }
+        return dict(sorted(states.items()))
 
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is no such file."""
         try:
             with self._system.open_input_stream(f"{self._root}/{name}") as file:
-                return bytes(file.readall())
+                pieces = []
+                while piece := file.read(PIECE):
+                    pieces.append(piece)
+                    self._pieces += 1
+                return b"".join(pieces)
         except FileNotFoundError:
             return None
 
@@ -71,6 +93,22 @@ class Storage:
         with suppress(FileNotFoundError):
             self._system.delete_file(f"{self._root}/{name}")
 
+    def ask(self, call: Callable[[], Result]) -> Result:
+        """What a call of its methods returns or raises, waited for in such a way that a signal still ends the command.
+
+        Raises:
+            Silent: where it does neither, and nothing is read, for ANSWER_SECONDS. It is left alone then: a command is
+                to write nothing more there.
+        """
+        return next(_answers([call], lambda: self._pieces))
+
+    def read_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Files with their contents, as they come. Raises as `read` and `ask` do."""
+        return _answers((partial(self._named, name) for name in names), lambda: self._pieces)
+
+    def _named(self, name: str) -> tuple[str, bytes | None]:
+        return name, self.read(name)
+
 
 def connect(place: str, run: Path) -> Storage:
     """The storage of a run at a place, after a file was written, read and removed there.
@@ -80,10 +118,10 @@ def connect(place: str, run: Path) -> Storage:
     """
     shown = place.partition("?")[0]
     try:
-        return _answer(lambda: _tried(place, run))
+        return next(_answers([partial(_tried, place, run)]))
     except UserError:
         raise
-    except Empty:
+    except Silent:
         raise UserError(
             f"--storage: {shown} does not answer within {ANSWER_SECONDS:.0f} s; mend it, or choose another place."
         ) from None
@@ -126,21 +164,40 @@ def _tried(place: str, run: Path) -> Storage:
     return storage
 
 
-def _answer(call: Callable[[], Result]) -> Result:
-    """What the call returns or raises. Raises Empty where it does neither in time; it is left alone then."""
+def _answers(calls: Iterable[Callable[[], Result]], progress: Callable[[], int] = lambda: 0) -> Iterator[Result]:
+    """What the calls return, AT_ONCE at a time, as it comes; raises what one raises.
+
+    Raises Silent where none answers, and `progress` stays what it is, for ANSWER_SECONDS; they are left alone then.
+    They run in threads that no end of the process waits for, as a library may hear of no signal.
+    """
     answers: SimpleQueue[tuple[Result | None, Exception | None]] = SimpleQueue()
 
-    def ask() -> None:
+    def ask(call: Callable[[], Result]) -> None:
         try:
             answers.put((call(), None))
         except Exception as error:
             answers.put((None, error))
 
-    threading.Thread(target=ask, daemon=True).start()
-    result, error = answers.get(timeout=ANSWER_SECONDS)
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # None only beside an error
+    def begin(number: int) -> int:
+        begun = [threading.Thread(target=ask, args=[call], daemon=True) for call in islice(left, number)]
+        for thread in begun:
+            thread.start()
+        return len(begun)
+
+    left = iter(calls)
+    asked = begin(AT_ONCE)
+    while asked:
+        before = progress()
+        try:
+            result, error = answers.get(timeout=ANSWER_SECONDS)
+        except Empty:
+            if progress() == before:
+                raise Silent from None
+            continue
+        if error is not None:
+            raise error
+        asked += begin(1) - 1
+        yield result  # type: ignore[misc]  # None only beside an error
 
 
 def what_is_wrong(error: Exception) -> str:

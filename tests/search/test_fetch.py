@@ -20,8 +20,9 @@ from rich.console import Console
 from results.leaderboard import read_metrics
 from search import mirror as mirrors
 from search import run as search_run
-from search.fetch import fetch, storage_of
-from search.mirror import OWNER, Mirror
+from search.fetch import catch_up, fetch
+from search.mirror import OWNER, Mirror, TakenOver
+from search.options import parser
 from search.storage import Storage
 from search.study import JOURNAL, StudyRecord, stored_trials, trial_name
 from tests.search.follow import Search
@@ -188,14 +189,74 @@ def mirrored(tmp_path: Path) -> Storage:
 def test_a_fetched_run_is_the_storages_from_then_on(mirrored: Storage, tmp_path: Path) -> None:
     run, before = tmp_path / "elsewhere" / "run", mirrored.read(OWNER)
     fetch(run, mirrored, CONSOLE)
-    assert mirrored.read(OWNER) not in (before, None)
     fetch(run, mirrored, CONSOLE)  # it has begun
-    mirror = Mirror(run, mirrored)
-    mirror.claim()
+    assert mirrored.read(OWNER) == before
+    Mirror(tmp_path / "here" / "run", mirrored).claim()  # which has not been gone on with elsewhere yet
+    mirror = claimed(run, mirrored)
+    assert mirrored.read(OWNER) not in (before, None)
     mirror.round()
     assert mirror.written <= 1  # the study, where it has been told what its files knew
     with pytest.raises(UserError, match="is another state of the run"):
         Mirror(tmp_path / "here" / "run", mirrored).claim()
+
+
+def claimed(run: Path, storage: Storage) -> Mirror:
+    """The mirror of a folder that becomes the one there, as `while_mirrored` has it."""
+    Mirror(run, storage).claim()
+    catch_up(run, storage)
+    return Mirror(run, storage)
+
+
+@pytest.mark.parametrize("between", ["fetched", "claimed"])
+def test_what_its_last_driver_wrote_meanwhile_is_not_lost(between: str, tmp_path: Path) -> None:
+    here, run, storage = tmp_path / "here" / "run", tmp_path / "run", Storage(str(tmp_path / "there"), "run")
+    here.mkdir(parents=True)
+    going = writes(here)
+    for _ in range(9):
+        next(going)
+    last = Mirror(here, storage)
+    last.claim()
+    last.round()
+    fetch(run, storage, CONSOLE)
+    before = len(stored_trials(run))
+    if between == "claimed":  # a kill before it was caught up with
+        Mirror(run, storage).claim()
+        storage.write(OWNER, last._known.owner.encode())  # in the midst of its round
+    list(going)
+    last.round()
+    mirror = claimed(run, storage)
+    assert before < len(stored_trials(run)) == 4
+    assert {trial.state for trial in stored_trials(run)} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert check(run, set()) and not list(run.rglob("latest.pt"))
+    mirror.round()
+    assert mirror.written == 0
+    with pytest.raises(TakenOver):
+        put_more(here)
+        last.round()
+
+
+def put_more(run: Path) -> None:
+    (run / "leaderboard.csv").write_text("trial\n")
+
+
+def test_a_fetched_folder_that_went_on_by_itself_is_another_state(mirrored: Storage, tmp_path: Path) -> None:
+    run, before = tmp_path / "elsewhere" / "run", mirrored.read(OWNER)
+    fetch(run, mirrored, CONSOLE)
+    put_more(run)  # as with --storage none
+    with pytest.raises(UserError, match="is another state of the run"):
+        Mirror(run, mirrored).claim()
+    assert mirrored.read(OWNER) == before
+
+
+def test_a_name_that_is_taken_there_is_refused_with_what_to_do(mirrored: Storage, tmp_path: Path) -> None:
+    before, command = mirrored.read(OWNER), ["--space", "depth", "--out", str(tmp_path / "c"), "--name", "run"]
+    with pytest.raises(
+        UserError, match=r"^--storage: .*/there/run is a run already, made elsewhere; .*--resume run, or .*--name\.$"
+    ):
+        search_run._command(
+            {**vars(parser().parse_args([*command, "--storage", str(tmp_path / "there")])), "command": ""}, 0.0
+        )
+    assert mirrored.read(OWNER) == before and not (tmp_path / "c").exists()
 
 
 def test_a_run_that_has_not_begun_comes_once(tmp_path: Path) -> None:
@@ -229,17 +290,17 @@ def test_a_fetch_that_fails_leaves_nothing(mirrored: Storage, tmp_path: Path, mo
             raise OSError("AWS Error SLOW_DOWN")
         return whole(self, name)
 
-    out = tmp_path / "elsewhere"
+    out, before = tmp_path / "elsewhere", mirrored.read(OWNER)
     monkeypatch.setattr(Storage, "read", read)
     with pytest.raises(
         UserError, match=r"^--storage: .*/there/run does not do what it is asked \(AWS Error SLOW_DOWN\);"
     ):
-        storage_of(str(tmp_path / "there"), out / "run", CONSOLE)
-    assert list(out.iterdir()) == []
+        fetch(out / "run", mirrored, CONSOLE)
+    assert list(out.iterdir()) == [] and mirrored.read(OWNER) == before
 
 
 def test_what_no_mirror_has_is_not_fetched(mirrored: Storage, tmp_path: Path) -> None:
-    for name in ("tune/tuner.pkl", ".lock", "trials/0000/.x"):
+    for name in ("tune/tuner.pkl", ".lock", "trials/0000/.x", "trials/notes.txt"):
         mirrored.write(name, b"")
     run = tmp_path / "elsewhere" / "run"
     fetch(run, mirrored, CONSOLE)
@@ -283,9 +344,21 @@ def test_a_search_whose_machine_is_lost_goes_on_elsewhere(
     assert Storage(str(tmp_path / "there"), "run").read("leaderboard.csv") == (run / "leaderboard.csv").read_bytes()
 
 
+def test_a_study_that_is_damaged_there_is_one_sentence(mirrored: Storage, tmp_path: Path) -> None:
+    before, journal = mirrored.read(OWNER), mirrored.read(JOURNAL)
+    assert journal is not None
+    mirrored.write(JOURNAL, b"{" + journal)
+    with pytest.raises(UserError) as told:
+        fetch(tmp_path / "elsewhere" / "run", mirrored, CONSOLE)
+    assert str(told.value).startswith(
+        f"--storage: what is at {mirrored.shown} cannot be gone on with: the study is dam"
+    )
+    assert not list((tmp_path / "elsewhere").iterdir()) and mirrored.read(OWNER) == before
+
+
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b"{}"])
 def test_a_record_that_is_damaged_there_is_one_sentence(mirrored: Storage, tmp_path: Path, content: bytes) -> None:
     mirrored.write("run.json", content)
-    with pytest.raises(UserError, match=r"^--storage: the run's run\.json there is missing or damaged \("):
+    with pytest.raises(UserError, match=r"^--storage: what is at .*/run cannot .*: run\.json is missing or damaged \("):
         fetch(tmp_path / "elsewhere" / "run", mirrored, CONSOLE)
     assert not list((tmp_path / "elsewhere").iterdir())

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from search import mirror as mirrors
-from search.mirror import OWNER, RECORD, Mirror, Mirrored, TakenOver, is_mirrored, while_mirrored
+from search.mirror import OWNER, RECORD, Mirror, Mirrored, TakenOver, is_mirrored
+from search.mirrored import while_mirrored
 from search.storage import Storage
 from search.study import JOURNAL
 from trainable.errors import UserError
@@ -67,7 +68,7 @@ def mirror(run: Path, storage: Noted) -> Mirror:
 
 def same(run: Path, storage: Storage) -> bool:
     """Whether each file at the storage is as it is here, and all are there."""
-    names = [name for name in storage.names() if name != OWNER]
+    names = [name for name in storage.states() if name != OWNER]
     return sorted(mirrors.states(run)) == names and all(
         (run / name).read_bytes() == storage.read(name) for name in names
     )
@@ -143,7 +144,7 @@ def test_a_link_is_not_followed(run: Path, storage: Noted, mirror: Mirror, tmp_p
     (run / "link").symlink_to(tmp_path / "secret")
     (run / "folder").symlink_to(tmp_path / "folder")
     mirror.round()
-    assert same(run, storage) and not {"link", "folder/secret"} & set(storage.names())
+    assert same(run, storage) and not {"link", "folder/secret"} & set(storage.states())
 
 
 def test_a_database_is_copied_as_its_last_transaction_left_it(run: Path, storage: Noted, mirror: Mirror) -> None:
@@ -164,13 +165,13 @@ def test_files_that_are_no_runs_are_left_alone(run: Path, storage: Noted, tmp_pa
     put(tmp_path / "there" / "run", "cats/1.jpg")
     with pytest.raises(UserError, match="^--storage: .*/there/run has files that are no run's; choose another place"):
         Mirror(run, storage).claim()
-    assert storage.names() == ["cats/1.jpg"]
+    assert list(storage.states()) == ["cats/1.jpg"]
 
 
 def test_another_folders_mirror_is_not_overwritten(run: Path, storage: Noted, mirror: Mirror, tmp_path: Path) -> None:
     mirror.round()
     other = tmp_path / "elsewhere" / "run"
-    put(other, JOURNAL)
+    put(other, JOURNAL, "trials/0000/config.json")
     with pytest.raises(
         UserError, match=f"^--storage: .* is another state of the run than {other}: .* Move this folder"
     ):
@@ -302,7 +303,7 @@ def test_another_machine_that_goes_on_is_told_of_and_this_one_goes_on_for_itself
         return 0
 
     ended, said = told(command, run, storage)
-    assert ended == 1 and "trials/0001/config.json" not in storage.names()
+    assert ended == 1 and "trials/0001/config.json" not in storage.states()
     assert said.count("another machine has gone on with the run from there") == 2
 
 

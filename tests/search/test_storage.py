@@ -40,17 +40,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> str:
 
 def test_what_is_put_there_is_got_from_there(place: str, tmp_path: Path) -> None:
     there = connect(place, tmp_path / "run")
-    assert there.names() == []  # the try has left nothing
+    assert there.states() == {}  # the try has left nothing
     for content in (b"first", b"", b"second" * 100_000):
         there.write("trials/0000/metrics.csv", content)
         there.write("run.json", b"{}")
         assert Storage(place, "run").read("trials/0000/metrics.csv") == content
-        assert there.names() == ["run.json", "trials/0000/metrics.csv"]
+        assert list(there.states()) == ["run.json", "trials/0000/metrics.csv"]
     assert there.read("trials/0001/metrics.csv") is None
-    assert Storage(place, "another").names() == []
+    assert Storage(place, "another").states() == {}
     there.remove("run.json")
     there.remove("run.json")  # another time, as after a kill
-    assert there.names() == ["trials/0000/metrics.csv"]
+    assert list(there.states()) == ["trials/0000/metrics.csv"]
 
 
 def test_a_storage_is_shown_without_its_settings(store: Store) -> None:

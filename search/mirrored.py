@@ -1,0 +1,36 @@
+"""A command on a run whose folder is mirrored meanwhile."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from search.cli import FAILED, FAILED_TRIALS
+from search.fetch import catch_up
+from search.mirror import Follower, Mirror
+from search.record import lock
+from search.storage import Storage, telling
+
+
+def while_mirrored(command: Callable[[], int], run: Path, storage: Storage | None, console: Console) -> int:
+    """Runs what works on a run, whose folder is mirrored meanwhile if it has a storage.
+
+    Returns: the command's exit code; FAILED where it is done, but not all of the run is at the storage.
+
+    Raises:
+        UserError: as `lock` and `Mirror.claim` do; and what the command raises.
+    """
+    if storage is None:
+        return command()
+    with lock(run), telling(storage):
+        Mirror(run, storage).claim()
+        catch_up(run, storage)
+    elsewhere = f"python -m search.run --resume {run.name} --storage {shlex.quote(storage.place)}"
+    console.print(f"Mirrored: {storage.shown}; on another machine go on with: {elsewhere}", soft_wrap=True)
+    follower = Follower(Mirror(run, storage), storage, console)
+    try:
+        code = command()
+    finally:
+        follower.end()
+    return FAILED if follower.fault is not None and code in (0, FAILED_TRIALS) else code
