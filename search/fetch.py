@@ -73,14 +73,19 @@ def catch_up(run: Path, storage: Storage) -> None:
 def _bring(storage: Storage, before: Mapping[str, State], folder: Path) -> dict[str, State]:
     """Brings a run's files into a folder that has them as they were before. Returns the state of each, for the next
     time."""
+
+    def write(name: str) -> None:
+        content = storage.read(name)
+        if content is not None:  # else it has gone just now
+            files.make_folder((folder / name).parent)
+            files.write_bytes(folder / name, content)
+
     found: dict[str, State] = {}
     for journals in (True, False):  # the others later, so that they are not behind
         there = storage.ask(storage.states).items()
         listed = {name: state for name, state in there if is_mirrored(name) and is_journal(name) == journals}
-        for name, content in storage.read_all(name for name in listed if listed[name] != before.get(name)):
-            if content is not None:  # else it has gone just now
-                files.make_folder((folder / name).parent)
-                files.write_bytes(folder / name, content)
+        for _ in storage.ask_all(partial(write, name) for name in listed if listed[name] != before.get(name)):
+            pass
         found |= listed
     for name in before.keys() - found.keys():
         files.remove(folder / name)

@@ -100,14 +100,11 @@ class Storage:
             Silent: where it does neither, and nothing is read, for ANSWER_SECONDS. It is left alone then: a command is
                 to write nothing more there.
         """
-        return next(_answers([call], lambda: self._pieces))
+        return next(self.ask_all([call]))
 
-    def read_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Files with their contents, as they come. Raises as `read` and `ask` do."""
-        return _answers((partial(self._named, name) for name in names), lambda: self._pieces)
-
-    def _named(self, name: str) -> tuple[str, bytes | None]:
-        return name, self.read(name)
+    def ask_all(self, calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+        """What several calls return, in the order in which they answer. Raises as `ask` does."""
+        return _answers(calls, lambda: self._pieces)
 
 
 def connect(place: str, run: Path) -> Storage:
@@ -165,7 +162,7 @@ def _tried(place: str, run: Path) -> Storage:
 
 
 def _answers(calls: Iterable[Callable[[], Result]], progress: Callable[[], int] = lambda: 0) -> Iterator[Result]:
-    """What the calls return, AT_ONCE at a time, as it comes; raises what one raises.
+    """What the calls return, AT_ONCE at a time, as it comes; raises what one raises, when those under way are over.
 
     Raises Silent where none answers, and `progress` stays what it is, for ANSWER_SECONDS; they are left alone then.
     They run in threads that no end of the process waits for, as a library may hear of no signal.
@@ -185,7 +182,7 @@ def _answers(calls: Iterable[Callable[[], Result]], progress: Callable[[], int] 
         return len(begun)
 
     left = iter(calls)
-    asked = begin(AT_ONCE)
+    asked, fault = begin(AT_ONCE), None
     while asked:
         before = progress()
         try:
@@ -194,10 +191,13 @@ def _answers(calls: Iterable[Callable[[], Result]], progress: Callable[[], int] 
             if progress() == before:
                 raise Silent from None
             continue
-        if error is not None:
-            raise error
-        asked += begin(1) - 1
-        yield result  # type: ignore[misc]  # None only beside an error
+        asked -= 1
+        fault = fault or error
+        if fault is None:
+            asked += begin(1)
+            yield result  # type: ignore[misc]  # None only beside an error
+    if fault is not None:
+        raise fault
 
 
 def what_is_wrong(error: Exception) -> str:

@@ -20,6 +20,7 @@ from rich.console import Console
 from results.leaderboard import read_metrics
 from search import mirror as mirrors
 from search import run as search_run
+from search import storage as storages
 from search.fetch import catch_up, fetch
 from search.mirror import OWNER, Mirror, TakenOver
 from search.options import parser
@@ -297,6 +298,45 @@ def test_a_fetch_that_fails_leaves_nothing(mirrored: Storage, tmp_path: Path, mo
     ):
         fetch(out / "run", mirrored, CONSOLE)
     assert list(out.iterdir()) == [] and mirrored.read(OWNER) == before
+
+
+READER = """
+import signal
+from search import cli, run, storage
+
+def read(self, name, read=storage.Storage.read):
+    if name != storage.PROBE:
+        print(name, flush=True)
+    return read(self, name)
+
+storage.Storage.read = read
+signal.signal(signal.SIGTERM, cli.terminate)
+run.main()
+"""
+
+
+def test_a_storage_that_no_longer_answers_is_left_by_a_signal_and_in_time(
+    mirrored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mirrored.folder is not None
+    (mirrored.folder / JOURNAL).unlink()
+    os.mkfifo(mirrored.folder / JOURNAL)  # nobody will ever write into it
+    out, before = tmp_path / "elsewhere", mirrored.read(OWNER)
+    process = subprocess.Popen(
+        [sys.executable, "-c", READER, "--resume", "run", "--out", str(out), "--storage", str(tmp_path / "there")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == f"{JOURNAL}\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=300)[1].startswith("Terminated.") and process.returncode == 143
+
+    monkeypatch.setattr(storages, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(UserError, match=r"/there/run does not do what it is asked \(it does not answer within 0 s\);"):
+        fetch(out / "run", mirrored, CONSOLE)
+    assert not out.exists() and mirrored.read(OWNER) == before
 
 
 def test_what_no_mirror_has_is_not_fetched(mirrored: Storage, tmp_path: Path) -> None:
