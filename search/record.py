@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -127,6 +128,16 @@ def _check_whole(run: Path) -> None:
             f"{run} has trials, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. Put back "
             "what is missing, or make the run anew under another name."
         )
+
+
+def remembering(options: Options) -> Options:
+    """The options, with the storage that the run has if it has begun: of a command that names none.
+
+    Raises:
+        UserError: as `stored` does.
+    """
+    record = to_go_on_with(options.run)
+    return options if record is None else replace(options, storage=record["arguments"]["storage"])
 
 
 def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
 
     from search.fetch import fetch
     from search.plain import Plain
-    from search.record import resumed
+    from search.record import remembering, resumed
     from search.storage import connect
     from search.track import check_tools
     from spaces.loading import load, names
@@ -65,6 +65,8 @@ def _command(arguments: dict[str, Any], began: float) -> int:
         raise UserError(f"--split and --folds divide the images in two ways; {why}.")
     space = load(given["space"] or "dropout", given_of(given))
     options = resolve(given, space)
+    if given["storage"] is None:
+        options = remembering(options)
     check_sampler(options, space, console)
     check_tools(options.track)
     return search(options, space, console, began)

@@ -395,6 +395,19 @@ def test_a_mirrored_run_is_mirrored_when_it_goes_on_unless_said_otherwise(writte
     assert record.resumed(given, written.out, "faces")["storage"] == ""
 
 
+def test_the_runs_own_command_remembers_its_storage_too(
+    begun: Options, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    mirrored = dataclasses.replace(begun, storage=f"{tmp_path}/file/there")
+    record.write(mirrored, load("dropout"), data.labelled, stored(begun))
+    command = ["--space", "depth", "--name", begun.name, "--out", str(begun.out)]
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith(f"Error: --storage: {tmp_path}/file/there cannot be used")
+    assert main([*command, "--storage", "none"]) == 2  # it has another space
+    assert "--storage" not in capsys.readouterr().err
+
+
 def test_a_confirmation_is_mirrored_where_its_run_is_unless_said_otherwise(
     begun: Options, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
