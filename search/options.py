@@ -341,7 +341,13 @@ def _tools(text: str) -> tuple[str, ...]:
 def _place(text: str) -> str:
     if text == "none":
         return ""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("'' is no place; give a folder, a URI, or none")
     if "://" not in text:
+        if ":" in text.partition("/")[0]:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is neither a folder nor a URI, as s3://BUCKET/FOLDER; if it is a folder, write ./{text}"
+            )
         return str(Path(text).expanduser().absolute())
     if "@" in urlsplit(text).netloc:
         raise argparse.ArgumentTypeError("a URI with credentials would be written into run.json; use the environment")

@@ -39,6 +39,11 @@ def options(*arguments: str) -> Options:
         ("--audit nan", "--audit: 'nan' is not a share above 0 and up to 1, as in 0.1"),
         ("--repeats 0", "--repeats: '0' is not an integer of at least 1"),
         ("--storage s3://key:secret@bucket/x", "--storage: a URI with credentials would be written into run.json; use"),
+        ("--storage=", "--storage: '' is no place; give a folder, a URI, or none"),
+        (
+            "--storage s3:/bucket/x",
+            "--storage: 's3:/bucket/x' is neither a folder nor a URI, as s3://BUCKET/FOLDER;",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_with_its_option(
@@ -58,6 +63,7 @@ def test_a_bad_value_is_refused_with_its_option(
         ("s3://bucket/runs?region=here", "s3://bucket/runs?region=here"),
         ("~/runs", str(Path("~/runs").expanduser())),
         ("runs", str(Path("runs").absolute())),
+        ("./s3:/runs", str(Path("s3:/runs").absolute())),
         ("none", ""),
     ],
 )
