@@ -1,5 +1,6 @@
 """A place that outlives this machine, where files are put and got: a folder that others see too, or an object store."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +32,8 @@ class Silent(Exception):
 
 
 class Storage:
-    """One folder of it. Its methods raise whatever the place's own library does, mostly OSError.
+    """One folder of it. Its methods raise whatever the place's own library does, mostly OSError; and so they do where a
+    symbolic link is in the way, by which others who can write there would have any file read or replaced.
 
     Args:
         place: a folder's absolute path, or a URI that pyarrow knows, as s3://BUCKET/FOLDER; of fsspec's kinds with
@@ -58,6 +60,8 @@ class Storage:
 
     def states(self) -> dict[str, State]:
         """All files, by their paths in the folder, with slashes, in order."""
+        if self.folder is not None:
+            return dict(sorted(_states(self._path(""), "")))
         found = self._system.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
         states = {
             info.path[len(self._root) + 1 :]: (info.size, info.mtime_ns)
@@ -69,7 +73,7 @@ class Storage:
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is no such file."""
         try:
-            with self._system.open_input_stream(f"{self._root}/{name}") as file:
+            with self._system.open_input_stream(self._path(name)) as file:
                 pieces = []
                 while piece := file.read(PIECE):
                     pieces.append(piece)
@@ -80,18 +84,26 @@ class Storage:
 
     def write(self, name: str, content: bytes) -> None:
         """Replaces a file by `content`, atomically: an object appears when it is whole."""
+        path = self._path(name)
         if self.folder is not None:
-            path = self.folder / name
-            files.make_folder(path.parent)
-            files.write_bytes(path, content)
+            files.make_folder(Path(path).parent)
+            files.write_bytes(Path(path), content)
             return
-        with self._system.open_output_stream(f"{self._root}/{name}") as file:
+        with self._system.open_output_stream(path) as file:
             file.write(content)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
         with suppress(FileNotFoundError):
-            self._system.delete_file(f"{self._root}/{name}")
+            self._system.delete_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        """A file's, in its file system."""
+        if self.folder is not None:
+            parts = name.split("/")
+            for number in range(len(parts) + 1):
+                _check_no_link("/".join([self._root, *parts[:number]]).rstrip("/"))
+        return f"{self._root}/{name}"
 
     def ask(self, call: Callable[[], Result]) -> Result:
         """What a call of its methods returns or raises, waited for in such a way that a signal still ends the command.
@@ -132,6 +144,24 @@ def connect(place: str, run: Path) -> Storage:
         remedy = "check that it exists and that the credentials for it are in the environment" if ":" in place else ""
         remedy = remedy or "make it a folder that can be written, or choose another place"
         raise UserError(f"--storage: {shown} cannot be used from this machine ({why}); {remedy}.") from None
+
+
+def _check_no_link(path: str) -> None:
+    if os.path.islink(path):
+        raise OSError(f"{path} is a symbolic link, which is not followed: remove it")
+
+
+def _states(folder: str, inside: str) -> Iterator[tuple[str, State]]:
+    """Those of all files in a folder of this machine's, by their paths after `inside`; of none, where it is gone."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            _check_no_link(entry.path)
+            if entry.is_dir():
+                yield from _states(entry.path, f"{inside}{entry.name}/")
+            elif entry.is_file():
+                with suppress(FileNotFoundError):
+                    found = entry.stat()
+                    yield f"{inside}{entry.name}", (found.st_size, found.st_mtime_ns)
 
 
 @contextmanager

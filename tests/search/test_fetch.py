@@ -300,6 +300,17 @@ def test_a_fetch_that_fails_leaves_nothing(mirrored: Storage, tmp_path: Path, mo
     assert list(out.iterdir()) == [] and mirrored.read(OWNER) == before
 
 
+def test_a_link_at_a_storage_is_told_and_not_followed(mirrored: Storage, tmp_path: Path) -> None:
+    assert mirrored.folder is not None
+    (tmp_path / "secret").write_text("secret")
+    (mirrored.folder / "trials" / "0000" / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(
+        UserError, match=r"^--storage: .*/there/run does .* \(.*/0000/notes\.txt is a symbolic link, .*\.$"
+    ):
+        fetch(tmp_path / "elsewhere" / "run", mirrored, CONSOLE)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 READER = """
 import signal
 from search import cli, run, storage

@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,27 @@ def test_one_that_never_answers_is_told_in_time(monkeypatch: pytest.MonkeyPatch,
 def test_one_that_garbles_what_it_is_given_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Storage, "read", lambda self, name: b"something else")
     assert "(what was written came back as something else)" in refused(str(tmp_path), tmp_path / "runs" / "run")
+
+
+@pytest.mark.parametrize("kind", ["", "file://"])
+def test_no_link_is_followed(kind: str, tmp_path: Path) -> None:
+    victim, place = tmp_path / "victim", tmp_path / "there"
+    victim.mkdir()
+    (victim / "secret").write_text("secret")
+    there = connect(f"{kind}{place}", tmp_path / "run")
+    for name, target in (("trials", victim), ("a/secret", victim / "secret"), ("a/loop", place / "run")):
+        link = place / "run" / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(target)
+        file = name if target.is_file() else f"{name}/secret"
+        calls = (there.states, partial(there.read, file), partial(there.write, file, b""), partial(there.remove, file))
+        for call in calls:
+            with pytest.raises(OSError, match=rf"^{link} is a symbolic link, which is not followed: remove it$"):
+                call()
+        link.unlink()
+    assert [path.name for path in victim.iterdir()] == ["secret"] and (victim / "secret").read_text() == "secret"
+    (place / "photos").symlink_to(victim)
+    assert f"({place}/photos is a symbolic link" in refused(f"{kind}{place}", tmp_path / "photos")
 
 
 @pytest.mark.parametrize("inside", ["", "run", "run/mirror"])
