@@ -10,8 +10,8 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -78,6 +78,10 @@ class TakenOver(Exception):
     """Another folder is mirrored at the storage by now: its driver has gone on from there."""
 
 
+class FaultHere(Exception):
+    """The run's folder cannot be read, or what it knows of its mirror not be written: the storage is not to blame."""
+
+
 class Mirror:
     """A run's folder and its mirror.
 
@@ -90,6 +94,7 @@ class Mirror:
         self._run, self._storage = run, storage
         self._known = Mirrored.of(run, storage)
         self.written = 0  # files
+        self._changes = self._noted = 0  # at the storage; of those, the ones that RECORD has
 
     def check(self) -> None:
         """Raises UserError unless this folder is the one that is mirrored at the storage, or may become it: nothing is
@@ -130,9 +135,10 @@ class Mirror:
         the journal has a trial's end. So a trial's files may be ahead of the journal, but never behind.
 
         Raises:
-            TakenOver: where the storage is another folder's; besides, whatever the storage's library raises.
+            TakenOver: where the storage is another folder's.
+            FaultHere: what this machine's disk does not do; besides, whatever the storage's library raises.
         """
-        found, copied = {name for names in _by_folder(self._run) for name in names}, self.written
+        found = {name for names in _by_folder(self._run) for name in names}
         journals = self._changed(sorted(filter(is_journal, found)))
         for names in _by_folder(self._run):
             found.update(names)
@@ -145,14 +151,17 @@ class Mirror:
         for name in gone:
             self._storage.remove(name)
             del self._known.files[name]
-        if gone or copied != self.written:
-            self._known.write(self._run)
+            self._changes += 1
+        if self._changes != self._noted:
+            with _here(self._run):
+                self._known.write(self._run)
+            self._noted = self._changes
 
     def _changed(self, names: Iterable[str]) -> dict[str, tuple[State, bytes]]:
         """Of files those that are not at the storage as they are, in the given order: the state before, the content."""
         changed = {}
         for name in names:
-            with suppress(FileNotFoundError):
+            with _here(self._run), suppress(FileNotFoundError):
                 state = _state(self._run, name)
                 if self._known.files.get(name) != state:
                     changed[name] = state, _content(self._run / name)
@@ -165,6 +174,7 @@ class Mirror:
             self._storage.write(name, content)
             self._known.files[name] = state
             self.written += 1
+            self._changes += 1
 
     def _check_owner(self) -> None:
         if self._storage.read(OWNER) != self._known.owner.encode():
@@ -200,14 +210,17 @@ class Follower:
         except TakenOver:
             self._lost, self.fault = True, "another machine has gone on with the run from there"
             say(self._console, f"Warning: {self.fault}: nothing more is written to {self._storage.shown}")
+        except FaultHere as error:
+            self._tell(f"{error}; what is missing at {self._storage.shown} is tried again", str(error))
         except Exception as error:  # each kind of storage has its own
-            if self.fault is None:
-                say(
-                    self._console,
-                    f"Warning: {self._storage.shown} lags behind ({what_is_wrong(error)}); the run goes on here, and "
-                    "what is missing there is tried again",
-                )
-            self.fault = what_is_wrong(error)
+            fault = what_is_wrong(error)
+            what = f"{self._storage.shown} lags behind ({fault})"
+            self._tell(f"{what}; the run goes on here, and what is missing there is tried again", fault)
+
+    def _tell(self, warning: str, fault: str) -> None:
+        if self.fault is None:
+            say(self._console, f"Warning: {warning}")
+        self.fault = fault
 
     def end(self) -> None:
         """Copies what is left, and says so where that cannot be done."""
@@ -221,6 +234,15 @@ class Follower:
             self.fault = self.fault or "it does not answer"
         if self.fault is not None:
             say(self._console, f"Not all of the run is at {self._storage.shown}: {self.fault}.")
+
+
+@contextmanager
+def _here(run: Path) -> Iterator[None]:
+    """What goes wrong inside does so in the run's folder."""
+    try:
+        yield
+    except Exception as error:  # a database has its own
+        raise FaultHere(f"{run} cannot be mirrored ({what_is_wrong(error)})") from error
 
 
 def is_journal(name: str) -> bool:

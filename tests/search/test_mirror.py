@@ -262,6 +262,32 @@ def test_a_storage_that_takes_nothing_is_said_once_and_tried_again(
     assert said.count("Warning: ") == 1 and "lags behind (No space left on device); the run goes on here" in said
 
 
+@pytest.mark.parametrize("mended", [True, False])
+def test_what_the_disk_here_does_not_do_is_not_the_storages_fault(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch, mended: bool
+) -> None:
+    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+
+    def command() -> int:
+        wait_for(lambda: Mirrored.of(run, storage).files == mirrors.states(run))
+        (run / RECORD).unlink()
+        (run / RECORD).mkdir()  # where it cannot be written
+        put(run, "trials/0001/config.json")
+        wait_for(lambda: "trials/0001/config.json" in storage.done)
+        if mended:
+            (run / RECORD).rmdir()
+        return 0
+
+    code, said = told(command, run, storage)
+    assert same(run, storage) and "lags behind" not in said
+    if mended:
+        assert code == 0 and Mirrored.of(run, storage).files == mirrors.states(run)
+    else:
+        assert code == 1
+        assert said.count(f"Warning: {run} cannot be mirrored (Is a directory); what is missing at") == 1
+        assert said.endswith(f"Not all of the run is at {storage.shown}: {run} cannot be mirrored (Is a directory).\n")
+
+
 @pytest.mark.parametrize(("code", "ends"), [(0, 1), (3, 1), (2, 2), (130, 130)])
 def test_a_command_whose_work_is_not_at_the_storage_fails(run: Path, storage: Noted, code: int, ends: int) -> None:
     def command() -> int:
