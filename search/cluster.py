@@ -68,7 +68,7 @@ class Cluster:
         if self.node is None:
             return None
         here = NodeAffinitySchedulingStrategy(self.node, soft=False)
-        # What a cut network has swallowed is asked again: all that a Keeper does may be done twice.
+        # What a cut network has swallowed is asked again; a Keeper minds that.
         actor = ray.remote(Keeper).options(
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here, max_concurrency=KEEPER_THREADS
         )

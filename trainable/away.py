@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 import ray
 
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
 from trainable.files import temporary_folder, write_with
-from trainable.keeper import CACHE, place_of
+from trainable.keeper import CACHE, Turn, place_of
 from trainable.pixels import cache_writes
 
 PART = 2**26  # bytes of the decoded images in one answer: bounds the memory that a fetch takes
@@ -36,6 +37,7 @@ class Away:
         self._there: Path | None = None  # the training's folder at the driver
         self._sent: dict[str, tuple[int, int]] = {}  # what of it is at the keeper, or on its way
         self._on_its_way: Any = None
+        self._name, self._calls = uuid4().hex, count(1)
 
     def begin(self, folder: Path) -> Path:
         """The folder here of a training, with what it has left in its folder at the driver so far."""
@@ -44,7 +46,7 @@ class Away:
             shutil.rmtree(self._here, ignore_errors=True)
         self._there = folder
         self._here.mkdir()
-        for name, content in ray.get(self._keeper.left.remote(folder)).items():
+        for name, content in ray.get(self._keeper.left.remote(folder, self._turn())).items():
             (self._here / name).write_bytes(content)
         self._sent = _states(self._here)
         return self._here
@@ -103,8 +105,11 @@ class Away:
             name: (folder / name).read_bytes() for name, state in states.items() if self._sent.get(name) != state
         }
         if changed:
-            self._on_its_way = self._keeper.keep.remote(self._there, changed)
+            self._on_its_way = self._keeper.keep.remote(self._there, changed, self._turn())
         self._sent = states
+
+    def _turn(self) -> Turn:
+        return Turn(self._name, next(self._calls))
 
     def arrive(self) -> None:
         """Returns when all that was sent has arrived. Raises UserError where the keeper cannot write."""

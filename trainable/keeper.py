@@ -5,7 +5,9 @@ leave, so that the nodes need no folder in common.
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainable import files
@@ -33,6 +35,41 @@ def place_of(name: str) -> int | None:
     return next((place for place, names in enumerate(LEFT) if names.fullmatch(name)), None)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Who calls, and the how many-th of its calls it is.
+
+    What a cut network has swallowed is sent again, and may come itself when it is mended: after what was sent later, or
+    when another worker trains on.
+    """
+
+    worker: str
+    number: int
+
+
+class _Order:
+    """Of the calls for a folder, which are to be obeyed: the last worker's to begin, each once and in order."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._obeyed: dict[str, int] = {}  # each worker's last; the last to begin is the last one
+
+    def begins(self, turn: Turn) -> None:
+        if turn.number > self._obeyed.get(turn.worker, 0):
+            self._obeyed.pop(turn.worker, None)
+            self._obeyed[turn.worker] = turn.number
+
+    def has(self, turn: Turn) -> bool:
+        """Whether the worker is the last to begin, as far as is known here: the Keeper may have died meanwhile."""
+        return not self._obeyed or turn.worker == next(reversed(self._obeyed))
+
+    def is_new(self, turn: Turn) -> bool:
+        return turn.number > self._obeyed.get(turn.worker, 0)
+
+    def done(self, turn: Turn) -> None:
+        self._obeyed[turn.worker] = turn.number
+
+
 class Keeper:
     """Lives on the driver's node, as a Ray actor, beside the runs' folders and the decoded images.
 
@@ -45,15 +82,21 @@ class Keeper:
         self._runs = frozenset(runs)
         self._pixels = {path.name: path for path in pixels}
         self._known: dict[str, tuple[int, str]] = {}  # each trial's start asks, and to hash gigabytes takes seconds
+        self._orders: dict[Path, _Order] = {}
 
-    def left(self, folder: Path) -> dict[str, bytes]:
-        """What a training has left in its folder so far, by file name. Raises ValueError for another folder."""
+    def left(self, folder: Path, turn: Turn) -> dict[str, bytes]:
+        """What a training has left in its folder so far, by file name, for a worker that trains on: from now on what
+        another leaves is not kept. Raises ValueError for another folder."""
         self._check(folder)
-        found = sorted(folder.glob("*"))
-        return {path.name: path.read_bytes() for path in found if place_of(path.name) is not None}
+        order = self._orders.setdefault(folder, _Order())
+        with order.lock:
+            order.begins(turn)
+            found = sorted(folder.glob("*"))
+            return {path.name: path.read_bytes() for path in found if place_of(path.name) is not None}
 
-    def keep(self, folder: Path, left: Mapping[str, bytes]) -> str | None:
-        """Writes what a training leaves into its folder. Returns what is wrong with the disk, if something is.
+    def keep(self, folder: Path, left: Mapping[str, bytes], turn: Turn) -> str | None:
+        """Writes what a training leaves into its folder, once, and not after what it has left later. Returns what is
+        wrong, if something is: with the disk, or as another worker has gone on with the training.
 
         Raises:
             ValueError: for a folder or a name that no training has; nothing is written.
@@ -63,12 +106,18 @@ class Keeper:
         for name, place in places.items():
             if place is None:
                 raise ValueError(f"{name!r} is no file that a training leaves")
-        try:
-            files.make_folder(folder)
-            for name in sorted(left, key=lambda name: (places[name], name)):
-                files.write_bytes(folder / name, left[name])
-        except OSError as error:
-            return storage_fault(error) or str(error)
+        order = self._orders.setdefault(folder, _Order())
+        with order.lock:
+            if not order.has(turn):
+                return f"another worker has gone on with {folder}"
+            if order.is_new(turn):
+                try:
+                    files.make_folder(folder)
+                    for name in sorted(left, key=lambda name: (places[name], name)):
+                        files.write_bytes(folder / name, left[name])
+                except OSError as error:
+                    return storage_fault(error) or str(error)
+                order.done(turn)
         return None
 
     def pixels(self, name: str) -> tuple[int, str]:
