@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale --trials 1000 --seconds 0.5 --slots 2
     python -m benchmarks.scale --trials 100 --seconds 6 --epochs 30 --images 20000
-    python -m benchmarks.scale --trials 10000 --seconds 6.4 --slots 64
+    python -m benchmarks.scale --trials 10000 --seconds 3.2 --slots 64 --bare --sampler random
 
 `python -m search.run` runs in this process, with all that it does: the study and TPE over eleven parameters, ASHA, Ray,
 the actors and their reuse, each trial's files, the view, the leaderboard. The network alone computes nothing: the
@@ -18,6 +18,7 @@ resident set of this process, the driver. "stages" are the search as it went ove
 import argparse
 import bisect
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ray import tune
 
 import search.tuning
 import trainable.logits
@@ -41,6 +43,7 @@ from benchmarks.figures import Figure, Goal, Machine, finish, parser
 from benchmarks.pictures import CLASSES, SIZE, write_images
 from benchmarks.runs import frozen_trials
 from search.run import main as search_main
+from search.samplers import SAMPLERS
 from trainable.checkpoint import Best
 from trainable.config import TrialConfig
 from trainable.device import Device
@@ -124,6 +127,45 @@ def stub_trial(seconds: float) -> type[trainable.tune.ConvNetTrial]:
     return StubTrial
 
 
+class BareTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
+    """A trial whose worker has not even PyTorch, so that very many of them fit on a machine: it sleeps, writes its
+    metrics.csv and nothing else, and tells the search what a trial tells."""
+
+    def setup(self, config: dict[str, Any], seconds: float, run: str) -> None:
+        self.seconds, self.run = seconds, run
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.trial, self.settings = new_config["trial"], new_config["config"]
+        self.rows: list[dict[str, float]] = []
+        return True
+
+    def step(self) -> dict[str, Any]:
+        epochs, epoch = self.settings["epochs"], len(self.rows) + 1
+        time.sleep(self.seconds / epochs)
+        drawn = random.Random(f"{self.settings['seed']} {epoch}")
+        loss, accuracy = drawn.uniform(1, 2), drawn.random()
+        row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy, "valid_loss": loss}
+        row |= {"valid_accuracy": accuracy, "lr": self.settings["lr"], "seconds": self.seconds / epochs}
+        self.rows.append(row)
+        with open(f"{self.run}/trials/{self.trial}/metrics.csv", "w") as file:
+            for cells in (row, *(row.values() for row in self.rows)):
+                file.write(",".join(map(str, cells)) + "\n")
+        told = {"trial": self.trial, "training_iteration": epoch, "done": epoch == epochs}
+        return {**row, **told, "kept_seconds": 0.0, "lost_seconds": 0.0}
+
+
+def stand_in(seconds: float, bare: bool) -> None:
+    """Has the search of this process train with sleeping trials."""
+    if not bare:
+        search.tuning.ConvNetTrial = stub_trial(seconds)  # type: ignore[attr-defined]
+        return
+    search.tuning.ConvNetTrial = BareTrial  # type: ignore[attr-defined]
+    with_parameters = tune.with_parameters
+    # What all trials share is of our classes, with which PyTorch would come.
+    tune.with_parameters = lambda trial, shared: with_parameters(trial, seconds=seconds, run=str(shared.run))
+
+
 @dataclass(frozen=True)
 class Sample:
     """What the driver, this process, has taken so far."""
@@ -190,7 +232,7 @@ class Searched:
 
 def searched(arguments: argparse.Namespace, folder: Path) -> Searched:
     """Runs the search, with all that it writes below the folder."""
-    search.tuning.ConvNetTrial = stub_trial(arguments.seconds)  # type: ignore[attr-defined]
+    stand_in(arguments.seconds, arguments.bare)
     os.environ.pop("RAY_ADDRESS", None)  # a Ray of its own
     space = folder / "narrow.py"
     space.write_text(SPACE)
@@ -199,6 +241,7 @@ def searched(arguments: argparse.Namespace, folder: Path) -> Searched:
         "data": write_images(folder, arguments.images),
         "image-size": SIZE,
         "trials": arguments.trials,
+        "sampler": arguments.sampler,
         "epochs": arguments.epochs,
         "max-concurrent": arguments.slots,
         # Sleeping trials share a core where there are more of them than cores.
@@ -267,6 +310,8 @@ def main() -> None:
     command.add_argument("--slots", type=int, default=2)
     command.add_argument("--epochs", type=int, default=1, help="of a trial that runs its course")
     command.add_argument("--images", type=int, default=200)
+    command.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="as of a search (default: tpe)")
+    command.add_argument("--bare", action="store_true", help="workers without PyTorch, of which very many fit here")
     arguments = command.parse_args()
     if sys.platform != "linux":
         sys.exit("The driver's memory is read from /proc/self/statm, which only Linux has; run this on Linux.")

@@ -382,6 +382,6 @@ def test_a_refit_needs_room_on_the_cluster(
     assert ensemble.main([str(run), "--refit"]) == 2
     assert capsys.readouterr().err == (
         "Error: A trial asks for 3 CPU and 0 GPU, but the cluster has 2 CPU and 0 GPU on 1 node: not one trial fits. "
-        "Lower --cpus-per-trial or --gpus-per-trial.\n"
+        "Lower --cpus-per-trial or --gpus-per-trial, or wait for nodes that are still to join.\n"
     )
     assert not (run / "ensemble.json").exists()
