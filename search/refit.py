@@ -150,7 +150,10 @@ def _trained(
             if cluster.slots():
                 had_room = time.monotonic()
             elif time.monotonic() - had_room > PATIENCE_SECONDS:
-                raise UserError(f"--refit: the cluster has no room any more: {cluster.shortage()}. Mend it and go on.")
+                raise UserError(
+                    f"--refit: the cluster has no room any more: {cluster.shortage()}. What was trained is kept; give "
+                    "the same command again when there is room."
+                )
             for job in jobs:
                 progress.update(bars[job.folder], completed=job.epochs_done())
             for reference in ended:
