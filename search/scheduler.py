@@ -117,6 +117,13 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
             for epoch in sorted(values):
                 self._note(trial, epoch, values[epoch])
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: each trial begins in its turn, as its worker is there.
+
+        FIFO's choice would be the first that waits, and Ray would give it the next worker to come free and kill the one
+        that was starting for it: where trials end sooner than workers start, no second worker would ever be there.
+        """
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         name = trial.config["trial"]
         known = name in self.audited or result[EPOCH] <= self._seen.get(name, 0)

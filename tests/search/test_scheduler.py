@@ -1,13 +1,21 @@
 """Early stopping with numbers worked out by hand, and a scheduler rebuilt from the study."""
 
+import os
 import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray import tune
+from ray.tune.search import BasicVariantGenerator
 
 from search import options
 from search.scheduler import SCHEDULERS, Scheduler, lot
+from search.tuning import PENDING
 from trainable.config import Objective
 
 CONTINUE, STOP = "CONTINUE", "STOP"
@@ -198,3 +206,50 @@ def test_one_rebuilt_from_the_history_decides_as_the_unbroken_one(name: str, obj
         assert rebuilt.stopped == set()
         for (trial, epoch, value), decision in met[split:]:
             assert tell(rebuilt, trial, epoch, value, objective) == decision
+
+
+@pytest.fixture
+def ray_of_two() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_workers_that_start_slowly_are_waited_for_while_others_train(
+    ray_of_two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowToStart(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
+        """A worker that says so when it starts, and takes its time unless it is the first."""
+
+        def setup(self, config: dict[str, Any]) -> None:
+            with open(tmp_path / "workers", "a") as file:
+                file.write(f"{os.getpid()}\n")
+            try:
+                (tmp_path / "first").touch(exist_ok=False)
+            except FileExistsError:
+                time.sleep(3)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return True
+
+        def step(self) -> dict[str, Any]:
+            time.sleep(0.1)
+            return {"training_iteration": 1, "valid_loss": 1.0, "valid_accuracy": 0.5, "done": True}
+
+    monkeypatch.setenv("TUNE_MAX_PENDING_TRIALS_PG", PENDING)
+    trials = tune.Tuner(
+        SlowToStart,
+        param_space={"trial": tune.grid_search([f"{number:04d}" for number in range(60)])},
+        tune_config=tune.TuneConfig(
+            scheduler=Scheduler("none", 1, "valid_accuracy"),
+            search_alg=BasicVariantGenerator(max_concurrent=2),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path), verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)
+        ),
+    ).fit()
+    assert len(trials) == 60 and trials.num_errors == 0
+    started = (tmp_path / "workers").read_text().split()
+    assert len(started) == 2
+    assert {result.metrics["pid"] for result in trials} == set(map(int, started))
