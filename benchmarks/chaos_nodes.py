@@ -136,8 +136,8 @@ def _ip(*words: str) -> None:
 
 
 class Nodes:
-    """A cluster of two nodes of one CPU each. The driver is on the first; the second can be killed, cut off and made to
-    believe that its memory is short.
+    """A cluster of two nodes of one CPU each. The driver is on the first, the head; both can be killed, the second cut
+    off and made to believe that its memory is short.
 
     Args:
         folder: for their logs.
@@ -151,10 +151,8 @@ class Nodes:
         self.environment = {**marked.environment, **HEALTH, **token}
         self._memory = folder / "meminfo"
         self.let_breathe()
-        self._started, self._is_cut = 0, False
-        self._head = self._start(0, "--head", f"--port={PORT if network else 0}", "--include-dashboard=false")
-        self.address = self._head.said("--block").partition("--address='")[2].partition("'")[0]
-        self._other = self._join()
+        self._started, self._is_cut, self._head_killed = 0, False, False
+        self._begin()
 
     def prefix(self, side: int) -> list[str]:
         """What a command begins with that runs on a node."""
@@ -164,14 +162,31 @@ class Nodes:
         """As when the machine loses its power."""
         self._other.kill()
 
+    def kill_head(self) -> None:
+        """Its node has nothing left but the driver, and the other nobody to obey."""
+        self._head.kill()
+        self._head_killed = True
+
+    def ready(self) -> None:
+        """Puts right all that is broken, for the next command: another cluster where the head is gone."""
+        self.mend()
+        if self._head_killed:
+            self._other.kill()
+            self._forget()
+            self._head_killed = False
+            self._begin()
+
     def mend(self) -> None:
-        """Puts right what is broken: the network, the memory, the second node. Raises NodeError where that fails."""
+        """Puts right what is broken and may be while a command goes on: the network, the memory, the second node.
+        Raises NodeError where that fails."""
         self.let_breathe()
         if self._network is not None and self._is_cut:
             self._network.mend()
             self._is_cut = False
             # It ends by itself as soon as it hears that it has been taken for dead.
             wait_for(lambda: self._other.ended, HEARSAY_SECONDS)
+        if self._head_killed:
+            return
         if self._other.ended:
             self._other = self._join()
         if self._head.ended:
@@ -197,10 +212,18 @@ class Nodes:
         """Ends both, and removes the network."""
         self._other.kill()
         self._head.kill()
-        # What Ray notes of a head: one that was killed is taken for running where another chaos has such an address.
-        Path(self.environment["RAY_TMPDIR"], "ray", "ray_current_cluster").unlink(missing_ok=True)
+        self._forget()
         if self._network is not None:
             self._network.remove()
+
+    def _forget(self) -> None:
+        """Removes what Ray notes of a head: one that was killed is taken for running where another has its address."""
+        Path(self.environment["RAY_TMPDIR"], "ray", "ray_current_cluster").unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        self._head = self._start(0, "--head", f"--port={PORT if self._network else 0}", "--include-dashboard=false")
+        self.address = self._head.said("--block").partition("--address='")[2].partition("'")[0]
+        self._other = self._join()
 
     def _join(self) -> "_Node":
         node = self._start(1, f"--address={self.address}")

@@ -188,7 +188,7 @@ class Siege:
 
     def _shaken(self, known: int) -> bool:
         """Whether something has happened since that may end a command with a sentence."""
-        return any(fault.kind in ("disk", "cut", "node", "memory") for fault in self.happened[known:])
+        return any(fault.kind in ("disk", "cut", "node", "head", "memory") for fault in self.happened[known:])
 
     def _command(self, deadline: float) -> tuple[int | None, str]:
         """Gives the command once. Returns its exit code, None where it had to be ended; and what it has said."""
@@ -222,7 +222,7 @@ class Siege:
                 process.wait()
             self._put_right(float("inf"))
             if self.place.nodes:
-                self.place.nodes.mend()
+                self.place.nodes.ready()
         return process.returncode, log.read_text(errors="replace")
 
     def _put_right(self, now: float) -> None:
@@ -243,9 +243,11 @@ class Siege:
     def _bring(self, fault: Fault, process: "subprocess.Popen[bytes]", now: float) -> None:
         """Lets a fault happen, or nothing where there is nothing that it could happen to."""
         chance, nodes = fault.chance, self.place.nodes
-        if fault.kind in ("node", "cut", "memory"):
+        if fault.kind in ("node", "head", "cut", "memory"):
             assert nodes is not None
-            if fault.kind == "node":
+            if fault.kind == "head":
+                nodes.kill_head()
+            elif fault.kind == "node":
                 nodes.kill_other()
                 self.undo.append((now + 6 * chance, nodes.mend))
             elif fault.kind == "cut":

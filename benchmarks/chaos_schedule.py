@@ -11,6 +11,7 @@ MOST_FAULTS = 3
 LATEST_EPOCH = 14  # after which a fault comes: with early stopping a search has few more
 START_SECONDS = 9.0  # in which a command reads its data and starts Ray
 EPOCH_SECONDS = 0.5
+HEAD_SHARE = 0.15  # of the schedules on two nodes in which one of the faults is the head's death
 
 Need = Literal["root", "nodes"]
 
@@ -36,6 +37,7 @@ KINDS = {
         Kind("clock", "time.time() jumps by up to a day, either way", kills=False),
         Kind("disk", "the run's disk is full for some seconds", frozenset({"root"})),
         Kind("node", "all of the node without the driver gets SIGKILL; another joins", frozenset({"nodes"})),
+        Kind("head", "Ray on the driver's node, the head, gets SIGKILL; another cluster", frozenset({"nodes"})),
         Kind("cut", "no packet passes between the nodes for some seconds", frozenset({"root", "nodes"})),
         Kind("memory", "Ray's memory monitor sees too little left, and kills a worker", frozenset({"root", "nodes"})),
     )
@@ -83,16 +85,22 @@ def schedule(seed: int) -> Schedule:
     """The schedule of a seed, always the same."""
     rng = np.random.default_rng(seed)
     nodes = int(rng.integers(1, 3))
-    kinds = [kind.name for kind in KINDS.values() if nodes == 2 or "nodes" not in kind.needs]
+    kinds = [kind.name for kind in KINDS.values() if kind.name != "head" and (nodes == 2 or "nodes" not in kind.needs)]
     faults = []
     for _ in range(rng.integers(1, MOST_FAULTS + 1)):
         epochs = int(rng.integers(0, LATEST_EPOCH + 1))
         seconds = rng.uniform(0, EPOCH_SECONDS if epochs else START_SECONDS)
         faults.append(Fault(str(rng.choice(kinds)), epochs, round(float(seconds), 2), round(float(rng.random()), 3)))
+    scheduler = str(rng.choice(["asha", "none"]))
+    nans = tuple(number for number in range(TRIALS) if rng.random() < 0.15)
+    # After all else: the outcomes of the other schedules are kept, and they were drawn before there was this kind.
+    if nodes == 2 and rng.random() < HEAD_SHARE:
+        place = int(rng.integers(len(faults)))
+        faults[place] = replace(faults[place], kind="head")
     return Schedule(
         seed=seed,
-        scheduler=str(rng.choice(["asha", "none"])),
+        scheduler=scheduler,
         nodes=nodes,
-        nans=tuple(number for number in range(TRIALS) if rng.random() < 0.15),
+        nans=nans,
         faults=tuple(sorted(faults, key=lambda fault: fault.epochs)),
     )

@@ -11,8 +11,8 @@ checkpoints are real, but of a narrow network.
 
 A trial that runs its course trains for --seconds, in --epochs equal parts; the ideal time is what the trials trained,
 divided by the slots. What a trial costs beside is the time between two ends on one slot, less that. Memory is the
-resident set of this process, the driver. "stages" are the search as it went over the trials before the 100th, the
-1,000th and the last. The view goes to stderr, the result to stdout.
+resident set of this process, the driver. How the search goes late is compared with how it went at its 1,000th trial, or
+after a tenth of fewer. The view goes to stderr, the result to stdout.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def sample(trial):
 
 SPACE = Space("narrow", "the space dropout with narrow networks", sample, starts=dropout.SPACE.starts)
 """
-WINDOW = 100  # trials over which a cost is a mean, at most
+WINDOW = 100  # trials over which a figure is a mean, at most
 
 
 def random_logits(rng: np.random.Generator, images: int) -> NDArray[np.float32]:
@@ -222,11 +222,10 @@ class Searched:
         began, ended = self.ends[trial - window], self.ends[trial - 1]
         cpu = self.driver(ended).cpu - self.driver(began).cpu
         return {
-            "trial": trial,
-            "ms_a_trial": round(1000 * (ended - began) / (window - 1), 1),
-            "driver_cpu_ms_a_trial": round(1000 * cpu / (window - 1), 1),
-            "driver_cpu_share_of_a_core": round(cpu / (ended - began), 3),
-            "driver_memory_mb": round(self.driver(ended).memory, 1),
+            "from one trial's end to the next, ms": 1000 * (ended - began) / (window - 1),
+            "the driver's processor time a trial, ms": 1000 * cpu / (window - 1),
+            "the driver's share of a core, %": 100 * cpu / (ended - began),
+            "the driver's memory, MB": self.driver(ended).memory,
         }
 
 
@@ -285,20 +284,26 @@ def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> 
             n=window,
         ),
     ]
+    early, late = max(window, min(1000, len(ends) // 10)), len(ends)
+    before = found.stage(early, window)
+    figures += [
+        Figure(f"{what}: {name}; ours at trial {late}, peer at {early}", value, window, before[name], value / before[name])
+        for name, value in found.stage(late, window).items()
+        if before[name]
+    ]
     details = {
         "epochs": arguments.epochs,
         "images": arguments.images,
         "before_the_first_trial_seconds": round(ends[0] - slept[0] - found.began, 1),
         "after_the_last_trial_seconds": round(found.ended - ends[-1], 1),
         "driver_memory_mb_at_the_first_end": round(found.driver(ends[0]).memory, 1),
-        "stages": [found.stage(trial, window) for trial in sorted({window, min(1000, len(ends)), len(ends)})],
         "files_mb": round(found.files / 1e6, 1),
     }
     finish("scale", machine, figures, details, arguments.out)
 
 
 def window_of(trials: int) -> int:
-    """Over how many trials a cost is a mean."""
+    """Over how many trials a figure is a mean."""
     return min(WINDOW, trials // 2)
 
 

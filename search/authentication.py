@@ -81,8 +81,8 @@ def private_folder() -> Path:
     return folder
 
 
-def authenticate(address: str) -> None:
-    """Has this process use the token if, and only if, the cluster asks for one.
+def authenticate(address: str) -> bool:
+    """Has this process use the token if, and only if, the cluster asks for one. Returns whether it does.
 
     Ray leaves that to the environment: without a token it would try for 20 s, where nobody answers for a quarter of an
     hour, and with one where none is asked for no actor would live.
@@ -96,7 +96,7 @@ def authenticate(address: str) -> None:
     if os.environ.get(MODE, "").lower() == "token":
         _set_mode(None)
     if _lets_in(address):
-        return
+        return False
     asks = f"the Ray cluster at {address} asks for a token"
     if os.environ.get(MODE) is not None:
         raise Refused(f"{asks}, and {MODE} is {os.environ[MODE]}: unset it.")
@@ -112,6 +112,7 @@ def authenticate(address: str) -> None:
         raise Refused(f"{asks}, and {_place()} has none: put it there ({kept}).")
     if not _lets_in(address):
         raise Refused(f"{asks}, and the one in {_place()} is another: put the cluster's there ({kept}).")
+    return True
 
 
 def _set_mode(mode: str | None) -> None:

@@ -16,9 +16,11 @@ from ray._private import services as ray_services
 from ray._private import worker as ray_worker
 from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
 
 import trainable
 from search.authentication import Refused, authenticate, make_token, private_folder
+from search.cli import say
 from trainable.errors import UserError
 from trainable.keeper import Keeper
 from trainable.table import count
@@ -75,13 +77,14 @@ class Cluster:
         return actor.remote(list(runs), list(pixels))
 
 
-def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None) -> Cluster:
+def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, console: Console) -> Cluster:
     """Joins the cluster at `address`, or starts Ray on this machine alone.
 
     Args:
         address: as in ray.init; None is RAY_ADDRESS, or a new, local Ray where that is not set.
         cpus_per_trial: CPUs, and CPU threads, of a trial.
         gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs, else none.
+        console: is warned of a cluster that asks nobody for a token.
     Raises:
         UserError: with the arithmetic, where not even one trial fits; or where no Ray can be joined or started.
     """
@@ -101,7 +104,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
     try:
         with _keeping_sigterm():
-            context, head = (_start_here(common), None) if own else _join(address, common)
+            context, head = (_start_here(common), None) if own else _join(address, common, console)
     except Refused as error:
         raise UserError(f"{source}: {error}") from error
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
@@ -147,11 +150,16 @@ def _start_here(common: dict[str, Any]) -> Any:
         )
 
 
-def _join(address: str, common: dict[str, Any]) -> tuple[Any, str]:
+def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, str]:
     """What Ray says of the cluster, and the host and port of its head."""
     # As a host and port: of 'auto' Ray would take it that the cluster asks for a token wherever there is one.
     head = ray_services.canonicalize_bootstrap_address(address)
-    authenticate(head)
+    if not authenticate(head):
+        say(
+            console,
+            f"Warning: the Ray cluster at {head} asks nobody for a token: whoever can reach it can run code on it. "
+            "Start its nodes with RAY_AUTH_MODE=token, as docs/clusters.md shows.",
+        )
     # The code reaches nodes where it is not installed, and is the same on all.
     return ray.init(address=head, runtime_env={"py_modules": [str(TRAINABLE)]}, **common), head
 

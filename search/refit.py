@@ -101,7 +101,7 @@ def _train(
 ) -> None:
     stop = Stop(deadline=None)
     with stop.on_signals():
-        cluster = clusters.start(address, said["cpus_per_trial"], said["gpus_per_trial"])
+        cluster = clusters.start(address, said["cpus_per_trial"], said["gpus_per_trial"], console)
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))

@@ -108,7 +108,7 @@ def train(
     stop = Stop(deadline, passes)
     with stop.on_signals():
         import_ahead()
-        cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial)
+        cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial, console)
         try:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))

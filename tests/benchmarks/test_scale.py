@@ -19,11 +19,10 @@ def test_a_stage_is_what_the_trials_before_it_took() -> None:
     samples = [Sample(moment=second, memory=300 + second, cpu=0.25 * second) for second in range(20)]
     found = Searched(0.0, 20.0, [float(end) for end in range(2, 18)], [0.5] * 16, samples, files=0)
     assert found.stage(trial=11, window=5) == {
-        "trial": 11,
-        "ms_a_trial": 1000.0,
-        "driver_cpu_ms_a_trial": 250.0,
-        "driver_cpu_share_of_a_core": 0.25,
-        "driver_memory_mb": 313.0,  # of the first sample after the trial's end
+        "from one trial's end to the next, ms": 1000.0,
+        "the driver's processor time a trial, ms": 250.0,
+        "the driver's share of a core, %": 25.0,
+        "the driver's memory, MB": 313.0,  # of the first sample after the trial's end
     }
 
 

@@ -122,6 +122,7 @@ def test_what_is_no_head_of_ray_is_said_at_once() -> None:
 # With a token in a cluster without one no actor would live.
 JOIN = """
 import sys, ray
+from rich.console import Console
 from search.cluster import start
 from search.cli import exit_code
 
@@ -130,7 +131,7 @@ class Actor:
         return 7
 
 def join():
-    start(sys.argv[1], 1, 0)
+    start(sys.argv[1], 1, 0, Console())
     actor = ray.remote(Actor).remote()
     print(ray.get(actor.seven.remote(), timeout=60))
     return 0
@@ -178,8 +179,16 @@ def test_a_token_is_not_used_where_that_is_forbidden(cluster: str) -> None:
     assert join(cluster, Path.home(), RAY_AUTH_MODE="disabled") == (2, f"Error: --address: {said}\n")
 
 
-def test_a_cluster_without_a_token_works_for_somebody_who_has_one() -> None:
+def test_a_cluster_without_a_token_is_warned_of_and_works_for_somebody_who_has_one() -> None:
     make_token()
     with ray_head("disabled") as address:
-        assert join(address, Path.home()) == (0, "7\n")
-        assert join(address, Path.home(), RAY_AUTH_MODE="token") == (0, "7\n")
+        asks = f"Warning: the Ray cluster at {address} asks nobody for a token"
+        for environment in ({}, {"RAY_AUTH_MODE": "token"}):
+            code, output = join(address, Path.home(), **environment)
+            assert code == 0
+            *warning, seven = output.splitlines()
+            assert seven == "7"
+            assert " ".join(warning) == (
+                f"{asks}: whoever can reach it can run code on it. Start its nodes with RAY_AUTH_MODE=token, as "
+                "docs/clusters.md shows."
+            )
