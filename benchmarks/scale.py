@@ -287,8 +287,8 @@ def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> 
     early, late = max(window, min(1000, len(ends) // 10)), len(ends)
     before = found.stage(early, window)
     figures += [
-        Figure(f"{what}: {name}; ours at trial {late}, peer at {early}", value, window, before[name], value / before[name])
-        for name, value in found.stage(late, window).items()
+        Figure(f"{what}: {name}; ours at trial {late}, peer at {early}", now, window, before[name], now / before[name])
+        for name, now in found.stage(late, window).items()
         if before[name]
     ]
     details = {
