@@ -152,7 +152,7 @@ class Nodes:
         self._memory = folder / "meminfo"
         self.let_breathe()
         self._started, self._is_cut, self._head_killed = 0, False, False
-        self._begin()
+        self._head, self._other, self.address = self._begin()
 
     def prefix(self, side: int) -> list[str]:
         """What a command begins with that runs on a node."""
@@ -174,7 +174,7 @@ class Nodes:
             self._other.kill()
             self._forget()
             self._head_killed = False
-            self._begin()
+            self._head, self._other, self.address = self._begin()
 
     def mend(self) -> None:
         """Puts right what is broken and may be while a command goes on: the network, the memory, the second node.
@@ -188,7 +188,7 @@ class Nodes:
         if self._head_killed:
             return
         if self._other.ended:
-            self._other = self._join()
+            self._other = self._join(self.address)
         if self._head.ended:
             raise NodeError("the first node has ended by itself")
 
@@ -220,13 +220,14 @@ class Nodes:
         """Removes what Ray notes of a head: one that was killed is taken for running where another has its address."""
         Path(self.environment["RAY_TMPDIR"], "ray", "ray_current_cluster").unlink(missing_ok=True)
 
-    def _begin(self) -> None:
-        self._head = self._start(0, "--head", f"--port={PORT if self._network else 0}", "--include-dashboard=false")
-        self.address = self._head.said("--block").partition("--address='")[2].partition("'")[0]
-        self._other = self._join()
+    def _begin(self) -> tuple["_Node", "_Node", str]:
+        """The head, the other, and the address of a new cluster."""
+        head = self._start(0, "--head", f"--port={PORT if self._network else 0}", "--include-dashboard=false")
+        address = head.said("--block").partition("--address='")[2].partition("'")[0]
+        return head, self._join(address), address
 
-    def _join(self) -> "_Node":
-        node = self._start(1, f"--address={self.address}")
+    def _join(self, address: str) -> "_Node":
+        node = self._start(1, f"--address={address}")
         node.said("--block")  # of its last paragraph, once all is up
         return node
 

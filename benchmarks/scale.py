@@ -272,7 +272,7 @@ def report(arguments: argparse.Namespace, machine: Machine, found: Searched) -> 
     )
     ideal, took = sum(slept) / slots, found.ended - found.began
     grown = found.driver(ends[-1]).memory - found.driver(ends[0]).memory
-    what = f"{len(ends)} trials of {arguments.seconds:g} s on {slots} slots"
+    what = f"{len(ends)} trials of {arguments.seconds:g} s on {slots} slots, sampler {arguments.sampler}"
     figures = [
         Figure(f"{what}, s; ratio of ours over the sleep", took, 1, ideal, took / ideal, Goal("ratio", "<=", 1.1)),
         Figure(f"{what}: growth of the driver's memory, MB", grown, 1, goal=Goal("ours", "<=", 50)),

@@ -67,10 +67,10 @@ class Progress(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unt
         running = self._standing.end(name)
         if running is None:
             return
-        now = self._standing.snapshot()
-        trial = now.trial(name)
+        trial = self._standing.record.trial(name)
         if self._live is not None and trial.state != TrialState.FAIL:
             return
+        now = self._standing.snapshot()
         what = ENDED.get(trial.state, "interrupted")
         if name in self._standing.record.audited:
             what += f" at epoch {trial.last_step}, audited"

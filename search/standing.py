@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study import StudyRecord, trial_name
+from search.tally import End
 from search.usage import Usage
 from trainable.config import Objective, maximised
 from trainable.fit import objective_value
@@ -56,7 +57,7 @@ class Snapshot:
     objective: Objective  # what trials are compared by
     epochs: int  # of a trial that runs its course
     planned: int  # trials that the search shall have
-    trials: Sequence[FrozenTrial]  # as the study has them
+    trial: Callable[[str], FrozenTrial]  # of that name, as the study has it
     running: Mapping[str, Running]
     best: Best | None
     counts: Mapping[str, int]  # trials by state; all that are planned, together
@@ -66,10 +67,6 @@ class Snapshot:
     lost: float | None  # share of the slots' time that was neither training nor validation; None before the first epoch
     elapsed: float  # seconds since the command began
     remaining: float | None  # seconds that the search will still take, about; None while nothing is known
-
-    def trial(self, name: str) -> FrozenTrial:
-        """A trial as the study has it."""
-        return self.trials[int(name)]
 
     @property
     def ended(self) -> int:
@@ -123,7 +120,7 @@ class Standing:
         now, epoch = time.monotonic(), result["training_iteration"]
         value = objective_value(result, self.record.settings.objective)
         self._running[name] = Running(now, epoch, value, result["valid_accuracy"])
-        if name not in self.record.audited or epoch in self.record.frozen()[int(name)].intermediate_values:
+        if name not in self.record.audited or epoch in self.record.trial(name).intermediate_values:
             self._improve(value, name, epoch)
         if "kept_seconds" in result:  # else it was trained in an earlier session
             self._usage.add(name, result, now)
@@ -138,34 +135,39 @@ class Standing:
 
     def snapshot(self) -> Snapshot:
         """How the search stands now. Another thread than the one that follows the trials may ask, too."""
-        # In this order: what is in a copy stays, and the study, read last, has every trial that the others name.
         best, running = self._best, self._running.copy()
-        trials = self.record.frozen()
         now = time.monotonic()
         # One that is audited has its end in the study while it is being trained.
-        ended = [trial for trial in trials if trial.state in ENDED and trial_name(trial.number) not in running]
-        waiting = max(0, self.record.trials - len(running) - len(ended))
-        states = [trial.state for trial in ended]
+        ends = self.record.tally.ends(apart=running)
+        waiting = max(0, self.record.trials - len(running) - sum(ends.values()))
+        counts = {
+            word: sum(trials for end, trials in ends.items() if end.state == state) for state, word in ENDED.items()
+        }
         rate = self._epochs_a_second(now)
         return Snapshot(
             objective=self.record.settings.objective,
             epochs=self.record.settings.epochs,
             planned=self.record.trials,
-            trials=trials,
+            trial=self.record.trial,
             running=running,
             best=best,
-            counts={
-                "running": len(running),
-                "waiting": waiting,
-                **{word: states.count(state) for state, word in ENDED.items()},
-            },
-            rungs=reached_rungs(trials, self._compared),
+            counts={"running": len(running), "waiting": waiting, **counts},
+            rungs=self._rungs(),
             epochs_a_second=rate,
             images_a_second=None if rate is None else rate * self._images,
             lost=self._usage.lost(now, [trial.since for trial in running.values()]),
             elapsed=now - self._began,
-            remaining=self._remaining(now, ended, running, waiting),
+            remaining=self._remaining(now, ends, running, waiting),
         )
+
+    def _rungs(self) -> list[Rung]:
+        """What the scheduler did at those of the epochs at which it compares that a trial has reached."""
+        stopped: Counter[int] = Counter()
+        for end, trials in self.record.tally.ends().items():
+            if end.state == TrialState.PRUNED:
+                stopped[end.epochs] += trials
+        heard = self.record.tally.heard
+        return [Rung(epoch, heard[epoch], heard[epoch] - stopped[epoch]) for epoch in self._compared if heard[epoch]]
 
     def _improve(self, value: float, name: str, epoch: int) -> None:
         sign = 1 if maximised(self.record.settings.objective) else -1
@@ -178,15 +180,14 @@ class Standing:
         return (len(self._epoch_ends) - 1) / (now - self._epoch_ends[0])
 
     def _remaining(
-        self, now: float, ended: Sequence[FrozenTrial], running: Mapping[str, Running], waiting: int
+        self, now: float, ends: Mapping[End, int], running: Mapping[str, Running], waiting: int
     ) -> float | None:
         estimates = []
-        if ended and self._trained:
+        if any(ends.values()) and self._trained:
             epochs = self.record.settings.epochs
-            lengths = [
-                epochs if trial_name(trial.number) in self.record.audited else len(trial.intermediate_values)
-                for trial in ended
-            ]
+            lengths: Counter[int] = Counter()
+            for end, trials in ends.items():
+                lengths[epochs if end.audited else end.epochs] += trials
             left = epochs_left(lengths, [trial.epoch for trial in running.values()], waiting, epochs)
             # All slots together take so long for all, and one of them for the longest: at a search's end most have
             # nothing left to do, and the longest decides (Graham 1969).
@@ -198,23 +199,7 @@ class Standing:
         return min(estimates) if estimates else None
 
 
-def reached_rungs(trials: Sequence[FrozenTrial], compared: Sequence[int]) -> list[Rung]:
-    """What the scheduler did at those of the epochs `compared` that a trial has reached."""
-    ends = [
-        (max(trial.intermediate_values), trial.state == TrialState.PRUNED)
-        for trial in trials
-        if trial.intermediate_values
-    ]
-    rungs = []
-    for epoch in compared:
-        reached = sum(last >= epoch for last, _ in ends)
-        stopped = sum(last == epoch and pruned for last, pruned in ends)
-        if reached:
-            rungs.append(Rung(epoch, reached, reached - stopped))
-    return rungs
-
-
-def epochs_left(ended: Sequence[int], running: Sequence[int], waiting: int, epochs: int) -> list[float]:
+def epochs_left(ended: Mapping[int, int], running: Sequence[int], waiting: int, epochs: int) -> list[float]:
     """How many epochs each trial will still be trained, in expectation.
 
     After each epoch a trial is taken to go on as often as those did that were trained so far, by the product-limit
@@ -222,18 +207,18 @@ def epochs_left(ended: Sequence[int], running: Sequence[int], waiting: int, epoc
     those that are stopped early.
 
     Args:
-        ended: for how many epochs each trial was trained that has ended.
+        ended: how many trials have ended, by the epochs that they were trained for.
         running: for how many each was that is being trained.
         waiting: how many trials have not begun.
         epochs: of a trial that runs its course.
     Returns: one for each that is running, then one for each that is waiting.
     """
-    ends, under_way = Counter(ended), Counter(running)
-    came = len(ended) + len(running)
+    under_way = Counter(running)
+    came = sum(ended.values()) + len(running)
     goes_on = []  # by epoch, from 0: of the trials that came so far, the share that went on
     for epoch in range(epochs + 1):
-        goes_on.append(1 - ends[epoch] / came if came else 1.0)
-        came -= ends[epoch] + under_way[epoch]
+        goes_on.append(1 - ended.get(epoch, 0) / came if came else 1.0)
+        came -= ended.get(epoch, 0) + under_way[epoch]
     left = [0.0] * (epochs + 1)  # by epoch: of a trial that goes on after it
     for epoch in reversed(range(epochs)):
         left[epoch] = 1 + goes_on[epoch + 1] * left[epoch + 1]

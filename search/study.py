@@ -25,6 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import SAMPLERS, check_cmaes_state
+from search.tally import End, Tally
 from spaces.space import Given, Space, cells, check_decided, sample
 from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
@@ -194,13 +195,19 @@ class StudyRecord:
         self._resumable = []
         self._audits: list[Ask] = []  # under way when an earlier driver ended
         self.audited: set[str] = set()  # trials that were stopped for the record alone
+        self.tally = Tally()
+        self._asked = 0  # trials that the study has
         for frozen in self.frozen():
+            self._asked += 1
+            self.tally.heard.update(frozen.intermediate_values.keys())
             if frozen.state == TrialState.RUNNING:
                 trial = optuna.Trial(self.study, frozen._trial_id)
                 if "end" in frozen.user_attrs:
                     self._finish(trial, frozen.user_attrs["end"])
                 else:
                     self._resumable.append(trial)
+            elif frozen.state.is_finished():
+                self._count_end(frozen)
             name = trial_name(frozen.number)
             latest = trial_folder(folder, name) / "latest.pt"  # which goes when the trial, or its audit, ends
             if frozen.user_attrs.get("end", {}).get("audited"):
@@ -213,6 +220,11 @@ class StudyRecord:
     def frozen(self) -> list[FrozenTrial]:
         """The study's trials in the order of their numbers."""
         return self.study.get_trials(deepcopy=False)
+
+    def trial(self, name: str) -> FrozenTrial:
+        """A trial as the study has it."""
+        storage = self.study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, int(name)))
 
     def unfinished(self) -> int:
         """How many trials an earlier driver left running, audited ones among them; `ask` hands them out first."""
@@ -237,14 +249,16 @@ class StudyRecord:
     def _next_trial(self) -> optuna.Trial | None:
         if self._resumable:
             return self._resumable.pop(0)
-        number = len(self.frozen())
+        number = self._asked
         if number >= self.trials:
             return None
         if number < len(self._points):
             self.study.enqueue_trial(self._points[number])
         # Each trial's draws come from its own number: a search that is resumed draws what it would have drawn.
         self.study.sampler = self.sampler.following(self.study.sampler, self.settings.seed, number)
-        return self.study.ask()
+        asked = self.study.ask()
+        self._asked += 1
+        return asked
 
     def _config(self, trial: optuna.Trial) -> TrialConfig:
         stored = trial.user_attrs.get("config")
@@ -264,9 +278,12 @@ class StudyRecord:
 
     def report(self, name: str, epoch: int, value: float) -> None:
         """Records an epoch's objective. An epoch that is known already, as after a worker's death, is left alone."""
-        trial = self._open[name]
+        self._report(self._open[name], epoch, value)
+
+    def _report(self, trial: optuna.Trial, epoch: int, value: float) -> None:
         if epoch not in self._values(trial):
             trial.report(value, epoch)
+            self.tally.heard[epoch] += 1
 
     def complete(self, name: str, epoch: int, value: float) -> None:
         """The trial ran its course; `value` is its last epoch's. The study's value is the best epoch's."""
@@ -291,11 +308,17 @@ class StudyRecord:
 
     def _finish(self, trial: optuna.Trial, end: Mapping[str, Any]) -> None:
         state = TrialState[end["state"]]
-        if "epoch" in end and end["epoch"] not in self._values(trial):
-            trial.report(end["value"], end["epoch"])
+        if "epoch" in end:
+            self._report(trial, end["epoch"], end["value"])
         values = self._values(trial).values()
         best = max if maximised(self.settings.objective) else min
         self.study.tell(trial.number, best(values) if state == TrialState.COMPLETE else None, state=state)
+        self._count_end(self.trial(trial_name(trial.number)))
+
+    def _count_end(self, frozen: FrozenTrial) -> None:
+        audited = bool(frozen.user_attrs.get("end", {}).get("audited"))
+        end = End(frozen.state, max(frozen.intermediate_values, default=0), audited)
+        self.tally.end(trial_name(frozen.number), end)
 
     def _values(self, trial: optuna.Trial) -> Mapping[int, float]:
         frozen: FrozenTrial = self.study._storage.get_trial(trial._trial_id)

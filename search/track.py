@@ -190,7 +190,7 @@ def _wandb(run: Followed, study: StudyRecord) -> LoggerCallback:
             name = trial.config["trial"]
             if name in self._runs:
                 return
-            asked = study.frozen()[int(name)].datetime_start
+            asked = study.trial(name).datetime_start
             self._runs[name] = wandb.init(
                 mode=wandb_mode(),
                 project="convsearch",

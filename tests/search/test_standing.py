@@ -1,6 +1,7 @@
 """How a search stands: its best, its trials by state, its rungs, its throughput and the time that is left."""
 
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -141,7 +142,7 @@ def test_an_audited_trial_has_run_its_course(tmp_path: Path, monkeypatch: pytest
 def test_the_epochs_to_come_are_by_how_many_went_on_after_each(
     ended: list[int], running: list[int], waiting: int, epochs: int, left: list[float]
 ) -> None:
-    assert epochs_left(ended, running, waiting, epochs) == pytest.approx(left)
+    assert epochs_left(Counter(ended), running, waiting, epochs) == pytest.approx(left)
 
 
 def test_the_time_that_is_left_is_never_more_than_the_budget(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The live view: what it says, and that it keeps within a terminal's width and height."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from optuna.trial import FrozenTrial
 
+from search.tally import End
 from search.view import clock, sparkline, throughput_text
 from tests.search.follow import Search
 
@@ -48,15 +50,15 @@ def test_the_best_trial_is_the_first_where_it_is_running_too(tmp_path: Path, hei
 
 def end_while_it_is_read(search: Search, trial: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trial fails as the view, which another thread renders, reads the study."""
-    frozen = search.record.frozen
+    ends = search.record.tally.ends
 
-    def read() -> list[FrozenTrial]:
+    def read(apart: Iterable[str]) -> Mapping[End, int]:
         monkeypatch.undo()
         search.record.fail(trial.config["trial"], "out of memory")
         search.progress.on_trial_error(0, [], trial)
-        return frozen()
+        return ends(apart)
 
-    monkeypatch.setattr(search.record, "frozen", read)
+    monkeypatch.setattr(search.record.tally, "ends", read)
 
 
 def test_a_trial_that_ends_without_an_epoch_as_the_view_is_rendered(
@@ -83,11 +85,12 @@ def test_a_trial_that_ends_as_the_view_is_rendered_has_its_own_value(
 
 def test_a_study_that_cannot_be_read_is_told_in_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Search(tmp_path, terminal=True)
+    search.start()
 
-    def read() -> list[FrozenTrial]:
+    def read(name: str) -> FrozenTrial:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(search.record, "frozen", read)
+    monkeypatch.setattr(search.record, "trial", read)
     assert search.view() == "no view: OSError(5, 'Input/output error')\n"
 
 
