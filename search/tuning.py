@@ -13,6 +13,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 
 from search.cluster import Cluster
@@ -90,14 +91,18 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
 
 
 class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
-    """Frees what Ray keeps of a trial that has ended and nobody reads: each metric's statistics and the copies of its
-    config. They are five sixths, and the driver has every trial of a search in memory."""
+    """Frees what Ray keeps of a trial that has ended and nobody reads: its config, its last result and each metric's
+    statistics. The driver has every trial of a search in memory. To be after the callbacks that read it."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        trial.run_metadata.metric_analysis.clear()
-        trial.run_metadata.metric_n_steps.clear()
-        trial.run_metadata.last_result.pop("config", None)
-        trial.evaluated_params = {}
+        for kept in (
+            trial.run_metadata.metric_analysis,
+            trial.run_metadata.metric_n_steps,
+            trial.run_metadata.last_result,
+            trial.evaluated_params,
+        ):
+            kept.clear()
+        trial.config.pop("config", None)
 
 
 class Leave(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
@@ -110,6 +115,17 @@ class Leave(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untype
         # It comes here in a fault, too, which it is about to raise again.
         if sys.exception() is None:
             raise _Stopped
+
+
+@contextmanager
+def _without_snapshots() -> Iterator[None]:
+    """Ray writes no state of its own, from which nobody resumes: it would be all trials anew every few seconds."""
+    checkpoint = TuneController.checkpoint
+    TuneController.checkpoint = lambda controller, force=False, wait=False: None
+    try:
+        yield
+    finally:
+        TuneController.checkpoint = checkpoint
 
 
 def import_ahead() -> None:
@@ -131,8 +147,6 @@ def tune_trials(
 ) -> None:
     """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = PENDING
-    # What Ray would resume from is not needed, and it would write the whole of it every few seconds.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10 * 365 * 24 * 3600)
     # Ray's own signal handling would end fit() without a word; ours is in `stop`.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Of what Ray's loggers write we need the JSON alone, see `StepLog`.
@@ -169,7 +183,7 @@ def tune_trials(
         ),
     )
     try:
-        with deaths_recognised():
+        with deaths_recognised(), _without_snapshots():
             tuner.fit()
     except _Stopped:
         pass
