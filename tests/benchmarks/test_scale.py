@@ -1,4 +1,8 @@
 import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +44,16 @@ def test_sleeping_epochs_are_those_of_a_trial() -> None:
     assert network.epoch == 3
     other = next(sleeping_epochs(0.01, dataclasses.replace(config, seed=2), [examples], choose("cpu")))
     assert other.row["valid_accuracy"] != accuracies[0]
+
+
+def test_a_search_of_bare_workers_says_what_the_driver_took(tmp_path: Path) -> None:
+    out = tmp_path / "scale.json"
+    options = f"--trials 6 --seconds 0.2 --slots 2 --bare --sampler random --out {out}"
+    done = subprocess.run([sys.executable, "-m", "benchmarks.scale", *options.split()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "6 finished of 6" in done.stderr
+    took, *_, memory = json.loads(out.read_text())["figures"]
+    assert took["what"].startswith("6 trials of 0.2 s on 2 slots, sampler random, s;")
+    assert took["peer"] == pytest.approx(0.6) and took["ours"] > took["peer"]
+    assert memory["what"].endswith("the driver's memory, MB; ours at trial 6, peer at 3")
+    assert memory["peer"] > 100
