@@ -12,7 +12,7 @@ checkpoints are real, but of a narrow network.
 A trial that runs its course trains for --seconds, in --epochs equal parts; the ideal time is what the trials trained,
 divided by the slots. What a trial costs beside is the time between two ends on one slot, less that. Memory is the
 resident set of this process, the driver. How the search goes late is compared with how it went at its 1,000th trial, or
-after a tenth of fewer. The view goes to stderr, the result to stdout.
+early where they are fewer than 10,000. The view goes to stderr, the result to stdout.
 """
 
 import argparse

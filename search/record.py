@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint
-from results.members import ARGUMENTS, NUMBER, check_types
+from results.members import ARGUMENTS, FORMAT, NUMBER, check_types
 from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
@@ -26,7 +26,6 @@ from trainable.splits import SIDES
 from trainable.table import count
 from trainable.untrusted import parse_json
 
-FORMAT = 2
 SPLITS, TRIALS = "splits.csv", "trials"
 
 

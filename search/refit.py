@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +140,9 @@ def _trained(
     waiting: dict[ray.ObjectRef, Refit] = {}
     failed: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    view = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    with view as progress, ExitStack() as ending:
+        ending.callback(_cancel, waiting)
         bars = {job.folder: progress.add_task(f"refit {_named(job)}", total=job.epochs) for job in jobs}
         while (left or waiting) and stop.signal is None:
             while left and len(waiting) < at_once:
@@ -163,16 +165,15 @@ def _trained(
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
                 say(console, f"Trained {_named(job)} on all images for {count(job.epochs, 'epoch')}.")
-        _cancel(list(waiting))
     return failed
 
 
-def _cancel(tasks: list[ray.ObjectRef]) -> None:
+def _cancel(tasks: Collection[ray.ObjectRef]) -> None:
     """Ends what still trains, before Ray goes: it would print of each task that it loses in going."""
     for task in tasks:
         ray.cancel(task, force=True)
     if tasks:
-        ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_SECONDS)
+        ray.wait(list(tasks), num_returns=len(tasks), timeout=CANCEL_SECONDS)
 
 
 def _named(job: Refit) -> str:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,15 @@ from trainable.tune import ConvNetTrial, Shared
 
 WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch; see `Elastic` for those in between
 PENDING = "64"  # trials that wait for their workers to start: Ray's default would be one, or as many as were at first
+VARIABLES = {  # by which Ray is told
+    "TUNE_MAX_PENDING_TRIALS_PG": PENDING,
+    # Ray's own signal handling would end fit() without a word; ours is in `Stop`.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Of what Ray's loggers write we need the JSON alone, see `StepLog`.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # A trial that fails has no metric to show.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
 
 
 class _Stopped(BaseException):
@@ -118,6 +127,21 @@ class Leave(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untype
 
 
 @contextmanager
+def _told(variables: Mapping[str, str]) -> Iterator[None]:
+    """The environment has them inside, and is as it was for what is started later, another Ray Tune script perhaps."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def _without_snapshots() -> Iterator[None]:
     """Ray writes no state of its own, from which nobody resumes: it would be all trials anew every few seconds."""
     checkpoint = TuneController.checkpoint
@@ -146,13 +170,6 @@ def tune_trials(
     callbacks: Sequence[Callback],
 ) -> None:
     """Runs trials until the searcher has no more, or `stop` says so. Trials cut short stay open in the study."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = PENDING
-    # Ray's own signal handling would end fit() without a word; ours is in `stop`.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # Of what Ray's loggers write we need the JSON alone, see `StepLog`.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # A trial that fails has no metric to show.
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Its errors are told by our own view, with the trial's name and the reason.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     trainable = tune.with_resources(
@@ -183,7 +200,7 @@ def tune_trials(
         ),
     )
     try:
-        with deaths_recognised(), _without_snapshots():
+        with _told(VARIABLES), deaths_recognised(), _without_snapshots():
             tuner.fit()
     except _Stopped:
         pass
@@ -191,6 +208,3 @@ def tune_trials(
         stop.fault = storage_fault(error)
         if stop.fault is None:
             raise
-    finally:
-        # What is started from here later, another Ray Tune script perhaps, wants its loggers.
-        del os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"]

@@ -55,6 +55,7 @@ OWN_WRITES = {  # beside files.py, and why nothing is lost with them
     "authentication": "Ray's token and the folder of its sockets, which are no run's",
     "away": "a worker's own copy on another node, made anew where the worker has died",
     "digits": "below a folder to which files.py gives its name when all is in it",
+    "fetch": "trials of a copy that its study does not know of",
     "record": "the lock: the system knows who holds it, the file only tells",
     "step_log": "what the driver has heard of, which no search goes on from",
 }
@@ -63,14 +64,21 @@ OWN_WRITES = {  # beside files.py, and why nothing is lost with them
 def writes(path: Path) -> set[str]:
     """The calls by which a module writes into the file system itself."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    bare = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil", "tempfile")
+        for name in node.names
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             call = ast.unparse(node.func)
             module, _, name = call.rpartition(".")
             given = [*node.args, *(keyword.value for keyword in node.keywords)]
             constants = [part.value for part in given if isinstance(part, ast.Constant)]
             opened = name == "open" and any(TO_WRITE.fullmatch(str(value)) for value in constants)
-            written = name in WRITES and module not in ("", "files")
+            written = name in WRITES and (name in bare if module == "" else module != "files")
             if opened or written or call in ("os.replace", "os.rename", "os.remove"):
                 found.add(call)
     return found

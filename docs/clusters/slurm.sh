@@ -14,8 +14,7 @@ set -eu
 
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 TOKEN=$HOME/.ray/auth_token # of this user, on a home that all nodes have, as Slurm's usually is
-[ -s "$TOKEN" ] || ray get-auth-token --generate >/dev/null
-chmod 600 "$TOKEN"
+[ -s "$TOKEN" ] || (umask 077 && ray get-auth-token --generate >/dev/null)
 
 HEAD=$SLURMD_NODENAME # Slurm runs this script on the first node of the allocation
 ADDRESS=$(hostname --ip-address | awk '{print $1}')
