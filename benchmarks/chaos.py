@@ -10,7 +10,8 @@ again until it says that it is done. Then the run's folder is checked (chaos_che
 compared with those of a search that nothing happened to.
 
 Full disks, cut networks and short memory need root on Linux; where that is not to be had they are left out, and it is
-said. A line a schedule goes to stderr, the result to stdout. --folder keeps the outcomes: given again, it goes on.
+said. A line a schedule goes to stderr, the result to stdout. --folder keeps the outcomes: given again, it goes on, unless
+the code is another.
 """
 
 import json
@@ -163,9 +164,10 @@ def main() -> None:
     if sys.platform != "linux":
         sys.exit("Processes are found by /proc, which only Linux has; run this on Linux.")
     signal.signal(signal.SIGTERM, terminate)  # in order: nodes, namespaces and a disk are to be removed
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    folder = arguments.folder / machine.code[:12]
+    folder.mkdir(parents=True, exist_ok=True)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.schedules)
-    report(outcomes(seeds, arguments.folder), machine, arguments.out)
+    report(outcomes(seeds, folder), machine, arguments.out)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def schedule(seed: int) -> Schedule:
         faults.append(Fault(str(rng.choice(kinds)), epochs, round(float(seconds), 2), round(float(rng.random()), 3)))
     scheduler = str(rng.choice(["asha", "none"]))
     nans = tuple(number for number in range(TRIALS) if rng.random() < 0.15)
-    # After all else: the outcomes of the other schedules are kept, and they were drawn before there was this kind.
+    # After all else, so that a seed's schedule is otherwise what it was before there was this kind.
     if nodes == 2 and rng.random() < HEAD_SHARE:
         place = int(rng.integers(len(faults)))
         faults[place] = replace(faults[place], kind="head")
