@@ -10,8 +10,8 @@ again until it says that it is done. Then the run's folder is checked (chaos_che
 compared with those of a search that nothing happened to.
 
 Full disks, cut networks and short memory need root on Linux; where that is not to be had they are left out, and it is
-said. A line a schedule goes to stderr, the result to stdout. --folder keeps the outcomes: given again, it goes on, but not with
-another code.
+said. A line a schedule goes to stderr, the result to stdout. --folder keeps the outcomes: given again with the
+same code, it goes on.
 """
 
 import json
