@@ -33,6 +33,7 @@ PATIENCE_SECONDS = 60.0  # without a file written: a command's end waits no long
 OWNER = ".owner"  # at the storage: whose mirror it is
 RECORD = ".mirror.json"  # in the run's folder
 TRAININGS = ("/trials", "/refits")  # their folders
+VITAL = ("run.json", JOURNAL)  # which a run never loses by itself
 
 
 @dataclass
@@ -136,11 +137,18 @@ class Mirror:
 
         Raises:
             TakenOver: where the storage is another folder's.
-            FaultHere: what this machine's disk does not do; besides, whatever the storage's library raises.
+            FaultHere: what this machine's disk does not do; besides, whatever the storage's library raises. A run of
+                which this disk has lost so much that nobody could go on from here keeps what it has at the storage.
         """
-        found = {name for names in _by_folder(self._run) for name in names}
+        with _here(self._run):
+            found = {name for names in _by_folder(self._run) for name in names}
+            for name in VITAL:
+                if name in self._known.files and name not in found:  # the disk has gone, and left its mount point
+                    raise FileNotFoundError(f"{name} is missing")
         journals = self._changed(sorted(filter(is_journal, found)))
-        for names in _by_folder(self._run):
+        with _here(self._run):
+            folders = _by_folder(self._run)
+        for names in folders:
             found.update(names)
             changed = self._changed(name for name in reversed(names) if not is_journal(name))
             self._copy(dict(reversed(changed.items())))
@@ -272,13 +280,18 @@ def states(run: Path) -> dict[str, State]:
 
 def _by_folder(run: Path) -> list[list[str]]:
     """The paths of the files that are mirrored, folder by folder, trainings first; a training's in the order in which
-    they are written. Ten thousand trials are to take no more than about a second."""
+    they are written. Ten thousand trials are to take no more than about a second. Raises OSError where a folder cannot
+    be listed: what is in it has not gone."""
     found: list[tuple[bool, list[str]]] = []
-    for folder, _, names in os.walk(run):
+    for folder, _, names in os.walk(run, onerror=_raise):
         inside = folder[len(str(run)) + 1 :]
         mirrored = filter(is_mirrored, (f"{inside}/{name}" if inside else name for name in names))
         found.append((f"/{inside}".rpartition("/")[0].endswith(TRAININGS), sorted(mirrored, key=_place)))
     return [names for _, names in sorted(found, key=lambda pair: (not pair[0], pair[1]))]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @cache

@@ -9,8 +9,9 @@ same epoch; nothing is heard of the epochs that it is trained for after that.
 """
 
 import dataclasses
+import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,22 @@ class _Journal(JournalFileBackend):
         self._path = path
         self._durable = True
 
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        with self._on_its_disk():
+            yield from super().read_logs(log_number_from)
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs)
-        files.append(self._path, lines.encode(), durable=self._durable)
+        with self._on_its_disk():
+            files.append(self._path, lines.encode(), durable=self._durable)
+
+    @contextmanager
+    def _on_its_disk(self) -> Iterator[None]:
+        """A journal that is not there any more is a fault of the disk: that has gone, and left its mount point."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise OSError(errno.EIO, "the run's study has gone, perhaps with its disk", str(self._path)) from error
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -2,10 +2,11 @@
 
 import io
 import json
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from search import mirror as mirrors
-from search.mirror import OWNER, RECORD, Mirror, Mirrored, TakenOver, is_mirrored
+from search.mirror import OWNER, RECORD, FaultHere, Mirror, Mirrored, TakenOver, is_mirrored
 from search.mirrored import while_mirrored
 from search.storage import Storage
 from search.study import JOURNAL
@@ -112,6 +113,54 @@ def test_only_what_has_changed_is_copied_again_and_what_is_gone_goes_last(
     again.claim()
     again.round()
     assert storage.done == [OWNER]
+
+
+def lose_all(run: Path) -> None:
+    run.rename(run.with_name("moved"))
+
+
+def leave_the_mount_point(run: Path) -> None:
+    lose_all(run)
+    run.mkdir()
+
+
+def begin_anew_on_it(run: Path) -> None:
+    leave_the_mount_point(run)
+    put(run, "trials/0000/metrics.csv")  # as a worker's epoch comes
+
+
+@pytest.mark.parametrize("lose", [lose_all, leave_the_mount_point, begin_anew_on_it])
+def test_a_disk_that_has_gone_takes_nothing_from_the_mirror(
+    run: Path, storage: Noted, mirror: Mirror, lose: Callable[[Path], None]
+) -> None:
+    mirror.round()
+    there = {name: storage.read(name) for name in storage.states()}
+    lose(run)
+    storage.done.clear()
+    with pytest.raises(
+        FaultHere, match=rf"^{run} cannot be mirrored \((No such file or directory|run\.json is missing)\)$"
+    ):
+        mirror.round()
+    assert storage.done == [] and {name: storage.read(name) for name in storage.states()} == there
+
+
+def test_what_a_folder_has_that_cannot_be_listed_is_not_taken_to_be_gone(
+    run: Path, storage: Noted, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.round()
+    storage.done.clear()
+    scandir = os.scandir
+
+    def failing(folder: str) -> Iterator[os.DirEntry[str]]:
+        if folder.endswith("/run/trials"):
+            raise OSError(5, "Input/output error")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(FaultHere, match=r"/runs/run cannot be mirrored \(Input/output error\)$"):
+        mirror.round()
+    monkeypatch.undo()
+    assert storage.done == [] and same(run, storage)
 
 
 @pytest.mark.parametrize(

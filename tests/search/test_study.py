@@ -3,6 +3,8 @@
 import json
 import resource
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from optuna.trial import TrialState
 from search.study import JOURNAL, Ask, Settings, StudyRecord, has_trial, stored_trials, trial_name, watched_trials
 from spaces.space import Space, cells
 from trainable.config import Objective, TrialConfig
-from trainable.errors import UserError
+from trainable.errors import UserError, storage_fault
 
 EPOCHS = 4
 
@@ -341,6 +343,18 @@ def test_a_report_that_the_disk_has_no_room_for_leaves_no_part_of_a_line(tmp_pat
     assert (tmp_path / JOURNAL).read_bytes() == journal
     play(record, asked)
     assert [trial.state for trial in open_record(tmp_path, 2).frozen()] == [TrialState.COMPLETE]
+
+
+def test_a_journal_that_has_gone_is_a_fault_of_the_disk(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 2)
+    asked = ask(record)
+    (tmp_path / JOURNAL).unlink()
+    calls: list[Callable[[], object]] = [record.frozen, partial(record.report, asked.trial, 1, 0.5)]
+    for call in calls:
+        with pytest.raises(OSError) as told:
+            call()
+        assert storage_fault(told.value) == f"the run's study has gone, perhaps with its disk: {tmp_path / JOURNAL}"
+    assert not (tmp_path / JOURNAL).exists()
 
 
 def test_resume_states_go_that_a_killed_driver_left_of_trials_that_have_ended(tmp_path: Path) -> None:
