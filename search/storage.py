@@ -98,9 +98,11 @@ class Storage:
             self._system.delete_file(self._path(name))
 
     def _path(self, name: str) -> str:
-        """A file's, in its file system."""
+        """A file's, in its file system. Raises ValueError for one outside of the folder."""
+        parts = name.split("/")
+        if name and {"", ".", ".."}.intersection(parts):
+            raise ValueError(f"{name!r} is the name of no file in {self.shown}")
         if self.folder is not None:
-            parts = name.split("/")
             for number in range(len(parts) + 1):
                 _check_no_link("/".join([self._root, *parts[:number]]).rstrip("/"))
         return f"{self._root}/{name}"

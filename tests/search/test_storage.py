@@ -54,6 +54,16 @@ def test_what_is_put_there_is_got_from_there(place: str, tmp_path: Path) -> None
     assert list(there.states()) == ["trials/0000/metrics.csv"]
 
 
+@pytest.mark.parametrize("name", ["../victim", "/victim", "trials/../../victim", "trials//x", "./x", ".."])
+def test_nothing_outside_of_it_is_reached(place: str, tmp_path: Path, name: str) -> None:
+    there = connect(place, tmp_path / "run")
+    Storage(place, "victim").write("x", b"theirs")
+    for call in (partial(there.read, name), partial(there.write, name, b""), partial(there.remove, name)):
+        with pytest.raises(ValueError, match=rf"^'{re.escape(name)}' is the name of no file in .*/run$"):
+            call()
+    assert Storage(place, "victim").read("x") == b"theirs"
+
+
 def test_a_storage_is_shown_without_its_settings(store: Store) -> None:
     assert Storage(store.uri(), "photos").shown == "s3://runs/some/folder/photos"
     assert Storage("/mnt/runs", "photos").shown == "/mnt/runs/photos"
