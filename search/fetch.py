@@ -61,13 +61,19 @@ def catch_up(run: Path, storage: Storage) -> None:
     driver may have lived longer than was thought. Of any other folder nothing.
 
     Raises:
-        UserError: where the run there is damaged; besides, what `Storage.ask` does. It is brought at the next try then.
+        UserError: where the run there is damaged or gone; besides, what `Storage.ask` does. Nothing is removed here
+            then, and it is brought at the next try.
     """
     known = Mirrored.of(run, storage)
     if known.taken_from is None:
         return
-    _bring(storage, known.found, run)
-    Mirrored(storage.shown, known.owner, states(run)).write(run)
+    there = _bring(storage, known.found, run)
+    same = {}  # but for what was written here meanwhile, as a report is
+    for name, state in states(run).items():
+        brought = name in there and there[name] != known.found.get(name)
+        if brought or (name in there and state == known.files.get(name)):
+            same[name] = state
+    Mirrored(storage.shown, known.owner, same).write(run)
 
 
 def _bring(storage: Storage, before: Mapping[str, State], folder: Path) -> dict[str, State]:
@@ -87,6 +93,8 @@ def _bring(storage: Storage, before: Mapping[str, State], folder: Path) -> dict[
         for _ in storage.ask_all(partial(write, name) for name in listed if listed[name] != before.get(name)):
             pass
         found |= listed
+    if JOURNAL not in found:
+        raise UserError(f"--storage: the run that was at {storage.shown} has gone; give the same command again.")
     for name in before.keys() - found.keys():
         files.remove(folder / name)
     try:

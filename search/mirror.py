@@ -59,6 +59,8 @@ class Mirrored:
             known, found = (
                 {name: tuple(state) for name, state in part.items()} for part in (said["files"], said.get("found", {}))
             )
+            if not all(map(is_mirrored, (*known, *found))):  # who has written that wants other files gone
+                raise ValueError("it names what no mirror has")
             if said["storage"] != storage.shown:
                 return cls(storage.shown, str(said["owner"]))
             return cls(storage.shown, str(said["owner"]), known, said.get("taken_from"), found)
@@ -99,31 +101,41 @@ class Mirror:
 
     def check(self) -> None:
         """Raises UserError unless this folder is the one that is mirrored at the storage, or may become it: nothing is
-        there, or what was fetched from there as it is. Besides, what `Storage.ask` does."""
+        there, or what was fetched from there and not gone on with here. Besides, what `Storage.ask` does."""
         shown, known = self._storage.shown, self._known
         owner = (self._storage.ask(partial(self._storage.read, OWNER)) or b"").decode(errors="replace")
-        if owner == known.owner or (owner == known.taken_from and known.files == states(self._run)):
+        if owner == known.owner or (owner == known.taken_from and _studies(known.files) == _studies(states(self._run))):
             return
         if not owner:
-            if self._storage.ask(self._storage.states):
+            if any(map(is_mirrored, self._storage.ask(self._storage.states))):
                 raise UserError(
                     f"--storage: {shown} has files that are no run's; choose another place, or another --name."
                 )
-        elif self._storage.ask(partial(self._storage.read, JOURNAL)) is not None:
-            if begun(self._run) or known.taken_from is not None:
-                raise UserError(
-                    f"--storage: {shown} is another state of the run than {self._run}: it was gone on with elsewhere. "
-                    "Move this folder away to go on with that one, or choose another place."
-                )
+            return
+        if self._storage.ask(partial(self._storage.read, JOURNAL)) is None:  # its driver may be about to begin
             raise UserError(
-                f"--storage: {shown} is a run already, made elsewhere; go on with that one by --resume "
-                f"{self._run.name}, or choose another --name."
+                f"--storage: {shown} is that of a run made elsewhere, which has no trials yet; choose another place "
+                "or another --name, or delete it if nobody works on it."
             )
+        if begun(self._run) or known.taken_from is not None:
+            raise UserError(
+                f"--storage: {shown} is another state of the run than {self._run}: it was gone on with elsewhere. "
+                "Move this folder away to go on with that one, or choose another place."
+            )
+        raise UserError(
+            f"--storage: {shown} is a run already, made elsewhere; go on with that one by --resume "
+            f"{self._run.name}, or choose another --name."
+        )
 
     def claim(self) -> None:
-        """Makes this folder the one that is mirrored at the storage. The caller holds the run's lock. Raises as `check`
-        does."""
+        """Makes this folder the one that is mirrored at the storage. What has gone there since it was copied is copied
+        again. The caller holds the run's lock. Raises as `check` does."""
         self.check()
+        there = self._storage.ask(self._storage.states)
+        if JOURNAL not in there:  # there is nothing to catch up with
+            self._known = Mirrored(self._storage.shown, self._known.owner)
+        elif self._known.taken_from is None:
+            self._known.files = {name: state for name, state in self._known.files.items() if name in there}
         self._known.write(self._run)  # before the storage knows the name: a kill in between leaves no stranger there
         self._storage.ask(partial(self._storage.write, OWNER, self._known.owner.encode()))
 
@@ -256,6 +268,11 @@ def _here(run: Path) -> Iterator[None]:
 def is_journal(name: str) -> bool:
     """Whether a path is that of a study."""
     return name.rpartition("/")[2] == JOURNAL
+
+
+def _studies(known: Mapping[str, State]) -> dict[str, State]:
+    """Of files the journals: with them a run goes on, and whoever looks at it may write all else."""
+    return {name: state for name, state in known.items() if is_journal(name)}
 
 
 def is_mirrored(name: str) -> bool:

@@ -243,10 +243,46 @@ def put_more(run: Path) -> None:
 def test_a_fetched_folder_that_went_on_by_itself_is_another_state(mirrored: Storage, tmp_path: Path) -> None:
     run, before = tmp_path / "elsewhere" / "run", mirrored.read(OWNER)
     fetch(run, mirrored, CONSOLE)
-    put_more(run)  # as with --storage none
+    record = Search(run).record  # as with --storage none
+    asked = record.ask()
+    assert asked is not None
+    record.fail(asked.trial, "")
     with pytest.raises(UserError, match="is another state of the run"):
         Mirror(run, mirrored).claim()
     assert mirrored.read(OWNER) == before
+
+
+def test_a_fetched_folder_that_was_looked_at_is_gone_on_with(mirrored: Storage, tmp_path: Path) -> None:
+    run = tmp_path / "elsewhere" / "run"
+    fetch(run, mirrored, CONSOLE)
+    put_more(run)
+    (run / "trials" / "0000" / "config.json").write_text("{}")
+    mirror = claimed(run, mirrored)
+    mirror.round()
+    for name in ("leaderboard.csv", "trials/0000/config.json"):
+        assert mirrored.read(name) == (run / name).read_bytes()
+
+
+def all_files(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != mirrors.RECORD}
+
+
+@pytest.mark.parametrize("when", ["before it is claimed", "when it is claimed"])
+def test_a_mirror_that_is_gone_takes_nothing_from_what_was_fetched(
+    mirrored: Storage, tmp_path: Path, when: str
+) -> None:
+    run = tmp_path / "elsewhere" / "run"
+    fetch(run, mirrored, CONSOLE)
+    fetched = all_files(run)
+    if when == "when it is claimed":
+        Mirror(run, mirrored).claim()
+    shutil.rmtree(tmp_path / "there")
+    if when == "when it is claimed":
+        with pytest.raises(UserError, match=r"^--storage: the run that was at .*/there/run has gone; give "):
+            catch_up(run, mirrored)
+    mirror = claimed(run, mirrored)
+    mirror.round()
+    assert all_files(run) == fetched and mirror.written == len(mirrors.states(run)) == len(mirrored.states()) - 1
 
 
 def test_a_name_that_is_taken_there_is_refused_with_what_to_do(mirrored: Storage, tmp_path: Path) -> None:

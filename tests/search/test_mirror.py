@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import signal
 import sqlite3
 import threading
 import time
@@ -238,6 +240,59 @@ def test_who_has_been_taken_over_writes_nothing_more(run: Path, storage: Noted, 
     assert storage.done == []
 
 
+def test_a_name_that_another_run_has_just_taken_is_refused(run: Path, storage: Noted, tmp_path: Path) -> None:
+    (run / JOURNAL).unlink()
+    first = Mirror(run, storage)
+    first.claim()
+    first.round()
+    other = tmp_path / "elsewhere" / "run"
+    put(other, "run.json")
+    there, said = (
+        storage.states(),
+        f"^--storage: {storage.shown} is that of a run made elsewhere, which has no trials",
+    )
+    with pytest.raises(UserError, match=rf"{said} yet; choose .* --name, or delete it if nobody works on it\.$"):
+        Mirror(other, storage).claim()
+    assert storage.states() == there and first.round() is None
+
+
+@pytest.mark.parametrize("name", [RECORD, OWNER])
+def test_a_sigkill_while_it_is_claimed_leaves_it_claimable(run: Path, storage: Noted, name: str) -> None:
+    replace = os.replace
+
+    def killed(temporary: Path, path: Path) -> None:
+        if path.name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(temporary, path)
+
+    process = os.fork()
+    if process == 0:
+        os.replace = killed  # type: ignore[assignment]
+        Mirror(run, storage).claim()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    left = [path.name for path in (*run.iterdir(), *(storage.folder or Path()).glob("*")) if path.suffix == ".tmp"]
+    assert len(left) == 1  # else it died elsewhere
+    mirror = Mirror(run, storage)
+    mirror.claim()
+    mirror.round()
+    assert same(run, storage)
+
+
+@pytest.mark.parametrize("lost", ["", "[^.]", "trials/0000/"])
+def test_what_has_gone_at_the_storage_is_copied_again_by_the_next_command(
+    run: Path, storage: Noted, mirror: Mirror, lost: str
+) -> None:
+    mirror.round()
+    for name in storage.states():
+        if re.match(lost, name):
+            storage.remove(name)
+    again = Mirror(run, storage)
+    again.claim()
+    again.round()
+    assert same(run, storage)
+
+
 @pytest.mark.parametrize("kept", ["here", "there"])
 def test_a_kill_while_it_is_claimed_leaves_it_claimable(run: Path, storage: Noted, kept: str) -> None:
     """The name is here first: of the two places one has it, or both."""
@@ -380,6 +435,21 @@ def test_another_machine_that_goes_on_is_told_of_and_this_one_goes_on_for_itself
     ended, said = told(command, run, storage)
     assert ended == 1 and "trials/0001/config.json" not in storage.states()
     assert said.count("another machine has gone on with the run from there") == 2
+
+
+@pytest.mark.parametrize("part", ["files", "found"])
+@pytest.mark.parametrize("name", ["../../thesis.txt", "{}/thesis.txt", "trials/../../thesis.txt", ".bashrc", "a//b"])
+def test_what_a_folder_knows_of_its_mirror_may_be_crafted(
+    run: Path, storage: Noted, mirror: Mirror, tmp_path: Path, part: str, name: str
+) -> None:
+    put(tmp_path, "thesis.txt")
+    mirror.round()
+    said = json.loads((run / RECORD).read_text())
+    said |= {"taken_from": "", "found": {}} | {part: {name.format(tmp_path): [1, 2, 3]}}
+    (run / RECORD).write_text(json.dumps(said))
+    with pytest.raises(UserError, match=r"/\.mirror\.json, .* is damaged \(it names what no mirror has\): delete"):
+        told(lambda: 0, run, storage)
+    assert (tmp_path / "thesis.txt").exists()
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"storage": "", "owner": "a"}'])
