@@ -6,6 +6,7 @@ have the second's.
 """
 
 import argparse
+import math
 import shlex
 import signal
 import sys
@@ -118,7 +119,8 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     if place is None and said is not None:
         place = said["arguments"]["storage"]
     storage = connect(place, run) if place else None
-    return while_mirrored(lambda: confirm(run, given, console, began), run, storage, console)
+    deadline = math.inf if arguments["time_budget"] is None else began + arguments["time_budget"]
+    return while_mirrored(lambda: confirm(run, given, console, began), run, storage, console, deadline)
 
 
 def _again(run: Path, given: Mapping[str, Any]) -> str:

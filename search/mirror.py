@@ -4,6 +4,7 @@ The driver's folder stays the one that all is read from and written to. What has
 that a run can be made of what is at the storage at any moment: see `Mirror.round`, and `search.fetch` for the way back.
 """
 
+import math
 import os
 import secrets
 import sqlite3
@@ -212,6 +213,7 @@ class Follower:
         self._mirror, self._storage, self._console = mirror, storage, console
         self._over = threading.Event()
         self._lost = False
+        self._saying, self._said = threading.Lock(), False
         self.fault: str | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -242,18 +244,24 @@ class Follower:
             say(self._console, f"Warning: {warning}")
         self.fault = fault
 
-    def end(self) -> None:
-        """Copies what is left, and says so where that cannot be done."""
+    def end(self, deadline: float = math.inf) -> None:
+        """Copies what is left, and says so, once, where that cannot be done. Any thread may call it, and several.
+
+        Args:
+            deadline: time.monotonic() by which it returns.
+        """
         self._over.set()
-        written, since = self._mirror.written, time.monotonic()
-        while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS:
-            self._thread.join(0.5)
+        written, until = self._mirror.written, min(time.monotonic() + PATIENCE_SECONDS, deadline)
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            self._thread.join(min(left, 0.5))
             if written != self._mirror.written:
-                written, since = self._mirror.written, time.monotonic()
+                written, until = self._mirror.written, min(time.monotonic() + PATIENCE_SECONDS, deadline)
         if self._thread.is_alive():
-            self.fault = self.fault or "it does not answer"
-        if self.fault is not None:
-            say(self._console, f"Not all of the run is at {self._storage.shown}: {self.fault}.")
+            self.fault = self.fault or ("there is no time left" if until == deadline else "it does not answer")
+        with self._saying:
+            if self.fault is not None and not self._said:
+                self._said = True
+                say(self._console, f"Not all of the run is at {self._storage.shown}: {self.fault}.")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A command on a run whose folder is mirrored meanwhile."""
 
+import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,13 @@ from search.record import lock
 from search.storage import Storage, telling
 
 
-def while_mirrored(command: Callable[[], int], run: Path, storage: Storage | None, console: Console) -> int:
+def while_mirrored(
+    command: Callable[[], int], run: Path, storage: Storage | None, console: Console, deadline: float = math.inf
+) -> int:
     """Runs what works on a run, whose folder is mirrored meanwhile if it has a storage.
 
+    Args:
+        deadline: time.monotonic() from which nothing more is waited for at the storage, once the command is done.
     Returns: the command's exit code; FAILED where it is done, but not all of the run is at the storage.
 
     Raises:
@@ -32,5 +37,5 @@ def while_mirrored(command: Callable[[], int], run: Path, storage: Storage | Non
     try:
         code = command()
     finally:
-        follower.end()
+        follower.end(deadline)
     return FAILED if follower.fault is not None and code in (0, FAILED_TRIALS) else code

@@ -1,5 +1,6 @@
 """python -m search.run: from labelled images to a leaderboard."""
 
+import math
 import re
 import signal
 import sys
@@ -155,7 +156,8 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
             code = _train(options, space, sizes, test_images, console, began)
         return _afterwards(options, code, test_images, console, began)
 
-    return while_mirrored(work, options.run, storage, console)
+    deadline = math.inf if options.time_budget is None else began + options.time_budget
+    return while_mirrored(work, options.run, storage, console, deadline)
 
 
 def _afterwards(options: Options, code: int, test_images: int, console: "Console", began: float) -> int:

@@ -34,12 +34,13 @@ from trainable.table import count
 from trainable.tune import Shared
 
 # What a time budget keeps back: this share of it for confirming, where that is asked for; else for Ray to end and the
-# leaderboard; and for the ensemble, where it is asked for, a base, the fit of the weights, and a pass over the test
-# images for each member, which is taken to cost as much as training on as many. Without the time to start Ray nothing
-# is started.
+# leaderboard; for the last round to the storage, where there is one; and for the ensemble, where it is asked for, a
+# base, the fit of the weights, and a pass over the test images for each member, which is taken to cost as much as
+# training on as many. Without the time to start Ray nothing is started.
 CONFIRM_SHARE = 0.4
 START_SECONDS = 12.0
 CLOSING_SECONDS = 8.0
+STORAGE_SECONDS = 5.0
 ENSEMBLE_SECONDS = 10.0
 FIT_SECONDS = 4e-4  # for each member and holdout image; measured: 2e-4 to 3e-4 on one core
 
@@ -177,7 +178,8 @@ def training_seconds(options: Options, split: Split, test_images: int, gone: flo
 def kept_back(options: Options, split: Split) -> float:
     """Seconds of a time budget that are needed after the last trial, but for passes over images."""
     fit = FIT_SECONDS * EnsembleOptions().members * len(split.weighed)
-    return CLOSING_SECONDS + (ENSEMBLE_SECONDS + fit if options.ensemble else 0.0)
+    storage = STORAGE_SECONDS if options.storage else 0.0
+    return CLOSING_SECONDS + storage + (ENSEMBLE_SECONDS + fit if options.ensemble else 0.0)
 
 
 def _announce(options: Options, study: StudyRecord, at_once: int, dashboard: str | None, console: Console) -> None:

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from search import mirror as mirrors
-from search.mirror import OWNER, RECORD, FaultHere, Mirror, Mirrored, TakenOver, is_mirrored
+from search.mirror import OWNER, RECORD, FaultHere, Follower, Mirror, Mirrored, TakenOver, is_mirrored
 from search.mirrored import while_mirrored
 from search.storage import Storage
 from search.study import JOURNAL
@@ -420,6 +420,38 @@ def test_the_end_does_not_wait_for_one_that_no_longer_answers(
     for thread in set(threading.enumerate()) - before:
         thread.join()
     assert ended == 1 and said.endswith(f"Not all of the run is at {storage.shown}: it does not answer.\n")
+
+
+def test_a_deadline_ends_the_waiting_however_patient_it_is(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 3600.0)
+    again, before, text = threading.Event(), set(threading.enumerate()), io.StringIO()
+
+    def command() -> int:
+        monkeypatch.setattr(Storage, "write", lambda self, name, content: again.wait())
+        put(run, "trials/0001/config.json")
+        return 0
+
+    code = while_mirrored(command, run, storage, Console(file=text, width=200), time.monotonic() + 0.5)
+    again.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert code == 1
+    assert text.getvalue().endswith(f"Not all of the run is at {storage.shown}: there is no time left.\n")
+
+
+def test_it_can_be_ended_by_several_threads(run: Path, storage: Noted, mirror: Mirror) -> None:
+    text = io.StringIO()
+    storage.fault = OSError(28, "No space left on device")
+    follower = Follower(mirror, storage, Console(file=text, width=200))
+    threads = [threading.Thread(target=follower.end, args=[time.monotonic() + 60]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    follower.end()
+    assert text.getvalue().count(f"Not all of the run is at {storage.shown}: No space left on device.\n") == 1
 
 
 def test_another_machine_that_goes_on_is_told_of_and_this_one_goes_on_for_itself(

@@ -23,6 +23,7 @@ def asked(*arguments: str) -> Options:
     [
         ([], 0, (None, 0.0)),
         (["--time-budget", "100s"], 0, (92.0, 0.0)),  # 8 s to end
+        (["--time-budget", "100s", "--storage", "/nas"], 0, (87.0, 0.0)),  # and 5 s for the last round
         # 10 s and 10 members' fit on 1,000 images, 4 s; each predicts the holdout and the test images once.
         (["--time-budget", "100s", "--ensemble"], 500, (78.0, 10 * 1500 / 5000)),
         (["--time-budget", "100s", "--confirm"], 0, (60.0, 0.0)),
