@@ -19,6 +19,7 @@ from trainable.errors import UserError, storage_fault
 ANSWER_SECONDS = 60.0  # credentials are looked for in several places, and a name that is not found is asked for again
 PROBE = ".probe"
 AT_ONCE = 8  # calls
+KINDS = ("file://", "s3://", "gs://")  # pyarrow knows more; what is written to those may be seen when half is there
 PIECE = 2**23  # bytes; of an object each is a request
 Result = TypeVar("Result")
 State = tuple[int | None, ...]  # of a file: something that changes with it
@@ -36,15 +37,21 @@ class Storage:
     symbolic link is in the way, by which others who can write there would have any file read or replaced.
 
     Args:
-        place: a folder's absolute path, or a URI that pyarrow knows, as s3://BUCKET/FOLDER; of fsspec's kinds with
-            fsspec+ before it.
+        place: a folder's absolute path, or a URI of one of KINDS, as s3://BUCKET/FOLDER.
         name: of the folder there; it need not exist.
+    Raises:
+        UserError: where the place is of another kind.
     """
 
     def __init__(self, place: str, name: str) -> None:
         self.place = place
         self.shown = f"{place.partition('?')[0].rstrip('/')}/{name}"
         if ":" in place.partition("/")[0]:
+            if not place.startswith(KINDS):
+                raise UserError(
+                    f"--storage: {self.shown} is of no kind that is known; give a folder, s3://BUCKET/FOLDER or "
+                    "gs://BUCKET/FOLDER."
+                )
             if place.startswith("s3://"):  # a small file is one request then, instead of three
                 place += ("&" if "?" in place else "?") + "allow_delayed_open=true"
             self._system, root = fs.FileSystem.from_uri(place)
@@ -138,11 +145,6 @@ def connect(place: str, run: Path) -> Storage:
         ) from None
     except Exception as error:  # each kind of place has its own library
         why = what_is_wrong(error)
-        if why.startswith(("Unrecognized filesystem type", "Protocol not known")):
-            raise UserError(
-                f"--storage: {shown} is of no kind that is known; give a folder, s3://BUCKET/FOLDER, "
-                "gs://BUCKET/FOLDER, or fsspec+KIND://... of a kind of fsspec's that is installed."
-            ) from None
         remedy = "check that it exists and that the credentials for it are in the environment" if ":" in place else ""
         remedy = remedy or "make it a folder that can be written, or choose another place"
         raise UserError(f"--storage: {shown} cannot be used from this machine ({why}); {remedy}.") from None
