@@ -4,21 +4,24 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from benchmarks.killable import Point, Watch, points_of
 from search import mirror as mirrors
 from search.mirror import OWNER, RECORD, FaultHere, Follower, Mirror, Mirrored, TakenOver, is_mirrored
 from search.mirrored import while_mirrored
-from search.storage import Storage
+from search.storage import Storage, connect
 from search.study import JOURNAL
 from trainable.errors import UserError
 
@@ -256,27 +259,38 @@ def test_a_name_that_another_run_has_just_taken_is_refused(run: Path, storage: N
     assert storage.states() == there and first.round() is None
 
 
-@pytest.mark.parametrize("name", [RECORD, OWNER])
-def test_a_sigkill_while_it_is_claimed_leaves_it_claimable(run: Path, storage: Noted, name: str) -> None:
-    replace = os.replace
+def test_a_sigkill_at_any_write_leaves_what_is_claimed_and_mirrored_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power is cut
+    run, points = tmp_path / "run", list[Point]()
+    put(run, "run.json", JOURNAL, "trials/0000/config.json")
+    for number in count():
+        home, log = tmp_path / str(number), tmp_path / f"{number}.points"
+        here, place = shutil.copytree(run, home / "run"), str(home / "there")
+        process = os.fork()
+        if process == 0:
+            with suppress(BaseException):
+                Watch(home, lambda point, number=number: point.number == number, log).begin()  # type: ignore[misc]  # mypy: no defaults
+                mirrored(here, place)
+                os._exit(0)
+            os._exit(1)
+        killed = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        assert same(here, mirrored(here, place))
+        if killed != -signal.SIGKILL:
+            assert killed == 0
+            points = points_of(log)
+            break
+    assert {(point.call, Path(point.path).name) for point in points} >= {
+        (call, name) for call in ("open", "write", "rename") for name in (RECORD, OWNER, JOURNAL)
+    }
 
-    def killed(temporary: Path, path: Path) -> None:
-        if path.name == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(temporary, path)
 
-    process = os.fork()
-    if process == 0:
-        os.replace = killed  # type: ignore[assignment]
-        Mirror(run, storage).claim()
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
-    left = [path.name for path in (*run.iterdir(), *(storage.folder or Path()).glob("*")) if path.suffix == ".tmp"]
-    assert len(left) == 1  # else it died elsewhere
-    mirror = Mirror(run, storage)
-    mirror.claim()
-    mirror.round()
-    assert same(run, storage)
+def mirrored(run: Path, place: str) -> Storage:
+    storage = connect(place, run)
+    Mirror(run, storage).claim()
+    Mirror(run, storage).round()
+    return storage
 
 
 @pytest.mark.parametrize("lost", ["", "[^.]", "trials/0000/"])
