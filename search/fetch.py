@@ -68,11 +68,11 @@ def catch_up(run: Path, storage: Storage) -> None:
     if known.taken_from is None:
         return
     there = _bring(storage, known.found, run)
-    same = {}  # but for what was written here meanwhile, as a report is
-    for name, state in states(run).items():
-        brought = name in there and there[name] != known.found.get(name)
-        if brought or (name in there and state == known.files.get(name)):
-            same[name] = state
+    same = {  # here and there; not what was written here meanwhile, as a report is
+        name: state
+        for name, state in states(run).items()
+        if name in there and (there[name] != known.found.get(name) or state == known.files.get(name))
+    }
     Mirrored(storage.shown, known.owner, same).write(run)
 
 

@@ -308,7 +308,8 @@ def _by_folder(run: Path) -> list[list[str]]:
     they are written. Ten thousand trials are to take no more than about a second. Raises OSError where a folder cannot
     be listed: what is in it has not gone."""
     found: list[tuple[bool, list[str]]] = []
-    for folder, _, names in os.walk(run, onerror=_raise):
+    for folder, folders, names in os.walk(run, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # one that is written to goes any moment
         inside = folder[len(str(run)) + 1 :]
         mirrored = filter(is_mirrored, (f"{inside}/{name}" if inside else name for name in names))
         found.append((f"/{inside}".rpartition("/")[0].endswith(TRAININGS), sorted(mirrored, key=_place)))

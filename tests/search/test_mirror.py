@@ -152,16 +152,20 @@ def test_a_disk_that_has_gone_takes_nothing_from_the_mirror(
 def test_what_a_folder_has_that_cannot_be_listed_is_not_taken_to_be_gone(
     run: Path, storage: Noted, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (run / ".ensemble.host.1-0.tmp").mkdir()  # it need not be
     mirror.round()
     storage.done.clear()
     scandir = os.scandir
 
     def failing(folder: str) -> Iterator[os.DirEntry[str]]:
-        if folder.endswith("/run/trials"):
+        if folder.endswith(fails):
             raise OSError(5, "Input/output error")
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", failing)
+    fails = ".tmp"
+    mirror.round()
+    fails = "/run/trials"
     with pytest.raises(FaultHere, match=r"/runs/run cannot be mirrored \(Input/output error\)$"):
         mirror.round()
     monkeypatch.undo()
