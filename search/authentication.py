@@ -8,20 +8,16 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import grpc
 from ray._common.utils import get_default_system_temp_dir
 from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
 from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader, Config
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
 from ray.exceptions import AuthenticationError
 
+from search.head import cluster_id
 from trainable.errors import UserError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 FILE = Path("~/.ray/auth_token")
-QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what each of Ray's processes asks first; it takes no arguments
-ANSWER_SECONDS = 10.0
 LONGEST = 43  # bytes of the folder's path: those of the sockets in it have 64 more, and may have 107
 
 
@@ -81,8 +77,9 @@ def private_folder() -> Path:
     return folder
 
 
-def authenticate(address: str) -> bool:
-    """Has this process use the token if, and only if, the cluster asks for one. Returns whether it does.
+def authenticate(address: str) -> tuple[bytes, bool]:
+    """Has this process use the token if, and only if, the cluster asks for one. Returns the cluster's id, as Ray
+    encodes it, and whether it asks.
 
     Ray leaves that to the environment: without a token it would try for 20 s, where nobody answers for a quarter of an
     hour, and with one where none is asked for no actor would live.
@@ -95,8 +92,9 @@ def authenticate(address: str) -> bool:
     """
     if os.environ.get(MODE, "").lower() == "token":
         _set_mode(None)
-    if _lets_in(address):
-        return False
+    cluster = cluster_id(address)
+    if cluster is not None:
+        return cluster, False
     asks = f"the Ray cluster at {address} asks for a token"
     if os.environ.get(MODE) is not None:
         raise Refused(f"{asks}, and {MODE} is {os.environ[MODE]}: unset it.")
@@ -110,9 +108,10 @@ def authenticate(address: str) -> bool:
         known = False  # the file that TOKEN_PATH names is missing or empty
     if not known:
         raise Refused(f"{asks}, and {_place()} has none: put it there ({kept}).")
-    if not _lets_in(address):
+    cluster = cluster_id(address)
+    if cluster is None:
         raise Refused(f"{asks}, and the one in {_place()} is another: put the cluster's there ({kept}).")
-    return True
+    return cluster, True
 
 
 def _set_mode(mode: str | None) -> None:
@@ -129,19 +128,3 @@ def _place() -> str:
     if os.environ.get(TOKEN):
         return TOKEN
     return os.environ.get(TOKEN_PATH) or str(FILE)
-
-
-def _lets_in(address: str) -> bool:
-    """Whether a cluster answers this process as it is. Raises ConnectionError where there is none."""
-    with init_grpc_channel(address, options=GLOBAL_GRPC_OPTIONS) as channel:
-        try:
-            # A timeout of the call's own is a moment on the clock: with one that jumps it may have passed already.
-            channel.unary_unary(QUESTION).future(b"").result(timeout=ANSWER_SECONDS)
-        except grpc.FutureTimeoutError:
-            raise ConnectionError("nobody answers") from None
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-                return False
-            nobody = error.code() == grpc.StatusCode.UNAVAILABLE
-            raise ConnectionError("nobody answers" if nobody else "what answers is no head of Ray") from error
-    return True

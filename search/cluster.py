@@ -21,6 +21,7 @@ from rich.console import Console
 import trainable
 from search.authentication import Refused, authenticate, make_token, private_folder
 from search.cli import say
+from search.head import Head, head_watched
 from trainable.errors import UserError
 from trainable.keeper import Keeper
 from trainable.table import count
@@ -45,7 +46,7 @@ class Cluster:
     trial: Resources
     dashboard: str | None  # URL
     node: str | None  # Ray's id of this node, in a cluster that was joined and may have others
-    head: str | None  # the host and port of such a cluster's head
+    head: Head | None  # of such a cluster
 
     def slots(self) -> int:
         """How many trials fit at once, on the nodes that there are now."""
@@ -75,6 +76,24 @@ class Cluster:
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here, max_concurrency=KEEPER_THREADS
         )
         return actor.remote(list(runs), list(pixels))
+
+
+@contextmanager
+def running(
+    address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, remedy: str, console: Console
+) -> Iterator[Cluster]:
+    """A Ray that ends after it, or is left. A lost head ends this process, as `head_watched` does.
+
+    Args:
+        remedy: how to go on then.
+        Others and errors: as for `start`.
+    """
+    cluster = start(address, cpus_per_trial, gpus_per_trial, console)
+    with head_watched(cluster.head, remedy, console):
+        try:
+            yield cluster
+        finally:
+            ray.shutdown()  # which waits for the head, too
 
 
 def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, console: Console) -> Cluster:
@@ -150,18 +169,20 @@ def _start_here(common: dict[str, Any]) -> Any:
         )
 
 
-def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, str]:
-    """What Ray says of the cluster, and the host and port of its head."""
+def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, Head]:
+    """What Ray says of the cluster, and its head."""
     # As a host and port: of 'auto' Ray would take it that the cluster asks for a token wherever there is one.
-    head = ray_services.canonicalize_bootstrap_address(address)
-    if not authenticate(head):
+    address = ray_services.canonicalize_bootstrap_address(address)
+    cluster, asks = authenticate(address)
+    if not asks:
         say(
             console,
-            f"Warning: the Ray cluster at {head} asks nobody for a token: whoever can reach it can run code on it. "
+            f"Warning: the Ray cluster at {address} asks nobody for a token: whoever can reach it can run code on it. "
             "Start its nodes with RAY_AUTH_MODE=token, as docs/clusters.md shows.",
         )
     # The code reaches nodes where it is not installed, and is the same on all.
-    return ray.init(address=head, runtime_env={"py_modules": [str(TRAINABLE)]}, **common), head
+    context = ray.init(address=address, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
+    return context, Head(address, cluster)
 
 
 @contextmanager

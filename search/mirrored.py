@@ -9,6 +9,7 @@ from rich.console import Console
 
 from search.cli import FAILED, FAILED_TRIALS
 from search.fetch import catch_up
+from search.head import last_of_all
 from search.mirror import Follower, Mirror
 from search.record import lock
 from search.storage import Storage, telling
@@ -35,7 +36,8 @@ def while_mirrored(
     console.print(f"Mirrored: {storage.shown}; on another machine go on with: {elsewhere}", soft_wrap=True)
     follower = Follower(Mirror(run, storage), storage, console)
     try:
-        code = command()
+        with last_of_all(follower.end):
+            code = command()
     finally:
         follower.end(deadline)
     return FAILED if follower.fault is not None and code in (0, FAILED_TRIALS) else code

@@ -16,7 +16,6 @@ from results.members import Member, run_name
 from search import cluster as clusters
 from search.cli import Interrupted, say
 from search.elastic import PATIENCE_SECONDS
-from search.head import head_watched
 from search.labelled import labelled_again
 from search.nodes import check_nodes
 from search.record import lock
@@ -101,18 +100,15 @@ def _train(
 ) -> None:
     stop = Stop(deadline=None)
     with stop.on_signals():
-        cluster = clusters.start(address, said["cpus_per_trial"], said["gpus_per_trial"], console)
-        try:
+        remedy = "Mend it and give the same command again."
+        with clusters.running(address, said["cpus_per_trial"], said["gpus_per_trial"], remedy, console) as cluster:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))
             at_once = said["max_concurrent"] or len(jobs)  # as in the search
             runs = {job.folder.parent.parent for job in jobs}
             keeper = cluster.keeper(runs, [data.pixels.path for data in sizes.values()])
             shared = ray.put((dict(sizes), cluster.node, keeper))
-            with head_watched(cluster.head, "Mend it and give the same command again.", console):
-                failed = _trained(jobs, shared, cluster, at_once, stop, console)
-        finally:
-            ray.shutdown()
+            failed = _trained(jobs, shared, cluster, at_once, stop, console)
     if stop.signal is not None:
         raise Interrupted(stop.signal)
     if failed:

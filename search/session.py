@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Mapping
 
-import ray
 from rich.console import Console
 
 from results.rungs import rungs
@@ -14,7 +13,6 @@ from search.cli import FAILED, INTERRUPTED, TERMINATED, say
 from search.elastic import Elastic
 from search.ensemble import EnsembleOptions
 from search.gauges import Gauges
-from search.head import head_watched
 from search.nodes import check_nodes
 from search.options import Options, again
 from search.progress import Progress
@@ -109,8 +107,10 @@ def train(
     stop = Stop(deadline, passes)
     with stop.on_signals():
         import_ahead()
-        cluster = clusters.start(options.address, options.cpus_per_trial, options.gpus_per_trial, console)
-        try:
+        remedy = f"Mend it and go on with: {again(options)}"
+        with clusters.running(
+            options.address, options.cpus_per_trial, options.gpus_per_trial, remedy, console
+        ) as cluster:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))
             at_once = min(cluster.slots(), options.max_concurrent or cluster.slots())
@@ -134,16 +134,13 @@ def train(
             compared = rungs(options.epochs) if options.scheduler == "asha" else []
             images = sum(len(part.train) for part in split.parts)
             standing = Standing(study, usage, compared, images, began, deadline)
-            remedy = f"Mend it and go on with: {again(options)}"
-            with Progress(standing, console) as progress, head_watched(cluster.head, remedy, console):
+            with Progress(standing, console) as progress:
                 searcher = StudySearcher(study, scheduler, options.run, at_once)
                 elastic = Elastic(cluster, searcher, options.max_concurrent, usage, stop)
                 callbacks = [elastic, progress, Gauges(standing, options.title), *tracking]
                 tune_trials(cluster, shared, searcher, scheduler, stop, callbacks)
             if said := usage.line(time.monotonic()):
                 say(console, said)
-        finally:
-            ray.shutdown()
     return _ending(options, stop, console)
 
 

@@ -14,8 +14,8 @@ import ray
 from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 
 from search import ensemble, options
-from search.authentication import QUESTION
 from search.cluster import Resources, slots_of, start
+from search.head import QUESTION
 from trainable.errors import UserError
 
 LOOPBACKS = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6, as Linux writes them
