@@ -18,7 +18,8 @@ from search.storage import Storage, telling
 def while_mirrored(
     command: Callable[[], int], run: Path, storage: Storage | None, console: Console, deadline: float = math.inf
 ) -> int:
-    """Runs what works on a run, whose folder is mirrored meanwhile if it has a storage.
+    """Runs what works on a run, whose folder is mirrored meanwhile if it has a storage: to the last, also where a lost
+    head ends the process.
 
     Args:
         deadline: time.monotonic() from which nothing more is waited for at the storage, once the command is done.

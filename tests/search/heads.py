@@ -4,8 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from ray._private.services import GCS_SERVER_EXECUTABLE
 
 
 @contextmanager
@@ -32,3 +36,29 @@ def ray_head(mode: str) -> Iterator[str]:
     finally:
         head.terminate()  # with --block it ends what it started
         head.communicate()
+
+
+@contextmanager
+def ray_state(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and the process of what is asked of a head, alone: it starts in a moment, and has no nodes.
+
+    Args:
+        folder: for its logs.
+    """
+    options = ["--config_list=e30=", "--gcs_server_port=0", "--node-ip-address=127.0.0.1", "--metrics-agent-port=0"]
+    node = "ab" * 28
+    server = subprocess.Popen(
+        [GCS_SERVER_EXECUTABLE, *options, f"--log_dir={folder}", f"--session-dir={folder}", f"--node-id={node}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+    port = folder / f"gcs_server_port_{node}"
+    try:
+        while not (port.exists() and port.read_text()):
+            assert server.poll() is None
+            time.sleep(0.01)
+        yield f"127.0.0.1:{port.read_text()}", server
+    finally:
+        server.kill()
+        server.wait()

@@ -108,13 +108,17 @@ def test_rays_folder_is_the_users_alone_or_is_refused(tmp_path: Path, monkeypatc
         private_folder()
 
 
-def test_what_is_no_head_of_ray_is_said_at_once() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_what_is_no_head_of_ray_is_said_at_once(host: str) -> None:
     server = grpc.server(ThreadPoolExecutor(1))
-    port = server.add_insecure_port("127.0.0.1:0")
+    try:
+        port = server.add_insecure_port(f"{host}:0")
+    except RuntimeError:
+        pytest.skip("no IPv6 here")
     server.start()
     try:
         with pytest.raises(ConnectionError, match="^what answers is no head of Ray$"):
-            authenticate(f"127.0.0.1:{port}")
+            authenticate(f"{host}:{port}")
     finally:
         server.stop(None).wait()
 

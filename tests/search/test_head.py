@@ -1,62 +1,172 @@
-"""A head that does not answer any more ends the command, whatever its main thread waits for."""
+"""A head that is lost ends the command, whatever its main thread waits for."""
 
-import socket
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from search import head
-from search.head import head_watched
+from search.head import Head, cluster_id, head_watched
+from tests.search.heads import ray_state
 
-PATIENCE = 1.0
-WAITS = f"""
-import sys, time
-from rich.console import Console
+ROOT = Path(__file__).parents[2]
+LONG = 1000.0  # seconds
+WATCHES = """
+import sys
 from search import head
-head.CHECK_SECONDS, head.PATIENCE_SECONDS = 0.1, {PATIENCE}
-with head.head_watched(sys.argv[1], "Mend it.", Console()):
+
+address, cluster, patience = sys.argv[1:4]
+head.CHECK_SECONDS, head.ANSWER_SECONDS, head.PATIENCE_SECONDS = 0.1, 0.2, float(patience)
+watched = head.Head(address, bytes.fromhex(cluster) or head.cluster_id(address))
+"""
+WAITS = f"""{WATCHES}
+from rich.console import Console
+
+with head.head_watched(watched, "Mend it.", Console()):
     print("watches", flush=True)
-    time.sleep(float(sys.argv[2]))
+    input()
 print("done")
+"""
+MIRRORS = f"""{WATCHES}
+import time
+from pathlib import Path
+from search.mirrored import while_mirrored
+from search.plain import Plain
+from search.storage import Storage
+
+run, there = Path(sys.argv[4]), Path(sys.argv[5])
+head.LAST_SECONDS = 3.0
+storage, console, write = Storage(str(there), run.name), Plain(), Storage.write
+Storage.write = lambda self, name, content: input() if name == "late/note" else write(self, name, content)
+
+def command():
+    while not (there / run.name / "run.json").exists():  # the next round is the last
+        time.sleep(0.01)
+    for name in ("done", "late"):
+        (run / name).mkdir()
+        (run / name / "note").write_text("won")
+    with head.head_watched(watched, "Mend it.", console):
+        print("watches", flush=True)
+        input()
+
+while_mirrored(command, run, storage, console)
 """
 
 
-def listener(port: int = 0) -> socket.socket:
-    return socket.create_server(("127.0.0.1", port))
+@contextmanager
+def watching(
+    address: str, *arguments: str, program: str = WAITS, cluster: bytes = b""
+) -> Iterator[subprocess.Popen[str]]:
+    """A program that watches a head. Args: arguments: its patience first; cluster: its id, if not the one there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, address, cluster.hex(), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "watches\n":
+                break
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-def address_of(server: socket.socket) -> str:
-    return f"127.0.0.1:{server.getsockname()[1]}"
+def said_by(process: subprocess.Popen[str]) -> str:
+    """What it says until it ends by itself."""
+    assert process.stdout is not None
+    return process.stdout.read()
 
 
-def test_a_command_whose_head_is_gone_ends_with_a_sentence_and_code_1() -> None:
-    server = listener()
-    address = address_of(server)
-    command = [sys.executable, "-c", WAITS, address, "60"]
-    with server, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "watches\n"
-        server.close()
-        said = process.communicate(timeout=30)[0]
-    assert said == f"Stopped: the head of the cluster, {address}, does not answer any more. Mend it.\n"
-    assert process.returncode == 1
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with ray_state(folder) as started:
+        yield started
 
 
-def test_a_head_that_is_back_in_time_is_well() -> None:
-    server = listener()
-    address = address_of(server)
-    command = [sys.executable, "-c", WAITS, address, str(3 * PATIENCE)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "watches\n"
-        server.close()
-        time.sleep(PATIENCE / 4)
-        with listener(int(address.rpartition(":")[2])):
-            assert process.communicate(timeout=30)[0] == "done\n"
-    assert process.returncode == 0
+def test_a_head_that_has_ended_ends_the_command_at_once(state: tuple[str, subprocess.Popen[bytes]]) -> None:
+    """It may be back within moments, and Ray's next call would end the process with a stack trace."""
+    address, server = state
+    with watching(address, str(LONG)) as process:
+        server.kill()
+        assert said_by(process) == f"Stopped: the head of the cluster, {address}, has ended. Mend it.\n"
+        assert process.wait() == 1
+
+
+def test_another_clusters_head_in_its_place_ends_the_command_at_once(
+    state: tuple[str, subprocess.Popen[bytes]],
+) -> None:
+    address, _ = state
+    with watching(address, str(LONG), cluster=b"of before") as process:
+        assert said_by(process) == (
+            f"Stopped: the head of the cluster, {address}, has ended, and another cluster has started there. Mend it.\n"
+        )
+        assert process.wait() == 1
+
+
+def test_a_head_that_hangs_ends_the_command(state: tuple[str, subprocess.Popen[bytes]]) -> None:
+    address, server = state
+    with watching(address, "1") as process:
+        server.send_signal(signal.SIGSTOP)  # the kernel still takes connections
+        assert said_by(process) == f"Stopped: the head of the cluster, {address}, does not answer any more. Mend it.\n"
+        assert process.wait() == 1
+
+
+def test_a_head_that_answers_again_in_time_is_well(state: tuple[str, subprocess.Popen[bytes]]) -> None:
+    address, server = state
+    with watching(address, str(LONG)) as process:
+        server.send_signal(signal.SIGSTOP)
+        time.sleep(1)  # some questions are not answered
+        server.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        assert process.communicate("\n")[0] == "done\n"
+        assert process.returncode == 0
 
 
 def test_a_ray_of_this_machine_alone_is_not_watched() -> None:
+    before = threading.enumerate()
     with head_watched(None, "", Console()):
-        pass
-    assert head.PATIENCE_SECONDS < 60
+        assert threading.enumerate() == before
+
+
+def test_the_watch_ends_with_what_it_is_for(state: tuple[str, subprocess.Popen[bytes]]) -> None:
+    address, server = state
+    cluster = cluster_id(address)
+    assert cluster is not None and cluster == cluster_id(address)
+    before = threading.enumerate()
+    with head_watched(Head(address, cluster), "", Console()):
+        (thread,) = set(threading.enumerate()) - set(before)
+    server.kill()
+    thread.join()  # and this process lives
+
+
+def test_what_is_done_is_at_the_storage_when_a_lost_head_ends_the_command_or_it_is_said(
+    state: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """The storage takes one of two files, and does not answer any more."""
+    address, server = state
+    run, there = tmp_path / "run", tmp_path / "there"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with watching(address, str(LONG), str(run), str(there), program=MIRRORS) as process:
+        server.kill()
+        assert said_by(process).splitlines() == [
+            f"Stopped: the head of the cluster, {address}, has ended. Mend it.",
+            f"Not all of the run is at {there / 'run'}: it does not answer.",
+        ]
+        assert process.wait() == 1
+    assert (there / "run" / "done" / "note").read_text() == "won"
