@@ -1,12 +1,13 @@
 """An ensemble's members trained again on all labelled rows, side by side on Ray; what is done is not done again."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 from rich.console import Console
@@ -28,13 +29,15 @@ from trainable.dataset import LabelledData
 from trainable.device import choose
 from trainable.errors import UserError, storage_fault
 from trainable.folds import fold_config
+from trainable.keeper import assign, release
 from trainable.metrics import line
 from trainable.refit import Refit
 from trainable.table import count
 from trainable.untrusted import parse_json
 
 POLL_SECONDS = 0.5
-WORKER_RETRIES = 3
+WORKER_RETRIES = 3  # of a refit whose worker died
+DIED = "its worker died again and again"
 CANCEL_SECONDS = 5.0
 
 
@@ -65,6 +68,7 @@ def refit_members(members: Sequence[Member], address: str | None, cache: Path, c
             _train(left, sizes, first.record["arguments"], address, console)
         for job in jobs:  # another node's worker has removed its copy alone, and one that was killed none
             files.remove(job.folder / "latest.pt")
+            release(job.folder)
     return [replace(member, refit=job.checkpoint) for member, job in zip(members, jobs, strict=True)]
 
 
@@ -129,11 +133,12 @@ def _trained(
         UserError: where the cluster has had no room for too long.
     """
     trial, had_room = cluster.trial, time.monotonic()
-    task = ray.remote(_refit).options(num_cpus=trial.cpus, num_gpus=trial.gpus, max_retries=WORKER_RETRIES)
+    task = ray.remote(_refit).options(num_cpus=trial.cpus, num_gpus=trial.gpus, max_retries=0)
     device = "cuda" if trial.gpus else "cpu"
     threads = max(1, round(trial.cpus))
     left = deque(jobs)
     waiting: dict[ray.ObjectRef, Refit] = {}
+    deaths: Counter[Path] = Counter()
     failed: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     view = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
@@ -143,7 +148,13 @@ def _trained(
         while (left or waiting) and stop.signal is None:
             while left and len(waiting) < at_once:
                 job = left.popleft()
-                waiting[task.remote(job, shared, device, threads)] = job
+                worker = uuid4().hex  # a task has no name of Ray's that another try at it has not
+                try:
+                    assign(job.folder, worker)
+                except OSError as error:
+                    failed.append(f"{_named(job)} failed: {storage_fault(error) or error}")
+                    continue
+                waiting[task.remote(job, worker, shared, device, threads)] = job
             ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
             if cluster.slots():
                 had_room = time.monotonic()
@@ -157,6 +168,10 @@ def _trained(
             for reference in ended:
                 job = waiting.pop(reference)
                 fault = _fault(reference)
+                if fault == DIED and deaths[job.folder] < WORKER_RETRIES:
+                    deaths[job.folder] += 1
+                    left.append(job)
+                    continue
                 if fault is not None:
                     failed.append(f"{_named(job)} failed: {fault}")
                     continue
@@ -184,19 +199,22 @@ def _fault(reference: ray.ObjectRef) -> str | None:
         reason = storage_fault(error.cause) if isinstance(error.cause, Exception) else None
         return reason or str(error.cause)
     except ray.exceptions.RayError:
-        return "its worker died again and again"
+        return DIED
     return None
 
 
-def _refit(job: Refit, shared: tuple[Mapping[int, LabelledData], str | None, Any], device: str, threads: int) -> None:
+def _refit(
+    job: Refit, worker: str, shared: tuple[Mapping[int, LabelledData], str | None, Any], device: str, threads: int
+) -> None:
     """Runs in a Ray worker.
 
     Args:
+        worker: as in Away.
         shared: the data at each image size; Ray's id of the driver's node, and the Keeper there, for workers on others.
     """
     sizes, node, keeper = shared
     chosen, data = choose(device, job.precision, threads), sizes[job.config.image_size]
-    with away_from(node, keeper) as away:
+    with away_from(node, keeper, worker) as away:
         if away is not None:
             job, data = replace(job, folder=away.begin(job.folder)), away.with_pixels(data)
         for row in job.train(data, chosen):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -22,6 +23,7 @@ from search.scheduler import Scheduler
 from search.step_log import StepLog
 from search.unpickled import Unpickled
 from trainable.errors import storage_fault
+from trainable.keeper import assign, release, trial_folder
 from trainable.tune import ConvNetTrial, Shared
 
 WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch; see `Elastic` for those in between
@@ -97,6 +99,31 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
             self.signal = self.signal or signal.Signals(number)
 
         return {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+class Assigned(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
+    """Says, before each start of a trial, whose it is, so that no worker that was only thought dead writes to it.
+
+    Args:
+        run: the run's folder.
+        stop: is told where the disk does not take it.
+    """
+
+    def __init__(self, run: Path, stop: Stop) -> None:
+        self._run, self._stop = run, stop
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Ray has the actor, new or reused, and sends it nothing of the trial's training before this returns.
+        worker = trial.temporary_state.ray_actor._actor_id.hex()
+        try:
+            assign(trial_folder(self._run, trial.config["trial"]), worker)
+        except OSError as error:
+            self._stop.fault = storage_fault(error) or str(error)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        release(trial_folder(self._run, trial.config["trial"]))
+
+    on_trial_error = on_trial_complete
 
 
 class Forget(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
@@ -177,6 +204,7 @@ def tune_trials(
     )
     # The name under which the dashboard lists the actors; Ray's wrapper has none that speaks.
     trainable.__name__ = trainable.__qualname__ = ConvNetTrial.__name__
+    assigned = [] if shared.keeper is None else [Assigned(shared.run, stop)]
     tuner = Tuner(
         trainable,
         tune_config=TuneConfig(
@@ -192,7 +220,7 @@ def tune_trials(
             name="tune",
             storage_path=str(shared.run),
             stop=stop,
-            callbacks=[StepLog(shared.run), *callbacks, Forget(), Leave()],
+            callbacks=[StepLog(shared.run), *assigned, *callbacks, Forget(), Leave()],
             # A trial's own folder holds what it resumes from; a class trainable would save at its end all the same.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=WORKER_RETRIES),

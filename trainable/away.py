@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 import ray
 
@@ -30,14 +29,17 @@ class Away:
 
     Args:
         keeper: the actor's handle.
+        worker: what the driver knows this process by, as of `keeper.assign`.
+
+    What calls the keeper raises Gone where the driver has given the training to another worker meanwhile.
     """
 
-    def __init__(self, keeper: Any) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: Any, worker: str) -> None:
+        self._keeper, self._worker = keeper, worker
         self._there: Path | None = None  # the training's folder at the driver
         self._sent: dict[str, tuple[int, int]] = {}  # what of it is at the keeper, or on its way
         self._on_its_way: Any = None
-        self._name, self._calls = uuid4().hex, count(1)
+        self._calls = count(1)
 
     def begin(self, folder: Path) -> Path:
         """The folder here of a training, with what it has left in its folder at the driver so far."""
@@ -109,7 +111,7 @@ class Away:
         self._sent = states
 
     def _turn(self) -> Turn:
-        return Turn(self._name, next(self._calls))
+        return Turn(self._worker, next(self._calls))
 
     def arrive(self) -> None:
         """Returns when all that was sent has arrived. Raises UserError where the keeper cannot write."""
@@ -134,12 +136,12 @@ def is_away(node: str | None) -> bool:
 
 
 @contextmanager
-def away_from(node: str | None, keeper: Any) -> Iterator[Away | None]:
+def away_from(node: str | None, keeper: Any, worker: str) -> Iterator[Away | None]:
     """The Away of this process; None where it is on the driver's node. Args: as of `is_away`, and of Away."""
     if not is_away(node):
         yield None
         return
-    away = Away(keeper)
+    away = Away(keeper, worker)
     try:
         yield away
     finally:

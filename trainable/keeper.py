@@ -14,6 +14,7 @@ from trainable import files
 from trainable.errors import storage_fault
 
 CACHE = Path("~/.cache/convsearch")  # a node's decoded images, unless it has those of the driver
+WORKER = ".worker"  # in a training's folder while it is trained: whom it is assigned to
 # What a training leaves, in the order in which it is written: the last vouches for all others.
 LEFT = (
     re.compile(r"config\.json|error\.txt"),
@@ -47,27 +48,20 @@ class Turn:
     number: int
 
 
-class _Order:
-    """Of the calls for a folder, which are to be obeyed: the last worker's to begin, each once and in order."""
+class Gone(Exception):
+    """A worker's training is no longer its own: the driver has given it to another, or ended it."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._obeyed: dict[str, int] = {}  # each worker's last; the last to begin is the last one
 
-    def begins(self, turn: Turn) -> None:
-        if turn.number > self._obeyed.get(turn.worker, 0):
-            self._obeyed.pop(turn.worker, None)
-            self._obeyed[turn.worker] = turn.number
+def assign(folder: Path, worker: str) -> None:
+    """The driver's word, before a worker begins a training or goes on with it: of that folder Keepers obey this one
+    alone. It is on disk, as a Keeper may die and be started anew, and as no worker's message can change it."""
+    files.make_folder(folder)
+    files.write_text(folder / WORKER, worker)
 
-    def has(self, turn: Turn) -> bool:
-        """Whether the worker is the last to begin, as far as is known here: the Keeper may have died meanwhile."""
-        return not self._obeyed or turn.worker == next(reversed(self._obeyed))
 
-    def is_new(self, turn: Turn) -> bool:
-        return turn.number > self._obeyed.get(turn.worker, 0)
-
-    def done(self, turn: Turn) -> None:
-        self._obeyed[turn.worker] = turn.number
+def release(folder: Path) -> None:
+    """The driver's word at a training's end: of that folder Keepers obey nobody."""
+    files.remove(folder / WORKER)
 
 
 class Keeper:
@@ -82,43 +76,58 @@ class Keeper:
         self._runs = frozenset(runs)
         self._pixels = {path.name: path for path in pixels}
         self._known: dict[str, tuple[int, str]] = {}  # each trial's start asks, and to hash gigabytes takes seconds
-        self._orders: dict[Path, _Order] = {}
+        self._locks: dict[Path, threading.Lock] = {}  # each folder's
+        # The last call of each worker that was obeyed. What was sent to a Keeper that has died never comes to the next.
+        self._obeyed: dict[str, int] = {}
 
     def left(self, folder: Path, turn: Turn) -> dict[str, bytes]:
-        """What a training has left in its folder so far, by file name, for a worker that trains on: from now on what
-        another leaves is not kept. Raises ValueError for another folder."""
-        self._check(folder)
-        order = self._orders.setdefault(folder, _Order())
-        with order.lock:
-            order.begins(turn)
+        """What a training has left in its folder so far, by file name, for a worker that trains on.
+
+        Raises:
+            ValueError: for a folder that no training has.
+            Gone: for a worker to which it is not assigned.
+        """
+        with self._lock(folder):
+            self._check_turn(folder, turn)
             found = sorted(folder.glob("*"))
             return {path.name: path.read_bytes() for path in found if place_of(path.name) is not None}
 
     def keep(self, folder: Path, left: Mapping[str, bytes], turn: Turn) -> str | None:
         """Writes what a training leaves into its folder, once, and not after what it has left later. Returns what is
-        wrong, if something is: with the disk, or as another worker has gone on with the training.
+        wrong with the disk, if something is.
 
         Raises:
             ValueError: for a folder or a name that no training has; nothing is written.
+            Gone: for a worker to which it is not assigned; nothing is written.
         """
-        self._check(folder)
         places = {name: place_of(name) for name in left}
         for name, place in places.items():
             if place is None:
                 raise ValueError(f"{name!r} is no file that a training leaves")
-        order = self._orders.setdefault(folder, _Order())
-        with order.lock:
-            if not order.has(turn):
-                return f"another worker has gone on with {folder}"
-            if order.is_new(turn):
+        with self._lock(folder):
+            self._check_turn(folder, turn)
+            if turn.number > self._obeyed.get(turn.worker, 0):
                 try:
-                    files.make_folder(folder)
                     for name in sorted(left, key=lambda name: (places[name], name)):
                         files.write_bytes(folder / name, left[name])
                 except OSError as error:
                     return storage_fault(error) or str(error)
-                order.done(turn)
+                self._obeyed[turn.worker] = turn.number
         return None
+
+    def _lock(self, folder: Path) -> threading.Lock:
+        inside = folder.parent.parent in self._runs and folder.parent.name in ("trials", "refits")
+        if not (inside and folder.name.isdecimal()):
+            raise ValueError(f"{folder} is the folder of no training")
+        return self._locks.setdefault(folder, threading.Lock())
+
+    def _check_turn(self, folder: Path, turn: Turn) -> None:
+        try:
+            worker = (folder / WORKER).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            worker = None
+        if worker != turn.worker:
+            raise Gone(f"{folder} is not worker {turn.worker}'s any more")
 
     def pixels(self, name: str) -> tuple[int, str]:
         """The size in bytes and the SHA-256 of a file of decoded images."""
@@ -132,8 +141,3 @@ class Keeper:
         with open(self._pixels[name], "rb") as file:
             file.seek(start)
             return file.read(size)
-
-    def _check(self, folder: Path) -> None:
-        inside = folder.parent.parent in self._runs and folder.parent.name in ("trials", "refits")
-        if not (inside and folder.name.isdecimal()):
-            raise ValueError(f"{folder} is the folder of no training")

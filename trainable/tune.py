@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from trainable import files
@@ -25,7 +26,7 @@ from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
 from trainable.images import Images
-from trainable.keeper import trial_folder
+from trainable.keeper import Gone, trial_folder
 from trainable.logits import add_holdout, save_logits
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
@@ -73,6 +74,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     that was trained just now has its `kept_seconds`, of files, and the `lost_seconds`, in which the actor did neither
     since its last step; the first of a trial that could not go on where it was has the name of the `damaged` file. A
     trial that goes on gives its last epoch once more, with the rows of the `earlier` ones.
+
+    An actor whose trial the driver has given to another ends: nobody waits for it any more.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
@@ -80,7 +83,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.device = choose(shared.device, shared.precision, shared.threads)
         print(f"{self!r} on {self.device.reason}", flush=True)
         away = is_away(shared.node)
-        self.away = Away(shared.keeper) if away else None
+        self.away = Away(shared.keeper, ray.get_runtime_context().get_actor_id()) if away else None
         # The nodes that there were at the start have been asked; this one may have joined since.
         self.unfit = difference(shared.versions, versions()) if away else None
         self.stepped = time.perf_counter()  # when the last step ended
@@ -96,6 +99,16 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         return True
 
     def step(self) -> dict[str, Any]:
+        try:
+            return self._step()
+        except Gone as gone:
+            print(f"trial {self.trial}: {gone}", flush=True)
+            self.cleanup()
+            raise SystemExit from gone  # to Ray the actor's end
+        finally:
+            self.stepped = time.perf_counter()
+
+    def _step(self) -> dict[str, Any]:
         try:
             if self.unfit is not None:
                 raise UserError(f"{here()} {self.unfit}: install the same there, or take it out of the cluster")
@@ -113,6 +126,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             if trained.earlier:
                 result["earlier"] = list(trained.earlier)
             return result
+        except Gone:
+            raise
         except Exception as error:  # a trial's failure is a result: only Ray's own faults are worth a retry
             reason = self._reason(error)
             print(f"trial {self.trial} {reason}", flush=True)
@@ -125,8 +140,6 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             except (OSError, UserError) as fault:  # nothing can be kept here
                 return self._halt(self._storage_fault(fault) or str(fault))
             return {"trial": self.trial, "failed": reason, "done": True}
-        finally:
-            self.stepped = time.perf_counter()
 
     def _reason(self, error: Exception) -> str:
         """Why the trial failed, in a line."""

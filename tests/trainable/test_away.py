@@ -3,6 +3,7 @@ object here, which takes the driver's node for another.
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any
 
 import pytest
 import ray
+from ray import tune
+from ray.exceptions import RayActorError
 
 from tests.results.tiny_run import Data, data
 from tests.trainable.garbling import Garbling
-from tests.trainable.test_tune import actor, names, numbers, trained
+from tests.trainable.test_tune import actor, asked, names, numbers, trained
 from tests.trainable.tiny import config
 from trainable import away
 from trainable.away import Away
+from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
-from trainable.keeper import Keeper, trial_folder
-from trainable.tune import Shared
+from trainable.keeper import Keeper, assign, release, trial_folder
+from trainable.tune import ConvNetTrial, Shared
 
 __all__ = ["data"]  # a fixture
 
@@ -58,6 +62,14 @@ def shared(cluster: None, data: Data, tmp_path: Path) -> Shared:
     return replace(beside, data={28: elsewhere(data.labelled)}, node="another", keeper=keeper, judged=frozenset({2}))
 
 
+def worker_of(shared: Shared, trial: str, config: TrialConfig, name: str = "a") -> ConvNetTrial:
+    """A worker to which the driver has given a trial; it has no actor's name here."""
+    assign(trial_folder(shared.run, trial), name)
+    worker = actor(shared, trial, config)
+    worker.away = Away(shared.keeper, name)
+    return worker
+
+
 def epochs_kept(run: Path, trial: str) -> list[str]:
     with open(trial_folder(run, trial) / "metrics.csv", newline="") as file:
         return [row["epoch"] for row in csv.DictReader(file)]
@@ -67,9 +79,10 @@ def test_a_trial_on_another_node_leaves_at_the_driver_what_one_there_leaves(
     shared: Shared, data: Data, tmp_path: Path
 ) -> None:
     beside = replace(shared, run=tmp_path / "beside", data={28: data.labelled}, node=None)
-    worker = actor(shared, "0000", config(epochs=3))
+    worker = worker_of(shared, "0000", config(epochs=3))
     assert trained(worker)[-1]["done"] and trained(actor(beside, "0000", config(epochs=3)))[-1]["done"]
     folders = [trial_folder(run, "0000") for run in (shared.run, beside.run)]
+    release(folders[0])
     assert names(folders[0]) == names(folders[1]) == {"best.safetensors", "latest.pt", "logits.npz", "metrics.csv"}
     assert numbers(folders[0]) == numbers(folders[1])
     assert worker.folder.exists() and not worker.folder.is_relative_to(shared.run)
@@ -78,7 +91,7 @@ def test_a_trial_on_another_node_leaves_at_the_driver_what_one_there_leaves(
 
 
 def test_what_the_driver_may_end_a_trial_after_is_there_when_it_hears_of_it(shared: Shared) -> None:
-    worker = actor(shared, "0000", config(epochs=4))
+    worker = worker_of(shared, "0000", config(epochs=4))
     for epoch in range(1, 5):
         worker.step()
         if epoch in (2, 4):
@@ -87,11 +100,11 @@ def test_what_the_driver_may_end_a_trial_after_is_there_when_it_hears_of_it(shar
 
 
 def test_a_worker_that_dies_costs_its_trial_at_most_an_epoch(shared: Shared) -> None:
-    lost = actor(shared, "0000", config(epochs=5))
+    lost = worker_of(shared, "0000", config(epochs=5))
     for _ in range(4):
         lost.step()
     # It dies without a word: what was on its way has arrived, or not.
-    again = actor(shared, "0000", config(epochs=5))
+    again = worker_of(shared, "0000", config(epochs=5), "b")
     first = again.step()["training_iteration"]
     assert first in (3, 4)
     assert [row["training_iteration"] for row in trained(again)] == list(range(first + 1, 6))
@@ -99,9 +112,10 @@ def test_a_worker_that_dies_costs_its_trial_at_most_an_epoch(shared: Shared) -> 
 
 
 def test_a_worker_takes_the_next_trial_with_nothing_of_the_last(shared: Shared) -> None:
-    worker = actor(shared, "0000", config(epochs=2))
+    worker = worker_of(shared, "0000", config(epochs=2))
     trained(worker)
     before = worker.folder
+    assign(trial_folder(shared.run, "0001"), "a")
     worker.reset_config({"trial": "0001", "config": config(epochs=2).to_dict()})
     assert [row["training_iteration"] for row in trained(worker)] == [1, 2]
     assert epochs_kept(shared.run, "0001") == ["1", "2"]
@@ -109,7 +123,7 @@ def test_a_worker_takes_the_next_trial_with_nothing_of_the_last(shared: Shared) 
 
 
 def test_a_failure_is_told_at_the_driver(shared: Shared) -> None:
-    worker = actor(shared, "0000", config(epochs=1))
+    worker = worker_of(shared, "0000", config(epochs=1))
     worker.trial_config["depth"] = 99
     assert worker.step()["failed"].startswith("ConfigError: depth is 99")
     assert "ConfigError" in (trial_folder(shared.run, "0000") / "error.txt").read_text()
@@ -119,31 +133,55 @@ def test_pixels_are_fetched_once_a_node(
     shared: Shared, data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(away, "PART", 10_000)  # some fifteen parts
-    there = Away(shared.keeper).with_pixels(elsewhere(data.labelled))
+    there = Away(shared.keeper, "a").with_pixels(elsewhere(data.labelled))
     path = data.labelled.pixels.path
     assert there.pixels.path == cache / path.name
     assert there.pixels.path.read_bytes() == path.read_bytes()
     written = there.pixels.path.stat()
-    assert Away(shared.keeper).with_pixels(elsewhere(data.labelled)).pixels == there.pixels
+    assert Away(shared.keeper, "a").with_pixels(elsewhere(data.labelled)).pixels == there.pixels
     assert there.pixels.path.stat() == written
     there.pixels.path.write_bytes(b"cut short")
-    Away(shared.keeper).with_pixels(elsewhere(data.labelled))
+    Away(shared.keeper, "a").with_pixels(elsewhere(data.labelled))
     assert there.pixels.path.read_bytes() == path.read_bytes()
 
 
 def test_a_cache_that_the_nodes_share_is_used(shared: Shared, data: Data, cache: Path) -> None:
-    assert Away(shared.keeper).with_pixels(data.labelled).pixels == data.labelled.pixels
+    assert Away(shared.keeper, "a").with_pixels(data.labelled).pixels == data.labelled.pixels
     assert not cache.exists()
 
 
 def test_pixels_that_come_garbled_are_refused(cluster: None, data: Data, tmp_path: Path, cache: Path) -> None:
     keeper = kept_by(Garbling, tmp_path / "run", data.labelled)
     with pytest.raises(UserError, match=r"^node [\d.]+: \w+-28px-v1\.npy did not come as it is at the driver\.$"):
-        Away(keeper).with_pixels(elsewhere(data.labelled))
+        Away(keeper, "a").with_pixels(elsewhere(data.labelled))
     assert not list(cache.glob("*.npy"))
 
 
 def test_a_disk_at_the_driver_that_takes_nothing_stops_the_search(shared: Shared) -> None:
-    shared.run.write_text("no folder")
-    said = actor(replace(shared, judged=frozenset({1})), "0000", config(epochs=2)).step()["halt"]
-    assert said == f"[Errno 20] Not a directory: '{shared.run}/trials/0000' (on the driver's node)"
+    worker = worker_of(shared, "0000", config(epochs=3))
+    worker.step()
+    worker.away.arrive()
+    kept = trial_folder(shared.run, "0000") / "metrics.csv"
+    kept.unlink()
+    kept.mkdir()
+    said = worker.step()["halt"]
+    assert re.fullmatch(rf".*Is a directory: .*'{re.escape(str(kept))}' \(on the driver's node\)", said)
+
+
+def test_a_worker_whose_trial_another_has_ends_itself_and_the_other_goes_on(shared: Shared) -> None:
+    lost = worker_of(shared, "0000", config(epochs=3))
+    lost.step()
+    other = worker_of(shared, "0000", config(epochs=3), "b")
+    assert other.step()["training_iteration"] == 1
+    with pytest.raises(SystemExit):
+        lost.step()
+    assert not lost.folder.exists()
+    assert trained(other)[-1]["done"]
+    assert epochs_kept(shared.run, "0000") == ["1", "2", "3"]
+
+
+def test_ray_takes_its_end_for_the_actors_death(shared: Shared) -> None:
+    assign(trial_folder(shared.run, "0000"), "another worker")
+    made = ray.remote(tune.with_parameters(ConvNetTrial, shared=shared)).remote(asked("0000", config(epochs=1)))
+    with pytest.raises(RayActorError):
+        ray.get(made.train.remote())
