@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -120,9 +121,8 @@ def temporary_folder(name: str) -> Path:
     """Makes a folder for this process, and removes those of the name that killed processes of this user have left."""
     path = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}")
     _remove_leftovers(path)
-    temporary = _temporary(path)
-    temporary.mkdir(mode=0o700)
-    return temporary
+    # Others may write there, too, so its name is one that nobody can take first.
+    return Path(tempfile.mkdtemp(".tmp", f"{_prefix(path)}{os.getpid()}-", path.parent))
 
 
 def _temporary(path: Path) -> Path:
@@ -145,17 +145,19 @@ def _host() -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Removes what writers of `path` have left that were killed on this host: of decoded images it is gigabytes."""
+    """Removes what writers of `path` have left that were killed on this host: of decoded images it is gigabytes. What
+    cannot be removed stays: in a folder that many share it may be another user's."""
     prefix = _prefix(path)
     for name in os.listdir(path.parent):
         process, _, number = name.removeprefix(prefix).removesuffix(".tmp").partition("-")
-        written = name == f"{prefix}{process}-{number}.tmp" and process.isdecimal() and number.isdecimal()
+        written = name == f"{prefix}{process}-{number}.tmp" and process.isdecimal()
         if written and not _lives(int(process)):
             leftover = path.with_name(name)
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):
+                    leftover.unlink()
 
 
 def _lives(process: int) -> bool:

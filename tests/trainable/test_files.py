@@ -165,6 +165,21 @@ def test_a_temporary_folder_is_this_users_alone_and_a_killed_processs_goes(
     assert names(tmp_path) == sorted([second.name, third.name])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave another user's file")
+def test_another_users_file_of_a_temporary_folders_name_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as shared:  # pytest's own folder lets no other user in
+        os.chmod(shared, 0o1777)
+        monkeypatch.setattr(tempfile, "tempdir", shared)
+        others = temporary(Path(shared), f"work-{os.getuid()}", dead_process())
+        others.touch()
+        os.seteuid(65534)
+        try:
+            made = files.temporary_folder("work")
+        finally:
+            os.seteuid(0)
+        assert names(Path(shared)) == sorted([others.name, made.name])
+
+
 def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
