@@ -107,10 +107,11 @@ def _train(
         remedy = "Mend it and give the same command again."
         with clusters.running(address, said["cpus_per_trial"], said["gpus_per_trial"], remedy, console) as cluster:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
-            check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))
+            pixels = {data.pixels.path: data.pixels.path.stat().st_size for data in sizes.values()}
+            check_nodes(cluster.others(), pixels)
             at_once = said["max_concurrent"] or len(jobs)  # as in the search
             runs = {job.folder.parent.parent for job in jobs}
-            keeper = cluster.keeper(runs, [data.pixels.path for data in sizes.values()])
+            keeper = cluster.keeper(runs, pixels)
             shared = ray.put((dict(sizes), cluster.node, keeper))
             failed = _trained(jobs, shared, cluster, at_once, stop, console)
     if stop.signal is not None:

@@ -112,7 +112,8 @@ def train(
             options.address, options.cpus_per_trial, options.gpus_per_trial, remedy, console
         ) as cluster:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
-            check_nodes(cluster.others(), sum(data.pixels.path.stat().st_size for data in sizes.values()))
+            pixels = {data.pixels.path: data.pixels.path.stat().st_size for data in sizes.values()}
+            check_nodes(cluster.others(), pixels)
             at_once = min(cluster.slots(), options.max_concurrent or cluster.slots())
             # Only now: a session that is refused trains nothing.
             for warning in record.add_session(options, at_once):
@@ -127,7 +128,7 @@ def train(
                 threads=max(1, round(options.cpus_per_trial)),
                 node=cluster.node,
                 versions=versions(),
-                keeper=cluster.keeper([options.run], [data.pixels.path for data in sizes.values()]),
+                keeper=cluster.keeper([options.run], pixels),
                 judged=frozenset(SCHEDULERS[options.scheduler].judged(options.epochs)),
             )
             usage = Usage(at_once, since)

@@ -19,6 +19,7 @@ from trainable.dataset import LabelledData
 from trainable.errors import UserError
 from trainable.files import temporary_folder, write_with
 from trainable.keeper import CACHE, Turn, place_of
+from trainable.node import is_there
 from trainable.pixels import cache_writes
 
 PART = 2**26  # bytes of the decoded images in one answer: bounds the memory that a fetch takes
@@ -70,13 +71,13 @@ class Away:
         """
         path = data.pixels.path
         size, digest = ray.get(self._keeper.pixels.remote(path.name))
-        if not _is_there(path, size):  # a cache that all nodes share is the driver's own
+        if not is_there(path, size):  # a cache that all nodes share is the driver's own
             path = CACHE.expanduser() / path.name
             try:
                 with cache_writes(path.parent):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with _alone(path):
-                        if not _is_there(path, size):
+                        if not is_there(path, size):
                             write_with(path, lambda file: self._fetch(path.name, size, digest, file))
             except UserError as error:
                 raise UserError(f"{here()}: {error}") from error
@@ -152,10 +153,6 @@ def _states(folder: Path) -> dict[str, tuple[int, int]]:
     """Of each file that a training leaves, something that changes with it."""
     found = {path.name: path.stat() for path in folder.iterdir() if place_of(path.name) is not None}
     return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items()}
-
-
-def _is_there(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
 
 
 @contextmanager

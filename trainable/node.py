@@ -16,7 +16,8 @@ class Node:
     """A machine."""
 
     versions: Mapping[str, str]  # of Python and of the libraries that are there
-    free: int  # bytes of the disk that decoded images would be kept on
+    lacks: int  # bytes of decoded images that are not there yet
+    free: int  # bytes of the disk that they would be kept on
     fault: str | None  # where it cannot write what it has to, in words
 
 
@@ -31,23 +32,31 @@ def versions() -> dict[str, str]:
     return found
 
 
-def described(cache: Path) -> Node:
+def is_there(path: Path, size: int) -> bool:
+    """Whether a file of decoded images, of that many bytes, is on this machine."""
+    return path.is_file() and path.stat().st_size == size
+
+
+def described(cache: Path, pixels: Mapping[Path, int]) -> Node:
     """This machine.
 
     Args:
-        cache: where decoded images would be kept; it need not exist.
+        cache: where decoded images are kept that are not where they are at the driver; it need not exist.
+        pixels: the bytes of each file of decoded images, by its path at the driver.
     """
+    fetched = {cache.expanduser() / path.name: size for path, size in pixels.items() if not is_there(path, size)}
     folder = cache.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
     fault = None
-    for place in (folder, tempfile.gettempdir()):
+    for place in (*([folder] if fetched else []), Path(tempfile.gettempdir())):
         try:
             with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
             fault = f"cannot write into {place} ({error.strerror})"
-    return Node(versions(), shutil.disk_usage(folder).free, fault)
+    lacks = sum(size for path, size in fetched.items() if not is_there(path, size))
+    return Node(versions(), lacks, shutil.disk_usage(folder).free, fault)
 
 
 def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:

@@ -13,6 +13,8 @@ from trainable.errors import UserError
 from trainable.keeper import CACHE
 from trainable.node import versions
 
+PIXELS = {Path("/nowhere/a.npy"): 1000}
+
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Cluster]:
@@ -25,7 +27,7 @@ def two() -> Iterator[Cluster]:
 
 
 def test_nodes_like_this_one_pass(two: Cluster) -> None:
-    check_nodes(ray.nodes(), pixels=1000)
+    check_nodes(ray.nodes(), PIXELS)
 
 
 def test_another_version_is_told_with_the_node(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +35,7 @@ def test_another_version_is_told_with_the_node(two: Cluster, monkeypatch: pytest
     address = ray.nodes()[0]["NodeManagerAddress"]
     said = f"Node {address} has torch {versions()['torch']}, and the driver's node 0.1: install the same there, or take"
     with pytest.raises(UserError, match=f"^{said} it out of the cluster.$"):
-        check_nodes(ray.nodes(), pixels=1000)
+        check_nodes(ray.nodes(), PIXELS)
 
 
 def test_a_disk_that_is_too_small_is_told_with_the_node(two: Cluster) -> None:
@@ -42,7 +44,7 @@ def test_a_disk_that_is_too_small_is_told_with_the_node(two: Cluster) -> None:
         rf"Node {address} has [\d.]+ GB free in {CACHE}, and the images need 1000000000\.0 GB: make room there, or take"
     )
     with pytest.raises(UserError, match=f"^{said} it out of the cluster.$"):
-        check_nodes(ray.nodes(), pixels=10**18)
+        check_nodes(ray.nodes(), {Path("/nowhere/a.npy"): 10**18})
 
 
 def test_a_node_that_cannot_write_is_told(two: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +52,17 @@ def test_a_node_that_cannot_write_is_told(two: Cluster, monkeypatch: pytest.Monk
     address = ray.nodes()[0]["NodeManagerAddress"]
     said = rf"Node {address} cannot write into /proc \(No such file or directory\): mend that, or take it out of the"
     with pytest.raises(UserError, match=f"^{said} cluster.$"):
-        check_nodes(ray.nodes(), pixels=1000)
+        check_nodes(ray.nodes(), PIXELS)
+
+
+def test_where_all_nodes_share_the_drivers_cache_none_needs_its_own(
+    two: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "CACHE", Path("/proc/none"))
+    (tmp_path / "a.npy").write_bytes(b"pixels")
+    check_nodes(ray.nodes(), {tmp_path / "a.npy": 6})
+    with pytest.raises(UserError, match="cannot write into /proc"):
+        check_nodes(ray.nodes(), {tmp_path / "a.npy": 7})  # another file of the name
 
 
 def test_a_node_that_is_gone_is_told(two: Cluster) -> None:
@@ -58,4 +70,4 @@ def test_a_node_that_is_gone_is_told(two: Cluster) -> None:
     with pytest.raises(
         UserError, match=r"^Node 10\.9\.9\.9 cannot run this program \(.*\); take it out of the cluster\.$"
     ):
-        check_nodes([gone], pixels=1000)
+        check_nodes([gone], PIXELS)
