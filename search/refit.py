@@ -22,7 +22,7 @@ from search.nodes import check_nodes
 from search.record import lock
 from search.tuning import Stop
 from trainable import files
-from trainable.away import away_from
+from trainable.away import away_from, begin_beside
 from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
@@ -216,7 +216,9 @@ def _refit(
     sizes, node, keeper = shared
     chosen, data = choose(device, job.precision, threads), sizes[job.config.image_size]
     with away_from(node, keeper, worker) as away:
-        if away is not None:
+        if away is None:
+            begin_beside(keeper, job.folder)
+        else:
             job, data = replace(job, folder=away.begin(job.folder)), away.with_pixels(data)
         for row in job.train(data, chosen):
             print(line(job.folder.name, row, job.epochs), flush=True)

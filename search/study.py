@@ -31,7 +31,7 @@ from spaces.space import Given, Space, cells, check_decided, sample
 from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.errors import UserError, reason
-from trainable.keeper import trial_folder
+from trainable.keeper import release, trial_folder
 from trainable.untrusted import parse_json
 
 JOURNAL = "study.journal"
@@ -223,13 +223,15 @@ class StudyRecord:
             elif frozen.state.is_finished():
                 self._count_end(frozen)
             name = trial_name(frozen.number)
-            latest = trial_folder(folder, name) / "latest.pt"  # which goes when the trial, or its audit, ends
+            place = trial_folder(folder, name)
+            latest = place / "latest.pt"  # which goes when the trial, or its audit, ends
             if frozen.user_attrs.get("end", {}).get("audited"):
                 self.audited.add(name)
-                if latest.exists():
-                    self._audits.append(Ask(name, TrialConfig.from_dict(frozen.user_attrs["config"])))
+            if name in self.audited and latest.exists():
+                self._audits.append(Ask(name, TrialConfig.from_dict(frozen.user_attrs["config"])))
             elif "end" in frozen.user_attrs:
                 files.remove(latest)
+                release(place)
 
     def frozen(self) -> list[FrozenTrial]:
         """The study's trials in the order of their numbers."""

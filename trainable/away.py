@@ -136,6 +136,12 @@ def is_away(node: str | None) -> bool:
     return node is not None and node != ray.get_runtime_context().get_node_id()
 
 
+def begin_beside(keeper: Any, folder: Path) -> None:
+    """What comes before a training on the driver's node, in its folder there. Args: as of Away, or no keeper: None."""
+    if keeper is not None:
+        ray.get(keeper.settled.remote(folder))
+
+
 @contextmanager
 def away_from(node: str | None, keeper: Any, worker: str) -> Iterator[Away | None]:
     """The Away of this process; None where it is on the driver's node. Args: as of `is_away`, and of Away."""

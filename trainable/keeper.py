@@ -105,15 +105,21 @@ class Keeper:
             if place is None:
                 raise ValueError(f"{name!r} is no file that a training leaves")
         with self._lock(folder):
-            self._check_turn(folder, turn)
-            if turn.number > self._obeyed.get(turn.worker, 0):
-                try:
+            try:
+                self._check_turn(folder, turn)
+                if turn.number > self._obeyed.get(turn.worker, 0):
                     for name in sorted(left, key=lambda name: (places[name], name)):
                         files.write_bytes(folder / name, left[name])
-                except OSError as error:
-                    return storage_fault(error) or str(error)
-                self._obeyed[turn.worker] = turn.number
+                    self._obeyed[turn.worker] = turn.number
+            except OSError as error:
+                return storage_fault(error) or str(error)
         return None
+
+    def settled(self, folder: Path) -> None:
+        """Returns when of a folder nothing is being written that was sent before it was assigned to another worker: for
+        one on the driver's node, which goes on in the folder itself. Raises ValueError as `left` does."""
+        with self._lock(folder):
+            pass
 
     def _lock(self, folder: Path) -> threading.Lock:
         inside = folder.parent.parent in self._runs and folder.parent.name in ("trials", "refits")

@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from trainable import files
-from trainable.away import Away, here, is_away
+from trainable.away import Away, begin_beside, here, is_away
 from trainable.checkpoint import checkpoint_names, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
@@ -163,7 +163,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     def _train(self) -> Iterator[Trained]:
         """The epochs of this trial, each after its files are written."""
-        if self.away is not None:
+        if self.away is None:
+            begin_beside(self.shared.keeper, self.folder)
+        else:
             self.folder = self.away.begin(trial_folder(self.shared.run, self.trial))
         folder = self.folder
         files.make_folder(folder)

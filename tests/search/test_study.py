@@ -16,6 +16,7 @@ from search.study import JOURNAL, Ask, Settings, StudyRecord, has_trial, stored_
 from spaces.space import Space, cells
 from trainable.config import Objective, TrialConfig
 from trainable.errors import UserError, storage_fault
+from trainable.keeper import WORKER, assign
 
 EPOCHS = 4
 
@@ -357,7 +358,7 @@ def test_a_journal_that_has_gone_is_a_fault_of_the_disk(tmp_path: Path) -> None:
     assert not (tmp_path / JOURNAL).exists()
 
 
-def test_resume_states_go_that_a_killed_driver_left_of_trials_that_have_ended(tmp_path: Path) -> None:
+def test_what_a_killed_driver_left_of_trials_that_have_ended_goes(tmp_path: Path) -> None:
     record = open_record(tmp_path, 6)
     play_all(record)
     record = open_record(tmp_path, 8)
@@ -366,10 +367,14 @@ def test_resume_states_go_that_a_killed_driver_left_of_trials_that_have_ended(tm
     record.report(running.trial, 1, 0.5)
     folders = [tmp_path / "trials" / trial_name(number) for number in range(8)]
     for folder in folders:
-        folder.mkdir(parents=True)
+        assign(folder, "worker")
         (folder / "latest.pt").touch()
     open_record(tmp_path, 8)
-    assert [folder.name for folder in folders if (folder / "latest.pt").exists()] == [audited.trial, running.trial]
+    for left in ("latest.pt", WORKER):
+        assert [folder.name for folder in folders if (folder / left).exists()] == [audited.trial, running.trial]
+    (folders[6] / "latest.pt").unlink()  # the audit ends
+    open_record(tmp_path, 8)
+    assert [folder.name for folder in folders if (folder / WORKER).exists()] == [running.trial]
 
 
 def test_the_journal_is_an_optuna_study_of_the_runs_name(tmp_path: Path) -> None:

@@ -1,9 +1,15 @@
 """What is kept of a trial that has ended, and how a search ends."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from ray import ActorID
 from ray.tune.experiment import Trial
 
-from search.tuning import Forget, Leave, _Stopped
+from search.tuning import Assigned, Forget, Leave, Stop, _Stopped
+from trainable.keeper import Gone, Keeper, Turn, trial_folder
 
 
 def test_of_a_trial_that_has_ended_ray_keeps_the_name() -> None:
@@ -15,6 +21,34 @@ def test_of_a_trial_that_has_ended_ray_keeps_the_name() -> None:
     kept = trial.run_metadata
     assert kept.metric_analysis == kept.metric_n_steps == kept.last_result == trial.evaluated_params == {}
     assert trial.config == {"trial": "0000"}
+
+
+def started(trial: str, actor: ActorID) -> Any:
+    state = SimpleNamespace(ray_actor=SimpleNamespace(_actor_id=actor))
+    return SimpleNamespace(config={"trial": trial}, temporary_state=state)
+
+
+def test_a_trial_is_its_last_actors_until_its_end(tmp_path: Path) -> None:
+    assigned, keeper, folder = Assigned(tmp_path, Stop(None)), Keeper([tmp_path], []), trial_folder(tmp_path, "0000")
+    first, second = ActorID.from_random(), ActorID.from_random()
+    assigned.on_trial_start(0, [], started("0000", first))
+    assert keeper.left(folder, Turn(first.hex(), 1)) == {}
+    assigned.on_trial_start(0, [], started("0000", second))
+    assert keeper.left(folder, Turn(second.hex(), 1)) == {}
+    with pytest.raises(Gone):
+        keeper.left(folder, Turn(first.hex(), 2))
+    assigned.on_trial_complete(0, [], started("0000", second))
+    with pytest.raises(Gone):
+        keeper.left(folder, Turn(second.hex(), 2))
+
+
+def test_a_disk_that_does_not_take_whose_a_trial_is_ends_the_search(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no folder")
+    stop = Stop(None)
+    Assigned(tmp_path / "run", stop).on_trial_start(0, [], started("0000", ActorID.from_random()))
+    assert stop.fault == f"[Errno 20] Not a directory: '{tmp_path}/run/trials/0000'"
+    with pytest.raises(_Stopped):
+        stop.stop_all()
 
 
 def test_a_searchs_end_is_its_end_and_a_faults_stays_the_faults() -> None:

@@ -78,7 +78,9 @@ def epochs_kept(run: Path, trial: str) -> list[str]:
 def test_a_trial_on_another_node_leaves_at_the_driver_what_one_there_leaves(
     shared: Shared, data: Data, tmp_path: Path
 ) -> None:
-    beside = replace(shared, run=tmp_path / "beside", data={28: data.labelled}, node=None)
+    run = tmp_path / "beside"
+    keeper = kept_by(Keeper, run, data.labelled)
+    beside = replace(shared, run=run, data={28: data.labelled}, node=None, keeper=keeper)
     worker = worker_of(shared, "0000", config(epochs=3))
     assert trained(worker)[-1]["done"] and trained(actor(beside, "0000", config(epochs=3)))[-1]["done"]
     folders = [trial_folder(run, "0000") for run in (shared.run, beside.run)]

@@ -2,10 +2,13 @@
 
 import hashlib
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from trainable import files
 from trainable.keeper import WORKER, Gone, Keeper, Turn, assign, place_of, release, trial_folder
 
 
@@ -63,6 +66,28 @@ def test_the_drivers_word_says_whose_a_trial_is_and_no_worker_can_change_it(
     assert (folder / "metrics.csv").read_bytes() == b"b"
     assert keeper.keep(folder, {"metrics.csv": b"bb"}, Turn("b", 3)) is None
     assert (folder / "metrics.csv").read_bytes() == b"bb"
+
+
+def test_a_worker_at_the_driver_waits_for_what_is_being_written(
+    keeper: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, go_on, write = threading.Event(), threading.Event(), files.write_bytes
+
+    def slowly(path: Path, content: bytes) -> None:
+        writes.set()
+        go_on.wait()
+        write(path, content)
+
+    monkeypatch.setattr("trainable.files.write_bytes", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        kept = pool.submit(keeper.keep, folder, {"latest.pt": b"a"}, Turn("a", 1))
+        writes.wait()
+        settled = pool.submit(keeper.settled, folder)
+        with pytest.raises(TimeoutError):
+            settled.result(timeout=0.1)
+        go_on.set()
+        settled.result()
+        assert kept.result() is None and (folder / "latest.pt").exists()
 
 
 def test_after_a_trials_end_nothing_is_kept(keeper: Keeper, folder: Path) -> None:
