@@ -11,17 +11,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
+from rich.console import Console
 
 from search import ensemble
+from search import refit as refit_module
+from search.cluster import Cluster, Resources
 from search.record import lock
 from search.run import main
+from search.tuning import Stop
 from tests.search.test_run import Commands
+from tests.trainable.tiny import config
 from trainable.checkpoint import file_hash, load_best
+from trainable.keeper import WORKER
+from trainable.refit import Refit
 
 SHORT = "--trials 2 --scheduler none --max-concurrent 1 --gpus-per-trial 0".split()
 ROOT = Path(__file__).parents[2]
@@ -330,6 +339,25 @@ def test_a_refit_that_was_killed_goes_on_and_gives_the_same_network(
     assert all(torch.equal(tensor, other.state[name]) for name, tensor in one.state.items())
     assert (one.config, one.preprocessing, one.epoch) == (other.config, other.preprocessing, other.epoch)
     assert manifest_of(whole)["sha256"] == manifest_of(broken)["sha256"]  # of what they predict
+
+
+def test_a_refit_whose_worker_dies_is_begun_again_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(job: Refit, worker: str, *rest: object) -> None:
+        assert (job.folder / WORKER).read_text() == worker
+        (job.folder / worker).touch()
+        os._exit(1)
+
+    monkeypatch.setattr(refit_module, "_refit", dying)
+    monkeypatch.setattr(refit_module, "WORKER_RETRIES", 1)
+    job = Refit(tmp_path / "run" / "refits" / "0001", config(epochs=1), 1)
+    there, console = Cluster(Resources(1.0, 0.0), None, None, None), Console(file=StringIO())
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        failed = refit_module._trained([job], ray.put(None), there, 1, Stop(None), console)
+    finally:
+        ray.shutdown()
+    assert failed == ["trial 0001 of run failed: its worker died again and again"]
+    assert len([path for path in job.folder.iterdir() if path.name != WORKER]) == 2
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
