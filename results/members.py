@@ -136,6 +136,7 @@ def load_run(folder: Path) -> Run:
         if record["format"] != FORMAT:
             raise UserError(other_format(path, record["format"], FORMAT))
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
+        check_types(record["data"], {"cache": str})
         check_types(record["arguments"], ARGUMENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the record of a run, or is damaged ({reason(error)}).") from None

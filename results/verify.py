@@ -15,6 +15,7 @@ from results.manifest import HISTORY, Manifest, is_kept, read_manifest, rows_see
 from results.members import Member, Run, checkpoint_paths, load_member, load_run, trials_compared
 from results.selection import Selection, select
 from results.submission import PROBABILITIES, make_submission, own_test
+from trainable import named
 from trainable.checkpoint import file_hash, load_best
 from trainable.device import choose
 from trainable.errors import UserError
@@ -46,7 +47,7 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
         cache: the folder of decoded images; None: the run's.
         progress: whether to show bars on stderr where that is a terminal.
     Raises:
-        UserError: where the manifest itself cannot be read.
+        UserError: where the manifest itself cannot be read, or the run's cache is not this user's to use.
     """
     manifest, home = read_manifest(path)
     remarks = _surroundings(manifest)
@@ -87,7 +88,7 @@ def verify(path: Path, *, test: str | None = None, cache: Path | None = None, pr
     if manifest["test"] is None:
         return Verdict(changes, remarks, ())
     first = next(iter(runs.values()))
-    cache = cache or Path(first.data["cache"])
+    cache = Path(named.chosen(first.folder, first.record, {"cache": cache}, "cache")["cache"])
     try:
         submission = make_submission(
             members,

@@ -97,7 +97,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help=f"seeds of the better half; the others have 2 (default: {SEEDS})",
     )
-    for name in ("time_budget", "out", *ON_WHAT, "debug"):
+    add("--space", metavar="FILE", help="where the search's space is, if it is a file of yours (default: where it was)")
+    for name in ("time_budget", "out", "cache", *ON_WHAT, "debug"):
         add(flag(name), **shared[name])
     return parser
 
@@ -110,15 +111,16 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from search.plain import Plain
     from search.record import stored
     from search.storage import connect
+    from trainable import named
 
     console = Plain()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     run = find_run(arguments["run"], arguments["out"] or Path("runs")).absolute()
-    given = {**arguments, "goes_on": _again(run, arguments)}
-    said, place = stored(run), arguments["storage"]
-    if place is None and said is not None:
-        place = said["arguments"]["storage"]
-    storage = connect(place, run) if place else None
+    named.note(arguments)
+    said = stored(run)
+    assert said is not None  # there is a run.json
+    given = {**arguments, "goes_on": _again(run, arguments), **named.chosen(run, said, arguments, "storage", "cache")}
+    storage = connect(given["storage"], run) if given["storage"] else None
     deadline = math.inf if arguments["time_budget"] is None else began + arguments["time_budget"]
     return while_mirrored(lambda: confirm(run, given, console, began), run, storage, console, deadline)
 
@@ -138,8 +140,8 @@ def confirm(
 
     Args:
         run: its folder, with a run.json.
-        given: `top`, `seeds`, `time_budget` and the options of ON_WHAT, None where one was not given; `command`, the
-            text of the command, and `goes_on`, that of the one that goes on where it ends.
+        given: `top`, `seeds`, `space`, `time_budget` and the options of ON_WHAT, None where one was not given; `cache`;
+            `command`, the text of the command, and `goes_on`, that of the one that goes on where it ends.
         began: time.monotonic() at the command's start, from which the time budget counts.
         test_images: how many images an ensemble will predict after this within the budget; None: there will be none.
     Raises:
@@ -155,7 +157,7 @@ def confirm(
         record.check_search(said, run, "RUN")
         check_tools(said["arguments"]["track"])
         plan = _plan(run, said, given, console)
-        cache, columns = Path(said["data"]["cache"]), said["arguments"]["inputs"]
+        cache, columns = Path(given["cache"]), said["arguments"]["inputs"]
         sizes = {
             size: labelled_again(run, said, columns, size, cache, "RUN")
             for size in sorted({config.image_size for config in plan.configurations.values()})
@@ -187,11 +189,13 @@ def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any], console:
     """What was chosen when the confirmation began, or is to be chosen now."""
     from search.confirm_plan import Plan, choose, compared
     from search.record import begun
+    from trainable import named
     from trainable.untrusted import parse_json
 
     path = run / CONFIRM / "plan.json"
     if not begun(run / CONFIRM / "1"):
-        return choose(run, said, given["top"] or TOP, given["seeds"] or SEEDS)
+        space = named.chosen(run, said, given, "space")["space"]
+        return choose(run, said, given["top"] or TOP, given["seeds"] or SEEDS, space)
     anew = f"move {run / CONFIRM} away to begin anew"
     try:
         plan = Plan.from_json(parse_json(path.read_text(encoding="utf-8")))
@@ -275,7 +279,7 @@ def _tier_options(
     own = {"space": CONFIRM, "sampler": "grid", "scheduler": "none", "repeats": repeats}
     own |= {"seed": tier_seed(said["seed"], number), "trials": None, "audit": None, "ensemble": ensemble}
     own |= {name: given[name] for name in ("command", "goes_on")}
-    where = {"name": str(number), "out": run / CONFIRM, "cache": Path(said["data"]["cache"])}
+    where = {"name": str(number), "out": run / CONFIRM, "cache": Path(given["cache"])}
     return resolve({**settings, **own, **where}, space)
 
 

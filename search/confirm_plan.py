@@ -75,11 +75,12 @@ def promoted(plan: Plan, accuracies: Mapping[str, Mapping[int, float]]) -> list[
     return [name for name in ran if name in kept]
 
 
-def choose(run: Path, said: Mapping[str, Any], top: int, seeds: int) -> Plan:
+def choose(run: Path, said: Mapping[str, Any], top: int, seeds: int, space_name: str) -> Plan:
     """The best configurations of a search as it stands, and the default.
 
     Args:
         said: what its run.json says.
+        space_name: the space that it searched, as `load` takes it.
     Raises:
         UserError: where no trial ran its course, or where the space is not what it was.
     """
@@ -89,11 +90,9 @@ def choose(run: Path, said: Mapping[str, Any], top: int, seeds: int) -> Plan:
     ranked = _ranked(run, groups, objective)
     if not ranked:
         raise UserError(f"{run}: no trial has run its course yet, so there is nothing to confirm.")
-    space = load(arguments["space"], Given(inputs, arguments["target"], size))
+    space = load(space_name, Given(inputs, arguments["target"], size))
     if fingerprint(space) != said["space"]["fingerprint"]:
-        raise UserError(
-            f"the space '{arguments['space']}' has changed since {run} was made: its default is another now."
-        )
+        raise UserError(f"the space '{space_name}' has changed since {run} was made: its default is another now.")
     settings = Settings(arguments["epochs"], size, inputs, arguments["target"], objective, said["seed"])
     default, searched = default_of(space, arguments["sampler"], settings)
     names, configurations, shown = {}, {}, {}

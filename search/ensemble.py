@@ -83,12 +83,16 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     from results.selection import select
     from results.submission import make_submission, own_test, predicting, read_test
     from search.plain import Plain
+    from search.record import check_links
+    from trainable import named
     from trainable.files import make_folder
 
     folders: dict[Path, Path] = {}  # by resolved path: a run may be given by name and by path
     for name in options.runs or (None,):
         for folder in with_confirmation(find_run(name, options.out)):
             folders.setdefault(folder.resolve(), folder)
+    for folder in folders.values():
+        check_links(folder)
     runs = [load_run(folder) for folder in folders.values()]
     check_comparable(runs)
     home = options.output or runs[0].folder
@@ -96,7 +100,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     if not existing.is_dir():
         raise UserError(f"--output: {existing} is a file, not a folder.")
     check_kept(home)
-    cache = options.cache or Path(runs[0].data["cache"])
+    cache = Path(named.chosen(runs[0].folder, runs[0].record, {"cache": options.cache}, "cache")["cache"])
     add_missing_holdouts(runs, options.members, cache)
     members, notes = distinct_members(runs, options.members)
     warnings = list(notes)
@@ -329,7 +333,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         from search.plain import Plain
+        from trainable import named
 
+        named.note(arguments)
         console = Plain()
         options = EnsembleOptions(**{**arguments, "runs": tuple(arguments["runs"])})
         if path is not None:

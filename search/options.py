@@ -3,7 +3,7 @@
 import argparse
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     add("--name", type=_name, help="the run's name (default: made of space and data)")
     add("--out", **shared["out"])
     add("--resume", metavar="NAME", type=_name, help="go on with a run, with its own settings")
-    add("--cache", type=Path, metavar="DIR", help=f"decoded images (default: {CACHE})")
+    add("--cache", **shared["cache"])
     add("--track", type=_tools, action="extend", metavar="TOOL,...", help=f"write for {', '.join(TRACK)}, or none")
     add = parser.add_argument_group("on what").add_argument
     for name in ON_WHAT:
@@ -180,6 +180,7 @@ def shared_options() -> dict[str, dict[str, Any]]:
     """What defines the options that several commands train with, by field."""
     return {
         "out": {"type": Path, "metavar": "DIR", "help": "the folder of runs (default: runs)"},
+        "cache": {"type": Path, "metavar": "DIR", "help": f"decoded images (default: the run's, or {CACHE})"},
         "time_budget": {
             "type": _seconds,
             "metavar": "TIME",
@@ -422,3 +423,25 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name of up to 100 letters, digits, '_', '-' and '.'")
     return text
+
+
+RANGES: dict[str, Callable[[str], Any]] = {  # what reads the options that are numbers
+    **dict.fromkeys(("trials", "epochs", "repeats", "max_concurrent"), _positive),
+    "folds": _folds,
+    "image_size": _size,
+    "seed": _seed,
+    "audit": _audit,
+    "cpus_per_trial": _amount,
+    "gpus_per_trial": _share,
+}
+
+
+def check_ranges(arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the numbers among what a run's record has of options are such as these take."""
+    for name, read in RANGES.items():
+        value = arguments.get(name)
+        try:
+            if value not in (None, DEFAULTS.get(name)):
+                read(str(value))
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"{name}: {error}") from None

@@ -6,7 +6,7 @@ import platform
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint
 from results.members import ARGUMENTS, FORMAT, NUMBER, check_types
-from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, fixed, flag, kept, shown
+from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, check_ranges, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
-from trainable import files
+from trainable import files, named
 from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest, other_format, reason
@@ -31,12 +31,17 @@ SPLITS, TRIALS = "splits.csv", "trials"
 
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Holds the run's lock, which the system frees whenever the process ends. Raises UserError if another holds it."""
+    """Holds the run's lock, which the system frees whenever the process ends.
+
+    Raises:
+        UserError: where another process holds it, or a symbolic link in the run's folder leads who writes elsewhere.
+    """
     try:
         files.make_folder(run)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"--out: {run} cannot be a folder ({error.strerror}).") from None
-    with open(run / ".lock", "a+", encoding="utf-8") as file:
+    check_links(run)
+    with open(run / ".lock", "a+", encoding="utf-8", opener=_open_no_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,6 +51,29 @@ def lock(run: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def check_links(run: Path) -> None:
+    """Raises UserError, naming it, for a symbolic link below a run's folder: a run has none, but for those that wandb
+    makes to its own logs."""
+    for link in _links(run):
+        raise UserError(
+            f"{link} is a symbolic link, and a run has none: what is written there would be written to where it leads. "
+            "Put that in its place, or move the link away."
+        )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:  # somebody may tidy up
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir() and entry.name != "wandb":
+                yield from _links(Path(entry.path))
 
 
 def begun(run: Path) -> bool:
@@ -101,6 +129,8 @@ def _check_shape(record: Mapping[str, Any]) -> None:
         record["arguments"],
         {"trials": int, "epochs": int, "audit": (*NUMBER, type(None)), "track": list, "storage": str},
     )
+    check_ranges(record["arguments"])
+    check_ranges({"seed": record["seed"]})
     if not set(record["arguments"]["track"]) <= set(TRACK):
         raise ValueError(f"track is {record['arguments']['track']!r}")
     check_types(record["space"], {"fingerprint": str, "parameters": dict})
@@ -133,30 +163,29 @@ def remembering(options: Options) -> Options:
     """The options, with the storage that the run has if it has begun: of a command that names none.
 
     Raises:
-        UserError: as `stored` does.
+        UserError: as `stored` and `named.chosen` do.
     """
     record = to_go_on_with(options.run)
-    return options if record is None else replace(options, storage=record["arguments"]["storage"])
+    return options if record is None else replace(options, **named.chosen(options.run, record, {}, "storage"))
 
 
 def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
     """What was given, filled with the settings of the run that is to be resumed.
 
     Raises:
-        UserError: where there is no such run, with the nearest name; or where a given setting is not the run's.
+        UserError: where there is no such run, with the nearest name; or as `stored` and `named.chosen` do.
     """
     record = stored(out / name)
     if record is None:
         known = [path.parent.name for path in out.glob("*/run.json")]
         raise UserError(f"--resume: {out} has no run called '{name}'{nearest(name, known) or '.'}")
     check_search(record, out / name, "--resume")
-    settings = dict(given, name=name)
+    settings = {**given, "name": name, **named.chosen(out / name, record, given, "space", "storage", "cache")}
+    settings["cache"] = Path(settings["cache"])
     for field in (*FIXED, *KEPT):
         value = record["arguments"][field]
         if settings.get(field) is None:
             settings[field] = tuple(value) if isinstance(value, list) else value
-    if settings.get("cache") is None:
-        settings["cache"] = Path(record["data"]["cache"])
     return settings
 
 

@@ -19,6 +19,7 @@ from search.cli import Interrupted, say
 from search.elastic import PATIENCE_SECONDS
 from search.labelled import labelled_again
 from search.nodes import check_nodes
+from search.options import check_ranges
 from search.record import lock
 from search.tuning import Stop
 from trainable import files
@@ -56,9 +57,13 @@ def refit_members(members: Sequence[Member], address: str | None, cache: Path, c
     with ExitStack() as locks:
         for folder in {member.run.folder: None for member in members}:
             locks.enter_context(lock(folder))
+        first = members[0].run  # the members' runs share their data
+        try:
+            check_ranges(first.record["arguments"])
+        except ValueError as error:
+            raise UserError(f"{first.folder / 'run.json'} is damaged ({error}); restore it from a copy.") from None
         jobs = [_job(member) for member in members]
         columns = {name for member in members for name in member.run.record["arguments"]["inputs"]}
-        first = members[0].run  # the members' runs share their data
         sizes = {
             size: labelled_again(first.folder, first.record, columns, size, cache, "--refit")
             for size in {job.config.image_size for job in jobs}

@@ -40,9 +40,11 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from search.storage import connect
     from search.track import check_tools
     from spaces.loading import load, names
+    from trainable import named
 
     console = Plain()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    named.note(arguments)
     if arguments["list_spaces"]:
         fitting = ("list_spaces", "space", "inputs", "target", "image_size", "debug", "command")
         others = [name for name, value in arguments.items() if value and name not in fitting]
@@ -292,7 +294,7 @@ def confirm_best(options: Options, test_images: int, console: "Console", began: 
     """
     from search.confirm import confirm
 
-    given = {name: getattr(options, name) for name in ("time_budget", "command", *ON_WHAT)}
+    given = {name: getattr(options, name) for name in ("space", "cache", "time_budget", "command", *ON_WHAT)}
     given |= {"top": None, "seeds": None, "goes_on": again(options)}
     console.print()
     return confirm(options.run, given, console, began, test_images if options.ensemble else None)
@@ -302,7 +304,7 @@ def build_ensemble(options: Options, console: "Console") -> int:
     """Builds and shows the run's ensemble. Returns 0, or 1 where there is nothing to build it from."""
     from search import ensemble
 
-    asked = ensemble.EnsembleOptions(runs=(str(options.run),), test=options.test)
+    asked = ensemble.EnsembleOptions(runs=(str(options.run),), test=options.test, cache=options.cache)
     try:
         made = ensemble.build_ensemble(asked, progress=True)
     except UserError as error:

@@ -11,6 +11,7 @@ same epoch; nothing is heard of the epochs that it is trained for after that.
 import dataclasses
 import errno
 import json
+import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from trainable.keeper import release, trial_folder
 from trainable.untrusted import parse_json
 
 JOURNAL = "study.journal"
+ENDS = [state.name for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)]
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,25 @@ def _replayed(journal: _Journal, path: Path) -> JournalStorage:
         for name in optuna.get_all_study_names(storage):
             for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
                 _check_attributes(trial)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({reason(error)}); restore it from a copy.") from None
     return storage
 
 
 def _check_attributes(trial: FrozenTrial) -> None:
-    """Raises KeyError, TypeError or ValueError unless a trial's configuration and end are what this module writes."""
+    """Raises KeyError, TypeError or ValueError unless a trial's configuration, values and end are what this module
+    writes."""
     if not isinstance(trial.user_attrs.get("config", {}), dict):
         raise TypeError(f"the configuration of trial {trial.number} is no object")
-    end = trial.user_attrs.get("end")
-    if end is not None and TrialState[end["state"]] != TrialState.FAIL:
-        _ = int(end["epoch"]), float(end["value"])
+    values, end = list(trial.intermediate_values.items()), trial.user_attrs.get("end")
+    if end is not None:
+        if end["state"] not in ENDS:
+            raise ValueError(f"trial {trial.number} ends as {end['state']!r}")
+        if end["state"] != TrialState.FAIL.name:
+            values.append((end["epoch"], end["value"]))
+    for epoch, value in values:
+        if not isinstance(epoch, int) or epoch < 1 or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"trial {trial.number} has the value {value!r} at epoch {epoch!r}")
 
 
 def _open_journal(path: Path) -> _Journal:

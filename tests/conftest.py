@@ -1,6 +1,9 @@
 """What holds for every test."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import torch
 
@@ -10,3 +13,7 @@ if not torch.cuda.is_available():
 
 # Ray would join, unasked, whatever Ray is on this machine where a test asks it for something before it has its own.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
+# What tests name on a command line is noted apart from what the user of this machine has named.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="convsearch-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)

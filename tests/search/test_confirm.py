@@ -344,7 +344,7 @@ def searched(run: Path, space: Space, accuracies: list[float | None], repeats: i
 def test_the_top_are_the_best_that_ran_their_course_and_repeats_are_one(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
     said = searched(run, rates, [0.5, 0.6, 0.8, 0.65, 0.64, None, 0.1], repeats=2)  # of two starts: 0.65 and 0.625
-    plan = choose(run, said, top=3, seeds=5)
+    plan = choose(run, said, 3, 5, said["arguments"]["space"])
     assert list(plan.configurations) == ["0000", "0004", "0001"]
     assert (plan.winner, plan.compared) == ("0000", 4)
     assert plan.accuracy == pytest.approx(0.65)
@@ -355,7 +355,7 @@ def test_the_top_are_the_best_that_ran_their_course_and_repeats_are_one(rates: S
 
 def test_a_default_that_is_not_among_the_top_comes_beside_them(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    plan = choose(run, searched(run, rates, [0.1, 0.6, 0.5, 0.4]), top=2, seeds=5)
+    plan = choose(run, searched(run, rates, [0.1, 0.6, 0.5, 0.4]), 2, 5, rates.name)
     assert list(plan.configurations) == ["0001", "0002", "default"]
     assert (plan.default, plan.settings["default"]) == ("default", rates.starts[0])
     assert plan.configurations["default"].lr == 1e-2
@@ -374,14 +374,14 @@ def test_an_audited_trial_is_not_chosen_however_well_it_ended(rates: Space, tmp_
     )
     (run / "trials" / asked.trial / "metrics.csv").write_text(f"{header}\n{rows}\n")
     study.prune(asked.trial, 1, 0.1, audited=True)
-    plan = choose(run, said, top=3, seeds=5)
+    plan = choose(run, said, 3, 5, said["arguments"]["space"])
     assert (list(plan.configurations), plan.compared) == (["0001", "0000"], 3)
 
 
 def test_a_search_in_which_nothing_ran_its_course_cannot_be_confirmed(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(UserError, match="no trial has run its course yet, so there is nothing to confirm"):
-        choose(run, searched(run, rates, [None]), top=2, seeds=5)
+        choose(run, searched(run, rates, [None]), 2, 5, rates.name)
 
 
 def test_a_start_is_completed_as_the_search_does(rates: Space) -> None:
