@@ -60,7 +60,7 @@ def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *opti
 
 
 def _in_full(option: str, value: Any) -> str | None:
-    """The same whatever the working directory; None for what needs no naming, as it is this program's own, or nothing."""
+    """The same in any folder; None for what needs no naming, as it is this program's own, or nothing."""
     if option == "storage":
         return value or None
     if option == "space":

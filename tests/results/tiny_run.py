@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainable import named
 from trainable.checkpoint import Best, checkpoint_names, file_hash, save_best
 from trainable.config import Augmentation, TrialConfig
 from trainable.dataset import LabelledData, decode, load_labelled, save_split
@@ -130,6 +131,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     tests = [{"Image": row["Image"], "Gender": row["Gender"]} for row in reversed(rows[IMAGES:])]
     write_csv(folder / "testdata.csv", tests)
     write_csv(folder / "sample.csv", [{"Id": row["Image"], "Category": 0} for row in tests])
+    named.note({"cache": folder / "cache"})  # as a command that trains with these data would
     return Data(folder, folder / "cache", load(folder))
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pickle
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from search import confirm, ensemble, report, run
+from search.record import lock
 
 FINISHED = Path(__file__).parents[1] / "assets" / "formats" / "2-3"
 DEEP = b'{"a":' * 100_000
@@ -123,18 +125,118 @@ def test_what_ray_pickled_beside_a_run_is_never_read(
     assert not Path("harm").exists()
 
 
+def edit(crafted: Path, part: str, **changes: object) -> None:
+    """Has run.json say something else."""
+    record = json.loads((crafted / "run.json").read_text())
+    record[part] |= changes
+    (crafted / "run.json").write_text(json.dumps(record))
+
+
 def test_python_that_comes_with_a_run_is_not_run(
     crafted: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = json.loads((crafted / "run.json").read_text())
-    record["arguments"]["space"] = "run/trials/0000/space.py"
-    (crafted / "run.json").write_text(json.dumps(record))
-    (crafted / "trials" / "0000" / "space.py").write_text("import os\nos.mkdir('harm')")
-    for main, options in ((run.main, ["--resume", "run", "--cache", str(cache)]), (confirm.main, ["run"])):
-        assert main([*options, "--out", "."]) == 2
-        said = "Error: --space: run/trials/0000/space.py lies in the folder of a run, which somebody else may have made"
-        assert capsys.readouterr().err.startswith(said)
+    for name, space in (
+        ("run/trials/0000/space.py", crafted / "trials/0000/space.py"),
+        ("beside.py", Path("beside.py")),
+    ):
+        edit(crafted, "arguments", space=name)
+        space.write_text("import os\nos.mkdir('harm')")
+        for main, options in ((run.main, ["--resume", "run"]), (confirm.main, ["run"])):
+            assert main([*options, "--cache", str(cache), "--out", "."]) == 2
+            assert capsys.readouterr().err == (
+                f"Error: {crafted if main is confirm.main else 'run'}/run.json has --space {space.absolute()}, which no "
+                "command of yours on this machine has named yet. A run may come from anybody, so what it runs and where "
+                "it writes is yours to say: give --space FILE.\n"
+            )
     assert not Path("harm").exists()
+
+
+def test_a_run_does_not_say_where_to_write(crafted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(crafted, "arguments", storage=f"{crafted.parent}/site-packages")
+    edit(crafted, "data", cache=f"{crafted.parent}/bin")
+    before = sorted(crafted.parent.rglob("*"))
+    space = ["--space", str(FINISHED.parent / "tiny.py")]
+    both, cache = ("has --storage {0}/site-packages and --cache {0}/bin, which", "has --cache {0}/bin, which")
+    for main, options, said in (
+        (run.main, ["--resume", "run", *space], both),
+        (run.main, ["--resume", "run", *space, "--storage", "none"], cache),
+        (confirm.main, ["run"], both),
+        (ensemble.main, ["run"], cache),
+        (ensemble.main, ["--verify", "run/ensemble.json"], cache),
+    ):
+        assert main([*options, *([] if "--verify" in options else ["--out", "."])]) == 2
+        assert said.format(crafted.parent) in capsys.readouterr().err
+    edit(crafted, "data", cache="~/.cache/convsearch")
+    assert run.main(["--name", "run", *space, "--out", "."]) == 2
+    assert f"has --storage {crafted.parent}/site-packages, which" in capsys.readouterr().err
+    assert sorted(crafted.parent.rglob("*")) == before
+
+
+def test_what_this_user_has_named_once_is_remembered(
+    finished: Path, cache: Path, cluster: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    resumed = ["--resume", "run", "--out", ".", "--address", cluster]
+    assert run.main(resumed) == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user's"))
+    assert run.main(resumed) == 2
+    own = json.loads((finished / "run.json").read_text())["arguments"]["space"]
+    assert run.main([*resumed, "--space", own, "--cache", str(cache)]) == 0
+    assert run.main(resumed) == 0
+
+
+@pytest.mark.parametrize(("place", "content"), [(".lock", "mine"), ("trials/0002", ""), ("tune/one/result.json", "{}")])
+def test_no_link_in_a_run_leads_what_is_written_elsewhere(
+    place: str, content: str, crafted: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    if content:
+        victim.write_text(content)
+    else:
+        victim.mkdir()
+    (crafted / place).parent.mkdir(parents=True, exist_ok=True)
+    (crafted / place).unlink(missing_ok=True)
+    (crafted / place).symlink_to(victim)
+    for command in (resume, combine, lambda run, cache: confirm.main([str(run), "--cache", str(cache)])):
+        assert command(crafted, cache) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith("Error: ") and said.endswith(
+            f"{place} is a symbolic link, and a run has none: what is written there would be written to where it leads. "
+            "Put that in its place, or move the link away."
+        )
+    assert victim.read_text() == content if content else not any(victim.iterdir())
+
+
+def test_the_lock_is_never_a_link(tmp_path: Path) -> None:
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "debug.log").symlink_to(tmp_path)  # which wandb makes itself
+    with lock(tmp_path):
+        assert (tmp_path / ".lock").is_file()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_journal_that_is_nested_deeply_is_damaged(
+    after: bool, crafted: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = crafted / "study.journal"
+    path.write_bytes((path.read_bytes() if after else b"") + DEEP + b"\n{}\n")
+    assert tell(crafted, cache) == 2
+    assert capsys.readouterr().err.startswith(f"Error: {path} is damaged (maximum recursion depth exceeded")
+
+
+def test_a_trial_that_no_search_ends_so_is_damage(
+    crafted: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = crafted / "study.journal"
+    end = {"state": "PRUNED", "epoch": math.inf, "value": 0.5}
+    log = {"op_code": 8, "worker_id": "x", "trial_id": 1, "user_attr": {"end": end}}
+    with open(path, "a") as journal:
+        journal.write(json.dumps(log) + "\n")
+    for command in (tell, resume):
+        assert command(crafted, cache) == 2
+        said = f"Error: {path} is damaged (trial 1 has the value 0.5 at epoch inf); restore it from a copy.\n"
+        assert capsys.readouterr().err.endswith(said)
 
 
 @pytest.mark.parametrize("trial", ["../../victim", "/victim", "", "12", "000١"])

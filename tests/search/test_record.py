@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -22,6 +23,7 @@ from search.study import JOURNAL, Settings, StudyRecord
 from spaces.loading import load
 from spaces.space import Space
 from tests.results.tiny_run import SIZE, Data, data, write_csv
+from trainable import named
 from trainable.dataset import load_labelled, load_split
 from trainable.errors import UserError
 
@@ -389,6 +391,7 @@ def test_a_tracked_run_is_tracked_when_it_goes_on_unless_said_otherwise(written:
 
 def test_a_mirrored_run_is_mirrored_when_it_goes_on_unless_said_otherwise(written: Options, data: Data) -> None:
     mirrored = dataclasses.replace(written, storage="s3://bucket/runs")
+    named.note({"storage": mirrored.storage})
     record.write(mirrored, load("dropout"), data.labelled, stored(written))
     assert record.resumed({}, written.out, "faces")["storage"] == "s3://bucket/runs"
     given = vars(parser().parse_args(["--storage", "none"]))
@@ -400,6 +403,7 @@ def test_the_runs_own_command_remembers_its_storage_too(
 ) -> None:
     (tmp_path / "file").touch()
     mirrored = dataclasses.replace(begun, storage=f"{tmp_path}/file/there")
+    named.note({"storage": mirrored.storage})
     record.write(mirrored, load("dropout"), data.labelled, stored(begun))
     command = ["--space", "depth", "--name", begun.name, "--out", str(begun.out)]
     assert main(command) == 2
@@ -413,6 +417,7 @@ def test_a_confirmation_is_mirrored_where_its_run_is_unless_said_otherwise(
 ) -> None:
     (tmp_path / "file").touch()
     mirrored = dataclasses.replace(begun, storage=f"{tmp_path}/file/there")
+    named.note({"storage": mirrored.storage})
     record.write(mirrored, load("dropout"), data.labelled, stored(begun))
     assert confirm.main([str(begun.run)]) == 2
     assert capsys.readouterr().err.startswith(f"Error: --storage: {tmp_path}/file/there cannot be used")
@@ -463,6 +468,22 @@ def test_a_record_that_lacks_a_part_is_refused(written: Options, place: str, ins
     (written.run / "run.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"run\.json is not the record of a run, or is damaged \("):
         record.stored(written.run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cpus_per_trial", 0), ("gpus_per_trial", 1.5), ("trials", -1), ("seed", 2**32), ("folds", 1), ("image_size", 1e9)]
+    + [("max_concurrent", 0), ("audit", 2.0), ("cpus_per_trial", math.inf)],
+)
+def test_a_number_that_no_option_takes_is_refused(
+    written: Options, name: str, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = stored(written)
+    content["arguments"][name] = value
+    (written.run / "run.json").write_text(json.dumps(content))
+    assert main(["--out", str(written.out), "--resume", "faces"]) == 2
+    said = f"Error: {written.run}/run.json is not the record of a run, or is damaged ({name}: '{value}' is not "
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_an_objective_that_is_none_is_refused(written: Options) -> None:

@@ -1,6 +1,7 @@
 """The record of a search: what it tells, and that a kill at any moment changes nothing of it."""
 
 import json
+import math
 import resource
 import shutil
 from collections.abc import Callable
@@ -427,13 +428,29 @@ def test_a_damaged_journal_is_kept_and_refused(tmp_path: Path, line: bytes) -> N
         open_record(tmp_path, 1)
 
 
+LOG = {"worker_id": "x", "trial_id": 0}
+
+
+def ended(**end: Any) -> dict[str, Any]:
+    return {**LOG, "op_code": 8, "user_attr": {"end": end}}
+
+
 @pytest.mark.parametrize(
     ("log", "said"),
     [
         ({"op_code": 77, "worker_id": "x"}, "Should not reach."),
         ({"op_code": 6, "worker_id": "x"}, "'trial_id' is missing"),
         ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": "COMPLETE"}}, "[^)]+"),
-        ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": {"state": "GONE"}}}, "'GONE' is missing"),
+        (
+            {"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": {"state": "GONE"}}},
+            "trial 0 ends as 'GONE'",
+        ),
+        (ended(state="RUNNING", epoch=1, value=0.5), "trial 0 ends as 'RUNNING'"),
+        (ended(state="PRUNED", epoch=0, value=0.5), "trial 0 has the value 0.5 at epoch 0"),
+        (ended(state="PRUNED", epoch=math.inf, value=0.5), "trial 0 has the value 0.5 at epoch inf"),
+        (ended(state="COMPLETE", epoch=1, value=math.nan), "trial 0 has the value nan at epoch 1"),
+        (ended(state="COMPLETE", epoch=1, value="0.5"), "trial 0 has the value '0.5' at epoch 1"),
+        ({**LOG, "op_code": 7, "step": -1, "intermediate_value": 0.5}, "trial 0 has the value 0.5 at epoch -1"),
         ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"config": [1]}}, "the configuration of trial 0"),
     ],
 )
