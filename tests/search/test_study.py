@@ -441,10 +441,7 @@ def ended(**end: Any) -> dict[str, Any]:
         ({"op_code": 77, "worker_id": "x"}, "Should not reach."),
         ({"op_code": 6, "worker_id": "x"}, "'trial_id' is missing"),
         ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": "COMPLETE"}}, "[^)]+"),
-        (
-            {"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": {"state": "GONE"}}},
-            "trial 0 ends as 'GONE'",
-        ),
+        (ended(state="GONE"), "trial 0 ends as 'GONE'"),
         (ended(state="RUNNING", epoch=1, value=0.5), "trial 0 ends as 'RUNNING'"),
         (ended(state="PRUNED", epoch=0, value=0.5), "trial 0 has the value 0.5 at epoch 0"),
         (ended(state="PRUNED", epoch=math.inf, value=0.5), "trial 0 has the value 0.5 at epoch inf"),
