@@ -34,7 +34,7 @@ def lock(run: Path) -> Iterator[None]:
     """Holds the run's lock, which the system frees whenever the process ends.
 
     Raises:
-        UserError: where another process holds it, or a symbolic link in the run's folder leads who writes elsewhere.
+        UserError: where another process holds it; or as `check_links` does.
     """
     try:
         files.make_folder(run)
@@ -60,20 +60,17 @@ def _open_no_link(path: str, flags: int) -> int:
 def check_links(run: Path) -> None:
     """Raises UserError, naming it, for a symbolic link below a run's folder: a run has none, but for those that wandb
     makes to its own logs."""
-    for link in _links(run):
-        raise UserError(
-            f"{link} is a symbolic link, and a run has none: what is written there would be written to where it leads. "
-            "Put that in its place, or move the link away."
-        )
-
-
-def _links(folder: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:  # somebody may tidy up
-        for entry in entries:
-            if entry.is_symlink():
-                yield Path(entry.path)
-            elif entry.is_dir() and entry.name != "wandb":
-                yield from _links(Path(entry.path))
+    folders = [str(run)]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:  # somebody may tidy up
+            for entry in entries:
+                if entry.is_symlink():
+                    raise UserError(
+                        f"{entry.path} is a symbolic link, and a run has none: what is written there would be written "
+                        "to where it leads. Put that in its place, or move the link away."
+                    )
+                if entry.is_dir() and entry.name != "wandb":
+                    folders.append(entry.path)
 
 
 def begun(run: Path) -> bool:

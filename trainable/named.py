@@ -31,7 +31,7 @@ def note(given: Mapping[str, Any]) -> None:
             with suppress(OSError, RuntimeError):  # no home, or one to be read alone
                 path = _note(option, whole)
                 make_folder(path.parent)
-                write_bytes(path, os.fsencode(f"--{option} {whole}\n"))
+                write_bytes(path, _bytes(option, whole))
 
 
 def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *options: str) -> dict[str, Any]:
@@ -85,4 +85,8 @@ def _note(option: str, whole: str) -> Path:
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():
         state = Path("~/.local/state").expanduser()
-    return state / "convsearch" / "named" / hashlib.sha256(os.fsencode(f"{option} {whole}")).hexdigest()
+    return state / "convsearch" / "named" / hashlib.sha256(_bytes(option, whole)).hexdigest()
+
+
+def _bytes(option: str, whole: str) -> bytes:
+    return f"--{option} {whole}\n".encode(errors="surrogatepass")  # a JSON text may have any half of a pair

@@ -42,6 +42,7 @@ def test_what_is_the_programs_own_needs_no_naming(state: Path) -> None:
         ("space", "/home/ann/mine.py", "--space FILE"),
         ("storage", "s3://bucket/runs", "--storage FOLDER|URI (or none)"),
         ("cache", "/home/ann/cache", "--cache DIR"),
+        ("cache", "/home/ann/\ud800", "--cache DIR"),
     ],
 )
 def test_what_nobody_has_named_is_refused_until_it_is(option: str, value: str, how: str) -> None:
