@@ -52,7 +52,7 @@ def following(facts: Facts) -> tuple[str, str]:
     if not facts.ended:
         folder = facts.run.resolve().parent if facts.run.name != facts.run.resolve().name else facts.run.parent
         out = "" if folder == Path("runs") else f" --out {shlex.quote(str(folder))}"
-        asked = "".join(session.get("asked", "") for session in facts.record["sessions"][-1:])
+        asked = "".join(_words(session.get("asked", "")) for session in facts.record["sessions"][-1:])
         return (
             "If it has stopped, go on with:",
             f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}{asked}",
@@ -66,6 +66,14 @@ def following(facts: Facts) -> tuple[str, str]:
     if facts.ensemble is None:
         return "Next, combine the best:", f"python -m search.ensemble {run}"
     return "Make the ensemble again, to check it:", f"python -m search.ensemble --verify {run}/ensemble.json"
+
+
+def _words(options: str) -> str:
+    """Options of a run's record, which somebody else may have made, such that a shell takes none for a command."""
+    try:
+        return "".join(f" {shlex.quote(word)}" for word in shlex.split(options))
+    except ValueError:  # a quote without its end
+        return ""
 
 
 def _how_far(confirmation: Path) -> str | None:

@@ -23,6 +23,9 @@ def test_what_is_useful_next_follows_from_how_the_run_stands(run: Path) -> None:
     sessions = [{"began": "", "command": ""}]
     assert following(replace(under_way, record={**whole.record, "sessions": sessions}))[1] == then
     assert following(replace(under_way, record={**whole.record, "sessions": []}))[1] == then
+    for asked, said in (("; rm -rf ~", " ';' rm -rf '~'"), (" $(id)\n--confirm", " '$(id)' --confirm"), (" 'a", "")):
+        record = {**whole.record, "sessions": [{"asked": asked}]}
+        assert following(replace(under_way, record=record))[1] == f"{then}{said}"
     # Before the search's own trials: those of a time budget's end are never to be trained, or after that.
     confirming = replace(under_way, confirming="4 of 16 trainings of tier 1 done")
     assert following(confirming) == ("If it has stopped, go on with:", f"python -m search.confirm {run}")
