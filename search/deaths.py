@@ -4,23 +4,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 
 
 @contextmanager
 def deaths_recognised() -> Iterator[None]:
     """Whatever error of Ray's an actor ends with inside is the death of a worker, and its trial goes on elsewhere. Tune
-    knows one such error; any other, as that of a worker killed by Ray's monitor of memory, would end the search."""
-    failed = RayActorManager._actor_task_failed
+    knows one such error; any other, as that of a worker killed by Ray's monitor of memory, would end the search. So would
+    a worker's death as it takes its next trial end that trial: Tune gets it to wait for another worker, and then fails it
+    for the same death, told of it by the call."""
+    failed, actor_failed = RayActorManager._actor_task_failed, TuneController._actor_failed
 
     def fail(manager: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             exception = RayActorError(error_msg=str(exception))
         failed(manager, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = fail
+    def fail_actor(controller: TuneController, tracked_actor: TrackedActor, exception: Exception) -> None:
+        trial = controller._actor_to_trial[tracked_actor]
+        if trial in controller._resetting_trials:
+            # As one that has begun: it is got to wait when the call that failed is heard of, and no sooner.
+            controller._resetting_trials.remove(trial)
+            controller._unstage_trial_with_resources(trial)
+            controller._set_trial_status(trial, Trial.RUNNING)
+        actor_failed(controller, tracked_actor, exception)
+
+    RayActorManager._actor_task_failed, TuneController._actor_failed = fail, fail_actor
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = failed
+        RayActorManager._actor_task_failed, TuneController._actor_failed = failed, actor_failed

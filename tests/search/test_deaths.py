@@ -1,9 +1,15 @@
 """What Ray Tune is taught of the deaths of workers."""
 
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
@@ -50,3 +56,42 @@ def test_whatever_ray_says_of_a_worker_is_its_death(exception: Any) -> None:
 def test_tune_alone_would_end_a_search_for_a_worker_that_was_killed_for_memory() -> None:
     with pytest.raises(RuntimeError, match="^Caught unexpected exception: 1 worker"):
         told_of(KILLED)
+
+
+@pytest.fixture
+def ray_of_one() -> Iterator[None]:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_a_worker_that_dies_as_it_takes_its_next_trial_has_died_once(ray_of_one: None, tmp_path: Path) -> None:
+    class DiesOnce(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
+        def setup(self, config: dict[str, Any]) -> None:
+            self.trial: str = config["trial"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.trial = new_config["trial"]
+            if self.trial == "1" and not (tmp_path / "died").exists():
+                (tmp_path / "died").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"trial": self.trial, "done": True}
+
+    with deaths_recognised():
+        trials = tune.Tuner(
+            DiesOnce,
+            param_space={"trial": tune.grid_search(["0", "1", "2"])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                storage_path=str(tmp_path),
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=1),
+            ),
+        ).fit()
+    assert (tmp_path / "died").exists() and trials.num_errors == 0
+    assert sorted(result.metrics["trial"] for result in trials) == ["0", "1", "2"]
+    assert len({result.metrics["pid"] for result in trials}) == 2
