@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import grpc
@@ -119,10 +119,11 @@ def _lost(head: Head, over: threading.Event) -> str:
 
 def _end(sentence: str, console: Console) -> None:
     try:
-        console.print(sentence, soft_wrap=True)
+        with suppress(OSError, SystemExit):  # who reads it may have gone, which ends a console
+            console.print(sentence, soft_wrap=True)
+            console.show_cursor()  # which a live view hides
+            sys.stdout.flush()
         for act in _last:
             act(time.monotonic() + LAST_SECONDS)
-        console.show_cursor()  # which a live view hides
-        sys.stdout.flush()
     finally:
         os._exit(FAILED)

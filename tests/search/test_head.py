@@ -154,6 +154,21 @@ def test_the_watch_ends_with_what_it_is_for(state: tuple[str, subprocess.Popen[b
     thread.join()  # and this process lives
 
 
+def test_what_is_done_goes_to_the_storage_also_where_nobody_reads_what_is_said(
+    state: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, server = state
+    run, there = tmp_path / "run", tmp_path / "there"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with watching(address, str(LONG), str(run), str(there), program=MIRRORS) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        server.kill()
+        assert process.wait() == 1
+    assert (there / "run" / "done" / "note").read_text() == "won"
+
+
 def test_what_is_done_is_at_the_storage_when_a_lost_head_ends_the_command_or_it_is_said(
     state: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
