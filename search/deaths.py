@@ -13,10 +13,12 @@ from ray.tune.experiment import Trial
 
 @contextmanager
 def deaths_recognised() -> Iterator[None]:
-    """Whatever error of Ray's an actor ends with inside is the death of a worker, and its trial goes on elsewhere. Tune
-    knows one such error; any other, as that of a worker killed by Ray's monitor of memory, would end the search. So would
-    a worker's death as it takes its next trial end that trial: Tune gets it to wait for another worker, and then fails it
-    for the same death, told of it by the call."""
+    """Whatever error of Ray's an actor ends with inside is the death of a worker, and its trial goes on elsewhere.
+
+    Tune knows one such error; any other, as that of a worker killed by Ray's monitor of memory, would end the search.
+    And a trial whose worker dies as it takes it would wait for another worker, only to be failed for the same death:
+    Tune hears of it twice, from the worker and from the call.
+    """
     failed, actor_failed = RayActorManager._actor_task_failed, TuneController._actor_failed
 
     def fail(manager: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
@@ -27,7 +29,7 @@ def deaths_recognised() -> Iterator[None]:
     def fail_actor(controller: TuneController, tracked_actor: TrackedActor, exception: Exception) -> None:
         trial = controller._actor_to_trial[tracked_actor]
         if trial in controller._resetting_trials:
-            # As one that has begun: it is got to wait when the call that failed is heard of, and no sooner.
+            # As if it had begun: it waits from when Tune hears of the call, and no sooner.
             controller._resetting_trials.remove(trial)
             controller._unstage_trial_with_resources(trial)
             controller._set_trial_status(trial, Trial.RUNNING)

@@ -30,7 +30,7 @@ from trainable.dataset import LabelledData
 from trainable.device import choose
 from trainable.errors import UserError, storage_fault
 from trainable.folds import fold_config
-from trainable.keeper import assign, release
+from trainable.keeper import assign, check_assigned, release
 from trainable.metrics import line
 from trainable.refit import Refit
 from trainable.table import count
@@ -227,7 +227,9 @@ def _refit(
             job, data = replace(job, folder=away.begin(job.folder)), away.with_pixels(data)
         for row in job.train(data, chosen):
             print(line(job.folder.name, row, job.epochs), flush=True)
-            if away is not None:
+            if away is None:
+                check_assigned(job.folder, worker)
+            else:
                 away.send()
         if away is not None:
             away.send()

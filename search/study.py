@@ -240,7 +240,7 @@ class StudyRecord:
                 self._audits.append(Ask(name, TrialConfig.from_dict(frozen.user_attrs["config"])))
             elif "end" in frozen.user_attrs:
                 files.remove(latest)
-                release(place)
+            release(place)  # workers of a driver that died may live on for a while
 
     def frozen(self) -> list[FrozenTrial]:
         """The study's trials in the order of their numbers."""

@@ -53,15 +53,25 @@ class Gone(Exception):
 
 
 def assign(folder: Path, worker: str) -> None:
-    """The driver's word, before a worker begins a training or goes on with it: of that folder Keepers obey this one
-    alone. It is on disk, as a Keeper may die and be started anew, and as no worker's message can change it."""
+    """The driver's word, before a worker begins a training or goes on with it: in that folder this one alone writes, or
+    a Keeper for it. It is on disk, as a Keeper may die and be started anew, and as no worker's call can change it."""
     files.make_folder(folder)
     files.write_text(folder / WORKER, worker)
 
 
 def release(folder: Path) -> None:
-    """The driver's word at a training's end: of that folder Keepers obey nobody."""
+    """The driver's word at a training's end, and before it is assigned again: in that folder no worker writes."""
     files.remove(folder / WORKER)
+
+
+def check_assigned(folder: Path, worker: str) -> None:
+    """Raises Gone for a worker to which a training is not assigned."""
+    try:
+        assigned = (folder / WORKER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        assigned = None
+    if worker != assigned:
+        raise Gone(f"{folder} is not worker {worker}'s any more")
 
 
 class Keeper:
@@ -88,7 +98,7 @@ class Keeper:
             Gone: for a worker to which it is not assigned.
         """
         with self._lock(folder):
-            self._check_turn(folder, turn)
+            check_assigned(folder, turn.worker)
             found = sorted(folder.glob("*"))
             return {path.name: path.read_bytes() for path in found if place_of(path.name) is not None}
 
@@ -106,7 +116,7 @@ class Keeper:
                 raise ValueError(f"{name!r} is no file that a training leaves")
         with self._lock(folder):
             try:
-                self._check_turn(folder, turn)
+                check_assigned(folder, turn.worker)
                 if turn.number > self._obeyed.get(turn.worker, 0):
                     for name in sorted(left, key=lambda name: (places[name], name)):
                         files.write_bytes(folder / name, left[name])
@@ -126,14 +136,6 @@ class Keeper:
         if not (inside and folder.name.isdecimal()):
             raise ValueError(f"{folder} is the folder of no training")
         return self._locks.setdefault(folder, threading.Lock())
-
-    def _check_turn(self, folder: Path, turn: Turn) -> None:
-        try:
-            worker = (folder / WORKER).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            worker = None
-        if worker != turn.worker:
-            raise Gone(f"{folder} is not worker {turn.worker}'s any more")
 
     def pixels(self, name: str) -> tuple[int, str]:
         """The size in bytes and the SHA-256 of a file of decoded images."""

@@ -26,7 +26,7 @@ from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
 from trainable.images import Images
-from trainable.keeper import Gone, trial_folder
+from trainable.keeper import Gone, check_assigned, trial_folder
 from trainable.logits import add_holdout, save_logits
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
@@ -82,10 +82,13 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.shared = shared
         self.device = choose(shared.device, shared.precision, shared.threads)
         print(f"{self!r} on {self.device.reason}", flush=True)
-        away = is_away(shared.node)
-        self.away = Away(shared.keeper, ray.get_runtime_context().get_actor_id()) if away else None
+        self.worker: str | None = None  # what the driver knows this actor by, where it says whose a trial is
+        self.away: Away | None = None
+        if shared.keeper is not None:
+            worker: str = ray.get_runtime_context().get_actor_id()
+            self.worker, self.away = worker, Away(shared.keeper, worker) if is_away(shared.node) else None
         # The nodes that there were at the start have been asked; this one may have joined since.
-        self.unfit = difference(shared.versions, versions()) if away else None
+        self.unfit = difference(shared.versions, versions()) if self.away else None
         self.stepped = time.perf_counter()  # when the last step ended
         self.reset_config(config)
 
@@ -134,6 +137,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             halt = str(error) if isinstance(error, UserError) else self._storage_fault(error)
             if halt is not None:
                 return self._halt(halt)
+            self._check_assigned()
             try:
                 files.write_text(self.folder / "error.txt", traceback.format_exc())
                 self._send(wait=True)
@@ -200,6 +204,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             rows.append(epoch.row)
             started = time.perf_counter()
             ended = epoch.row["epoch"] == config.epochs
+            self._check_assigned()
             if epoch.improved:
                 _save_best(folder, epoch, data, self.shared.device if ended else None)
             elif ended:
@@ -212,6 +217,12 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             print(line(self.trial, epoch.row, config.epochs), flush=True)
             yield Trained(epoch.row, config.epochs, time.perf_counter() - started, damaged)
             damaged = None  # it is said once
+
+    def _check_assigned(self) -> None:
+        """Raises Gone where the trial's own folder is not this worker's any more: when a head is lost its workers live
+        on for a minute, in which the search may go on already."""
+        if self.worker is not None and self.away is None:
+            check_assigned(self.folder, self.worker)
 
     def _send(self, wait: bool) -> None:
         """Lets the trial's files travel, where the run's folder is on another node; to have arrived, if to `wait`."""

@@ -92,6 +92,26 @@ def test_a_trial_on_another_node_leaves_at_the_driver_what_one_there_leaves(
     assert not worker.folder.exists()
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["", "and fails"])
+def test_a_worker_at_the_driver_writes_nothing_to_a_trial_that_is_anothers_by_now(
+    shared: Shared, data: Data, fails: bool
+) -> None:
+    beside = replace(shared, data={28: data.labelled}, node=None)
+    folder = trial_folder(shared.run, "0000")
+    assign(folder, "a")
+    worker = actor(beside, "0000", config(epochs=3))
+    worker.worker = "a"  # it has no actor's name here
+    worker.step()
+    release(folder)  # by the next driver; this worker's Ray has lost its head, and it trains on
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if fails:
+        worker.rows = None
+        worker.shared = replace(beside, data={})
+    with pytest.raises(SystemExit):
+        worker.step()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_what_the_driver_may_end_a_trial_after_is_there_when_it_hears_of_it(shared: Shared) -> None:
     worker = worker_of(shared, "0000", config(epochs=4))
     for epoch in range(1, 5):
