@@ -14,6 +14,7 @@ from spaces import Sampler, Scheduler
 from trainable.config import AGE_GROUPS, MAX_FOLDS, MAX_IMAGE_SIZE, MIN_FOLDS, MIN_IMAGE_SIZE
 from trainable.errors import UserError
 from trainable.keeper import CACHE
+from trainable.named import in_full
 
 if TYPE_CHECKING:  # --help must not wait for Optuna
     from spaces.space import Space
@@ -258,7 +259,7 @@ def resolve(given: Mapping[str, Any], space: "Space") -> Options:
     chosen["confirm"] = bool(chosen["confirm"])
     chosen["ensemble"] = bool(chosen["ensemble"] or chosen["test"])
     chosen["track"] = tuple(dict.fromkeys(chosen["track"]))
-    chosen["cache"] = chosen["cache"].expanduser().absolute()
+    chosen["cache"] = Path(in_full("cache", chosen["cache"]))
     return Options(**chosen)
 
 

@@ -163,7 +163,9 @@ def remembering(options: Options) -> Options:
         UserError: as `stored` and `named.chosen` do.
     """
     record = to_go_on_with(options.run)
-    return options if record is None else replace(options, **named.chosen(options.run, record, {}, "storage"))
+    if record is None:
+        return options
+    return replace(options, storage=named.chosen(options.run, record, {}, "storage")["storage"])
 
 
 def resumed(given: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:

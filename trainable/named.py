@@ -23,19 +23,22 @@ def note(given: Mapping[str, Any]) -> None:
 
     Args:
         given: by option; None or absent where it was not given.
+    Raises:
+        UserError: as `in_full` does.
     """
     for option in HOW:
-        value = given.get(option)
-        whole = None if value is None else _in_full(option, value)
-        if whole is not None and not _is_noted(option, whole):
+        if given.get(option) is None:
+            continue
+        whole = in_full(option, given[option])
+        if not _is_known(option, whole):
             with suppress(OSError, RuntimeError):  # no home, or one to be read alone
                 path = _note(option, whole)
                 make_folder(path.parent)
                 write_bytes(path, _bytes(option, whole))
 
 
-def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *options: str) -> dict[str, Any]:
-    """What is given of `options`, by name; where nothing is, what a run has.
+def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *options: str) -> dict[str, str]:
+    """What is given of `options`, by name and in full; where nothing is, what a run has.
 
     Args:
         run: its folder.
@@ -43,12 +46,12 @@ def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *opti
         given: by option; None or absent where it was not given.
         options: of "space", "storage" and "cache".
     Raises:
-        UserError: where the run has what this user has not named on this machine.
+        UserError: where the run has what this user has not named on this machine; or as `in_full` does.
     """
     said = {**record["arguments"], "cache": record["data"]["cache"]}
-    own = {option: said[option] for option in options if given.get(option) is None}
-    whole = {option: _in_full(option, value) for option, value in own.items()}
-    unknown = {option: value for option, value in whole.items() if value is not None and not _is_noted(option, value)}
+    own = [option for option in options if given.get(option) is None]
+    whole = {option: in_full(option, said[option] if option in own else given[option]) for option in options}
+    unknown = {option: whole[option] for option in own if not _is_known(option, whole[option])}
     if unknown:
         listed = " and ".join(f"--{option} {value}" for option, value in unknown.items())
         raise UserError(
@@ -56,23 +59,30 @@ def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *opti
             f"from anybody, so what it runs and where it writes is yours to say: give "
             f"{' and '.join(HOW[option] for option in unknown)}."
         )
-    return {option: own.get(option, given.get(option)) for option in options}
+    return whole
 
 
-def _in_full(option: str, value: Any) -> str | None:
-    """The same in any folder; None for what needs no naming, as it is this program's own, or nothing."""
-    if option == "storage":
-        return value or None
-    if option == "space":
-        return str(Path(value).absolute()) if value.endswith(".py") else None
-    with suppress(RuntimeError):  # no home
-        return None if Path(value).expanduser() == CACHE.expanduser() else str(Path(value).expanduser().absolute())
-    return str(Path(value).absolute())
+def in_full(option: str, value: Any) -> str:
+    """What an option of HOW names, such that it names the same from any folder.
 
-
-def _is_noted(option: str, whole: str) -> bool:
+    Raises:
+        UserError: for a cache in a home folder that nobody knows.
+    """
+    if option != "cache":  # a storage is in full from the command line on
+        return str(Path(value).absolute()) if option == "space" and value.endswith(".py") else str(value)
     try:
-        return _note(option, whole).exists()
+        return str(Path(value).expanduser().absolute())
+    except RuntimeError:
+        raise UserError(
+            f"--cache: {value} is in a home folder that this machine does not know; give --cache DIR in full."
+        ) from None
+
+
+def _is_known(option: str, whole: str) -> bool:
+    """Whether this user has named it, or need not, as it is this program's own, or nothing."""
+    own = {"space": not whole.endswith(".py"), "storage": not whole, "cache": whole == os.path.expanduser(CACHE)}
+    try:
+        return own[option] or _note(option, whole).exists()
     except (OSError, RuntimeError):
         return False
 

@@ -31,7 +31,7 @@ def refusal(said: dict[str, Any], **given: str) -> str:
 
 def test_what_is_the_programs_own_needs_no_naming(state: Path) -> None:
     own = named.chosen(Path("run"), record(), {}, *ALL)
-    assert own == {"space": "dropout", "storage": "", "cache": "~/.cache/convsearch"}
+    assert own == {"space": "dropout", "storage": "", "cache": str(Path.home() / ".cache" / "convsearch")}
     named.note({**own, "out": Path("runs"), "time_budget": None})
     assert not state.exists()
 
@@ -74,6 +74,26 @@ def test_what_was_named_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert named.chosen(Path("run"), said, {}, *ALL)["space"] == str(tmp_path / "mine.py")
     assert "elsewhere/mine.py, which" in refusal(record("mine.py"))
+
+
+def test_what_is_chosen_is_the_same_in_any_folder_whoever_said_it(tmp_path: Path) -> None:
+    given = {"cache": Path("~/cache"), "space": "mine.py"}
+    assert named.chosen(Path("run"), record(), given, *ALL) == {
+        "cache": str(Path.home() / "cache"),
+        "space": str(tmp_path / "mine.py"),
+        "storage": "",
+    }
+    named.note({"cache": "cache"})
+    assert named.chosen(Path("run"), record(cache="cache"), {}, "cache") == {"cache": str(tmp_path / "cache")}
+
+
+def test_a_home_that_nobody_knows_is_said() -> None:
+    for said, given in ((record(cache="~no one/c"), {}), (record(), {"cache": "~no one/c"})):
+        with pytest.raises(UserError) as error:
+            named.chosen(Path("run"), said, given, "cache")
+        assert str(error.value) == (
+            "--cache: ~no one/c is in a home folder that this machine does not know; give --cache DIR in full."
+        )
 
 
 def test_where_nothing_can_be_noted_the_next_command_has_to_name_it(state: Path) -> None:
