@@ -126,11 +126,15 @@ def _command(arguments: dict[str, Any], began: float) -> int:
 
 
 def _again(run: Path, given: Mapping[str, Any]) -> str:
-    """The command that goes on with a run's confirmation."""
-    on_what = "".join(
-        f" {flag(name)} {shlex.quote(str(given[name]) or 'none')}" for name in ON_WHAT if given[name] is not None
-    )
-    return f"python -m search.confirm {shlex.quote(str(run))}{on_what}"
+    """The command that goes on with a run's confirmation, from any folder: all that was given, but the time budget. The
+    run may be another user's, and the confirmation may not have begun: nothing that was given stands in a record yet.
+    """
+    from trainable import named
+
+    said = {name: given[name] for name in ("top", "seeds", "space", "cache", *ON_WHAT) if given[name] is not None}
+    whole = {name: named.in_full(name, value) if name in named.HOW else str(value) for name, value in said.items()}
+    options = "".join(f" {flag(name)} {shlex.quote(value or 'none')}" for name, value in whole.items())
+    return f"python -m search.confirm {shlex.quote(str(run))}{options}"
 
 
 def confirm(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,12 +35,12 @@ SETTINGS = Settings(3, 28, (), None, "valid_accuracy", seed=7)
 
 @dataclass(frozen=True)
 class Done:
-    """A search of three trials, and how its confirmation went."""
+    """A search of three trials, and how its confirmation by another user went."""
 
     run: Path
     first: subprocess.CompletedProcess[str]  # interrupted in its first tier
     again: str  # the command that goes on with it
-    second: str  # what the resumed one printed
+    second: str  # what that one printed
     code: int
 
 
@@ -49,9 +50,15 @@ def done(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPath
     where = ["--out", str(out), "--address", cluster, "--gpus-per-trial", "0", "--max-concurrent", "2"]
     options = ["--space", tiny, "--trials", "3", "--epochs", "1", "--scheduler", "none", "--cache", str(cache)]
     assert search_run.main([*options, *where, "--name", "run", "--track", "tensorboard"]) == 0
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-u", "-m", "search.confirm", "run", "--top", "3", "--seeds", "4", *where]
-    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    other = tmp_path_factory.mktemp("other")
+    state = {"XDG_STATE_HOME": str(other / "state")}
+    environment = {**os.environ, **state, "PYTHONPATH": str(Path(__file__).parents[2])}
+    own = ["--space", "tiny.py", "--cache", "cache"]
+    shutil.copy(tiny, other)
+    command = [sys.executable, "-u", "-m", "search.confirm", "run", "--top", "3", "--seeds", "4", *own, *where]
+    process = subprocess.Popen(
+        command, cwd=other, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert process.stdout is not None
     said = ""
     while " finished after " not in said:
@@ -61,9 +68,13 @@ def done(tiny: str, cache: Path, cluster: str, tmp_path_factory: pytest.TempPath
     process.send_signal(signal.SIGINT)
     said += process.communicate()[0]
     first = subprocess.CompletedProcess(command, process.returncode, said)
-    with redirect_stdout(StringIO()) as second:
-        code = confirm.main(["run", *where])
-    again = f"python -m search.confirm {out}/run --max-concurrent 2 --gpus-per-trial 0.0 --address {cluster}"
+    again = (
+        f"python -m search.confirm {out}/run --top 3 --seeds 4 --space {other}/tiny.py --cache {other}/cache "
+        f"--max-concurrent 2 --gpus-per-trial 0.0 --address {cluster}"
+    )
+    with pytest.MonkeyPatch.context() as theirs, redirect_stdout(StringIO()) as second:
+        theirs.setenv("XDG_STATE_HOME", state["XDG_STATE_HOME"])
+        code = confirm.main(shlex.split(again)[3:])
     return Done(out / "run", first, again, second.getvalue(), code)
 
 
