@@ -1,14 +1,17 @@
 """What there is to say of runs, for the report, and what is useful after it."""
 
+import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from results.facts import Facts, gather
-from search.options import CONFIRM
+from search.options import CONFIRM, flag
 from search.record import begun, check_search, stored
 from search.study import watched_trials
+from trainable import named
+from trainable.errors import UserError
 from trainable.table import count
 
 
@@ -52,14 +55,14 @@ def following(facts: Facts) -> tuple[str, str]:
     if not facts.ended:
         folder = facts.run.resolve().parent if facts.run.name != facts.run.resolve().name else facts.run.parent
         out = "" if folder == Path("runs") else f" --out {shlex.quote(str(folder))}"
-        asked = "".join(_words(session.get("asked", "")) for session in facts.record["sessions"][-1:])
+        asked = "".join(session.get("asked", "") for session in facts.record["sessions"][-1:])
+        then, elsewhere = _then(asked)
         return (
-            "If it has stopped, go on with:",
-            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}{asked}",
+            f"If it has stopped, go on with{' (on a cluster, with its --address)' if elsewhere else ''}:",
+            f"python -m search.run --resume {shlex.quote(facts.run.resolve().name)}{out}{then}",
         )
     if not facts.compared:
-        arguments = facts.record["arguments"]
-        search = f"--space {shlex.quote(arguments['space'])} --data {shlex.quote(arguments['data'])}"
+        search = f"--space {_space(facts)} --data {shlex.quote(facts.record['arguments']['data'])}"
         return "Mend that, and search again under another name:", f"python -m search.run {search} --name NAME"
     if facts.confirmation is None and not facts.repeated and facts.compared > 1:
         return "Next, train the best again with fresh seeds:", f"python -m search.confirm {run}"
@@ -68,12 +71,32 @@ def following(facts: Facts) -> tuple[str, str]:
     return "Make the ensemble again, to check it:", f"python -m search.ensemble --verify {run}/ensemble.json"
 
 
-def _words(options: str) -> str:
-    """Options of a run's record, which somebody else may have made, such that a shell takes none for a command."""
+def _space(facts: Facts) -> str:
+    """The space that was searched, for a command; of a file that this user has not named on this machine not which."""
     try:
-        return "".join(f" {shlex.quote(word)}" for word in shlex.split(options))
-    except ValueError:  # a quote without its end
-        return ""
+        return shlex.quote(named.chosen(facts.run, facts.record, {}, "space")["space"])
+    except UserError:
+        return "FILE"
+
+
+def _then(asked: str) -> tuple[str, bool]:
+    """What a run's record says of what comes after the search, as options with a space before each; and whether it was
+    on a cluster. Somebody else may have made the record: it does not say to whom this user's token goes, whose code is
+    run and where anything is written, and a shell takes none of it for a command.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("confirm", "ensemble"):
+        parser.add_argument(flag(name), action="store_true")
+    for name in ("test", "address"):
+        parser.add_argument(flag(name))
+    try:
+        said, _ = parser.parse_known_args(shlex.split(asked))
+    except (ValueError, argparse.ArgumentError):  # a quote without its end, an option without its value
+        return "", False
+    then = "".join(f" {flag(name)}" for name in ("confirm", "ensemble") if getattr(said, name))
+    if said.test is not None:
+        then += f" --test={shlex.quote(said.test)}"
+    return then, said.address is not None
 
 
 def _how_far(confirmation: Path) -> str | None:

@@ -137,6 +137,7 @@ def _check_shape(record: Mapping[str, Any]) -> None:
     check_types(data["counts"], dict.fromkeys(data["counts"] if record["arguments"]["folds"] else SIDES, int))
     for session in record["sessions"]:
         check_types(session, {"began": str, "command": str, "code": str, "versions": dict, "hardware": dict})
+        check_types({"asked": "", **session}, {"asked": str})  # which runs from before it lack
         check_types(session["versions"], {"torch": str})
         check_types(session["hardware"], {"system": str, "cpus": (int, type(None))})
 

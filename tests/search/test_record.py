@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -484,6 +485,19 @@ def test_a_number_that_no_option_takes_is_refused(
     assert main(["--out", str(written.out), "--resume", "faces"]) == 2
     said = f"Error: {written.run}/run.json is not the record of a run, or is damaged ({name}: '{value}' is not "
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_what_a_session_was_asked_for_is_a_text_where_it_is_known(written: Options) -> None:
+    record.add_session(written, 2)
+    content = stored(written)
+    for asked in (None, 5, ["--confirm"]):
+        content["sessions"][-1]["asked"] = asked
+        (written.run / "run.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=rf"damaged \({re.escape(f'asked is {asked!r}')}\)"):
+            record.stored(written.run)
+    del content["sessions"][-1]["asked"]
+    (written.run / "run.json").write_text(json.dumps(content))
+    assert record.stored(written.run) is not None
 
 
 def test_an_objective_that_is_none_is_refused(written: Options) -> None:
