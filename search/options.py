@@ -38,6 +38,7 @@ CONFIRM = "confirm"  # the space of a confirmation's runs, which no user can nam
 TRACK = ("tensorboard", "mlflow", "wandb")  # the tools of --track
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("on what").add_argument
     for name in ON_WHAT:
         add(flag(name), **shared[name])
-    add("--precision", choices=("auto", "float32", "bfloat16"), help="of products (default: auto)")
+    add("--precision", choices=PRECISIONS, help="of products (default: auto)")
     add = parser.add_argument_group("afterwards").add_argument
     add("--confirm", action="store_const", const=True, help="then confirm its best, in the last 40 %% of a time budget")
     add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
@@ -437,8 +438,14 @@ RANGES: dict[str, Callable[[str], Any]] = {  # what reads the options that are n
 }
 
 
+CHOICES = {"sampler": SAMPLERS, "scheduler": SCHEDULERS, "precision": PRECISIONS}
+
+
 def check_ranges(arguments: Mapping[str, Any]) -> None:
-    """Raises ValueError unless the numbers among what a run's record has of options are such as these take."""
+    """Raises ValueError unless what a run's record has of options that are numbers or names is such as these take."""
+    for name, names in CHOICES.items():
+        if name in arguments and arguments[name] not in names:
+            raise ValueError(f"{name} is {arguments[name]!r}")
     for name, read in RANGES.items():
         value = arguments.get(name)
         try:

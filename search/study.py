@@ -111,8 +111,8 @@ def _replayed(journal: _Journal, path: Path) -> JournalStorage:
         for name in optuna.get_all_study_names(storage):
             for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
                 _check_attributes(trial)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({reason(error)}); restore it from a copy.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError) as why:
+        raise UserError(f"{path} is damaged ({reason(why)}); restore it from a copy.") from None
     return storage
 
 
@@ -121,8 +121,9 @@ def _check_attributes(trial: FrozenTrial) -> None:
     writes."""
     if not isinstance(trial.user_attrs.get("config", {}), dict):
         raise TypeError(f"the configuration of trial {trial.number} is no object")
-    values, end = list(trial.intermediate_values.items()), trial.user_attrs.get("end")
-    if end is not None:
+    values = list(trial.intermediate_values.items())
+    if "end" in trial.user_attrs:
+        end = trial.user_attrs["end"]
         if end["state"] not in ENDS:
             raise ValueError(f"trial {trial.number} ends as {end['state']!r}")
         if end["state"] != TrialState.FAIL.name:
@@ -171,11 +172,12 @@ def _whole(journal: bytes) -> int:
         try:
             log = parse_json(line)
             operation = log["op_code"]
+            decided = operation == JournalOperation.SET_TRIAL_USER_ATTR and {"config", "end"} & set(log["user_attr"])
         except (ValueError, KeyError, TypeError):
             raise UserError(f"the study is damaged at byte {position}, so the run cannot go on.") from None
         if operation == JournalOperation.CREATE_TRIAL:
             asked_at = position
-        elif operation == JournalOperation.SET_TRIAL_USER_ATTR and {"config", "end"} & set(log["user_attr"]):
+        elif decided:
             asked_at = None
         position += len(line)
     return position if asked_at is None else asked_at

@@ -500,6 +500,15 @@ def test_what_a_session_was_asked_for_is_a_text_where_it_is_known(written: Optio
     assert record.stored(written.run) is not None
 
 
+@pytest.mark.parametrize("name", ["sampler", "scheduler", "precision"])
+def test_a_name_that_no_option_takes_is_refused(written: Options, name: str) -> None:
+    content = stored(written)
+    content["arguments"][name] = "evil"
+    (written.run / "run.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"damaged \({name} is 'evil'\)"):
+        record.stored(written.run)
+
+
 def test_an_objective_that_is_none_is_refused(written: Options) -> None:
     (written.run / "run.json").write_text(json.dumps(stored(written) | {"objective": "speed"}))
     with pytest.raises(UserError, match=r"damaged \(objective is 'speed'"):

@@ -425,6 +425,18 @@ def test_a_damaged_journal_is_kept_and_refused(tmp_path: Path, line: bytes) -> N
         open_record(tmp_path, 1)
 
 
+@pytest.mark.parametrize("attributes", [b"", b',"user_attr":5', b',"user_attr":[{}]'])
+def test_a_trial_s_attributes_that_are_none_are_damage(tmp_path: Path, attributes: bytes) -> None:
+    assert open_record(tmp_path, 1).ask() is not None
+    path = tmp_path / JOURNAL
+    before = path.read_bytes()
+    path.write_bytes(before + b'{"op_code":8,"worker_id":"x","trial_id":0' + attributes + b"}\n")
+    said = f"^the study is damaged at byte {len(before)}, so the run cannot go on.$"
+    for read in (lambda: open_record(tmp_path, 1), lambda: stored_trials(tmp_path)):
+        with pytest.raises(UserError, match=said):
+            read()
+
+
 LOG = {"worker_id": "x", "trial_id": 0}
 
 
@@ -438,11 +450,13 @@ def ended(**end: Any) -> dict[str, Any]:
         ({"op_code": 77, "worker_id": "x"}, "Should not reach."),
         ({"op_code": 6, "worker_id": "x"}, "'trial_id' is missing"),
         ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"end": "COMPLETE"}}, "[^)]+"),
+        ({**LOG, "op_code": 8, "user_attr": {"end": None}}, "[^)]+"),
         (ended(state="GONE"), "trial 0 ends as 'GONE'"),
         (ended(state="RUNNING", epoch=1, value=0.5), "trial 0 ends as 'RUNNING'"),
         (ended(state="PRUNED", epoch=0, value=0.5), "trial 0 has the value 0.5 at epoch 0"),
         (ended(state="PRUNED", epoch=math.inf, value=0.5), "trial 0 has the value 0.5 at epoch inf"),
         (ended(state="COMPLETE", epoch=1, value=math.nan), "trial 0 has the value nan at epoch 1"),
+        (ended(state="COMPLETE", epoch=1, value=10**400), "int too large to convert to float"),
         (ended(state="COMPLETE", epoch=1, value="0.5"), "trial 0 has the value '0.5' at epoch 1"),
         ({**LOG, "op_code": 7, "step": -1, "intermediate_value": 0.5}, "trial 0 has the value 0.5 at epoch -1"),
         ({"op_code": 8, "worker_id": "x", "trial_id": 0, "user_attr": {"config": [1]}}, "the configuration of trial 0"),
