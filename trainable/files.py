@@ -153,7 +153,7 @@ def _remove_leftovers(path: Path) -> None:
         written = name == f"{prefix}{process}-{number}.tmp" and process.isdecimal()
         if written and not _lives(int(process)):
             leftover = path.with_name(name)
-            if leftover.is_dir():
+            if os.path.isdir(leftover):  # Path.is_dir raises where a link leads to what this user may not see
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 with suppress(OSError):
@@ -163,7 +163,7 @@ def _remove_leftovers(path: Path) -> None:
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)  # sends nothing
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # or no process has such a number, but a file of anybody's may
         return False
     except PermissionError:  # somebody else's
         return True

@@ -180,6 +180,17 @@ def test_another_users_file_of_a_temporary_folders_name_is_in_nobodys_way(monkey
         assert names(Path(shared)) == sorted([others.name, made.name])
 
 
+def test_no_name_that_somebody_can_make_is_in_the_way_of_a_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    name = f"work-{os.getuid()}"
+    temporary(tmp_path, name, 10**20).touch()  # more than the system counts to
+    temporary(tmp_path, name, dead_process()).symlink_to("x" * 300)  # as little to be followed as into another's folder
+    made = files.temporary_folder("work")
+    assert names(tmp_path) == [made.name]
+
+
 def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
