@@ -33,6 +33,8 @@ from trainable.optim import OPTIMIZERS, SCHEDULES
 
 Row = dict[str, float]
 Rows = NDArray[np.int64]
+# The losses among the metrics of validation: the second is there where it is another than the first.
+VALIDATED = {"valid_loss": "validation loss", "valid_objective_loss": "validation loss of the kind trained on"}
 
 
 class NonFiniteLossError(RuntimeError):
@@ -89,8 +91,9 @@ def fit(
         valid_logits = torch.zeros(0, training.head.classes)
         if len(examples.valid):
             valid_logits, metrics = training.validate()
-            if not math.isfinite(metrics["valid_loss"]):
-                raise NonFiniteLossError(f"the validation loss is {metrics['valid_loss']} in epoch {epoch}")
+            for name, what in VALIDATED.items():
+                if not math.isfinite(metrics.get(name, 0.0)):
+                    raise NonFiniteLossError(f"the {what} is {metrics[name]} in epoch {epoch}")
             row |= metrics
             improved = merit(row, config.objective) > best_merit
             best_merit = max(best_merit, merit(row, config.objective))

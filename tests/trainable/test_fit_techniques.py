@@ -21,7 +21,7 @@ from trainable.config import Augmentation, TrialConfig
 from trainable.ema import MovingAverage
 from trainable.evaluate import build, normalised, outputs_of, predict
 from trainable.examples import UNKNOWN, Examples
-from trainable.fit import Epoch, fit, merit, objective_value
+from trainable.fit import Epoch, NonFiniteLossError, fit, merit, objective_value
 from trainable.images import Images
 from trainable.loss import LOSSES, criterion
 from trainable.model import ConvNet
@@ -307,6 +307,17 @@ def test_the_loss_trained_on_has_a_column_where_there_is_a_target_or_a_weight() 
     for settings, data in ((config(target="Age", epochs=1), aged()), (config(class_weights=True, epochs=1), DATA)):
         (epoch,) = fit(settings, data, FLOAT32)
         assert "valid_objective_loss" in epoch.row
+
+
+def test_a_loss_of_the_kind_trained_on_that_is_infinite_in_validation_alone_fails_the_trial() -> None:
+    settings = config(target="Age", loss="coral", epochs=2, optimizer="sgd", lr=1e-30)
+    data = replace(aged(), metadata=DATA.metadata.copy())
+    data.metadata[data.train] = 0  # so that its weights count in validation alone
+    latest = next(fit(settings, data, FLOAT32)).latest()
+    latest["model"]["network.hidden.weight"][:, -2:] = 1.5e38  # five of CORAL's terms are more than a float holds
+    latest["model"]["network.output.weight"].fill_(1 / 8)
+    with pytest.raises(NonFiniteLossError, match=r"^the validation loss of the kind trained on is inf in epoch 2$"):
+        list(fit(settings, data, FLOAT32, latest))
 
 
 def test_without_a_validation_row_of_a_known_level_the_validation_loss_stands_in() -> None:
