@@ -128,6 +128,8 @@ def _check_attributes(trial: FrozenTrial) -> None:
             raise ValueError(f"trial {trial.number} ends as {end['state']!r}")
         if end["state"] != TrialState.FAIL.name:
             values.append((end["epoch"], end["value"]))
+        if end.get("audited"):  # it may be trained on, whatever its end
+            TrialConfig.from_dict(trial.user_attrs["config"])
     for epoch, value in values:
         if not isinstance(epoch, int) or epoch < 1 or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"trial {trial.number} has the value {value!r} at epoch {epoch!r}")

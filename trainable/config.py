@@ -260,13 +260,14 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialConfig":
-        """The inverse of `to_dict`. Raises ConfigError for a name that no field has."""
+        """The inverse of `to_dict`. Raises ConfigError for a name that no field has, and as the class does."""
         _check_names(cls, values)
         typed = dict(values)
-        if "pool" in typed:
-            typed["pool"] = {int(block): size for block, size in typed["pool"].items()}
-        if "augment" in typed:
-            typed["augment"] = Augmentation.from_dict(typed["augment"])
+        pool, augment = typed.get("pool"), typed.get("augment")
+        if isinstance(pool, Mapping):  # else it is refused as any field of another type
+            typed["pool"] = {int(block) if str(block).isdecimal() else block: size for block, size in pool.items()}
+        if isinstance(augment, Mapping):
+            typed["augment"] = Augmentation.from_dict(augment)
         return cls(**typed)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class Numbers:
 
     def check(self, name: str, value: Any) -> None:
         """Raises ConfigError unless `value` is one of them."""
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         outside = not number or value < self.low or value > self.high
         if outside or (self.open_low and value == self.low) or (self.open_high and value == self.high):
             start = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"

@@ -473,5 +473,18 @@ def test_a_journal_that_tells_what_no_search_would_is_refused(tmp_path: Path, lo
     assert (tmp_path / JOURNAL).read_bytes() == before
 
 
+def test_an_audited_trial_has_a_configuration_to_be_trained_on_with(tmp_path: Path) -> None:
+    record = open_record(tmp_path, 1)
+    asked = record.ask()
+    assert asked is not None
+    record.prune(asked.trial, 1, 0.5, audited=True)
+    logs = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
+    for log in logs:
+        log.get("user_attr", {}).get("config", {})["lr"] = "fast"
+    (tmp_path / JOURNAL).write_text("".join(json.dumps(log) + "\n" for log in logs))
+    with pytest.raises(UserError, match=r"is damaged \(lr is 'fast'; it must be above 0\); restore it from a copy\.$"):
+        open_record(tmp_path, 1)
+
+
 def test_names_are_numbers_in_four_digits() -> None:
     assert [trial_name(number) for number in (0, 27, 12345)] == ["0000", "0027", "12345"]

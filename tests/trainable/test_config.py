@@ -54,6 +54,22 @@ def test_a_configuration_survives_json(config: TrialConfig) -> None:
     assert again.to_dict() == values
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pool": [3]}, "pool is (3,); it must be a mapping from blocks to sizes, as in {6: 3}"),
+        ({"pool": {"a": 3}}, "pool has a: 3; blocks are 1..8 and sizes 1..8"),
+        ({"augment": 5}, "augment is 5; it must be an Augmentation(...)"),
+        ({"lr": 10**309}, f"lr is 1{309 * '0'}; it must be above 0"),
+    ],
+    ids=["pool", "block", "augment", "number"],
+)
+def test_what_json_may_have_in_place_of_a_value_is_refused_like_any_other(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrialConfig.from_dict(values)
+    assert str(error.value) == said
+
+
 def test_numbers_of_numpy_and_lists_are_what_they_stand_for() -> None:
     written = TrialConfig(
         depth=np.int64(4),
