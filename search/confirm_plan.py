@@ -14,12 +14,13 @@ from results.confirmation import DEFAULT
 from results.leaderboard import read_metrics
 from search.options import CONFIRM
 from search.samplers import SAMPLERS
-from search.study import Settings, configured, stored_trials, trial_name
+from search.study import JOURNAL, Settings, configured, stored_trials, trial_name
 from spaces.loading import load
 from spaces.space import MAY_DECIDE, Given, Space, fingerprint
 from trainable.config import Objective, TrialConfig
 from trainable.errors import UserError
 from trainable.fit import merit
+from trainable.ranges import ConfigError
 
 FIRST_SEEDS = 2  # of the first tier
 ONE_TIER = 3  # with so few seeds all configurations have all of them: there is little to save
@@ -108,11 +109,21 @@ def choose(run: Path, said: Mapping[str, Any], top: int, seeds: int, space_name:
 
 
 def compared(run: Path) -> dict[str, list[FrozenTrial]]:
-    """The trials of each configuration of a search that have not failed. The caller holds the run's lock."""
+    """The trials of each configuration of a search that have not failed. The caller holds the run's lock.
+
+    Raises:
+        UserError: where one of them cannot be trained, which no search leaves.
+    """
     groups: dict[str, list[FrozenTrial]] = {}
     for trial in stored_trials(run):
         if "config" in trial.user_attrs and trial.state.name != "FAIL":
-            groups.setdefault(_apart_from_seed(TrialConfig.from_dict(trial.user_attrs["config"])), []).append(trial)
+            try:
+                config = TrialConfig.from_dict(trial.user_attrs["config"])
+            except ConfigError as error:
+                raise UserError(
+                    f"{run / JOURNAL} is damaged (trial {trial.number}: {error}); restore it from a copy."
+                ) from None
+            groups.setdefault(_apart_from_seed(config), []).append(trial)
     return groups
 
 

@@ -389,6 +389,18 @@ def test_an_audited_trial_is_not_chosen_however_well_it_ended(rates: Space, tmp_
     assert (list(plan.configurations), plan.compared) == (["0001", "0000"], 3)
 
 
+def test_a_search_with_a_trial_that_no_search_would_train_cannot_be_confirmed(rates: Space, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    said = searched(run, rates, [0.5, 0.6])
+    journal = run / "study.journal"
+    journal.write_text(journal.read_text().replace('"depth":8', '"depth":99', 1))
+    with pytest.raises(UserError) as refused:
+        choose(run, said, 3, 5, said["arguments"]["space"])
+    assert str(refused.value) == (
+        f"{journal} is damaged (trial 0: depth is 99; it must be an integer in 4..12); restore it from a copy."
+    )
+
+
 def test_a_search_in_which_nothing_ran_its_course_cannot_be_confirmed(rates: Space, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(UserError, match="no trial has run its course yet, so there is nothing to confirm"):
