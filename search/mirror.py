@@ -11,8 +11,8 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from rich.console import Console
 
 from search.cli import say
 from search.record import begun
-from search.storage import State, Storage, what_is_wrong
-from search.study import JOURNAL
+from search.storage import State, Storage, telling, what_is_wrong
+from search.study import JOURNAL, goes_on_from
 from trainable import files
 from trainable.errors import UserError, reason
 from trainable.keeper import place_of
@@ -34,6 +34,7 @@ PATIENCE_SECONDS = 60.0  # without a file written: a command's end waits no long
 OWNER = ".owner"  # at the storage: whose mirror it is
 RECORD = ".mirror.json"  # in the run's folder
 TRAININGS = ("/trials", "/refits")  # their folders
+NEWS = ".fetched"  # in the run's folder: what came later from its storage, whole, on the way to its place
 VITAL = ("run.json", JOURNAL)  # which a run never loses by itself
 
 
@@ -50,11 +51,20 @@ class Mirrored:
 
     @classmethod
     def of(cls, run: Path, storage: Storage) -> "Mirrored":
-        """What the folder knows; of another storage than its last one nothing but its own name.
+        """What the folder knows; of another storage than its last one nothing but its own name. Not even that, where it
+        had not caught up with the last one: it never will then, and is a stranger there.
 
         Raises:
             UserError: where that is damaged.
         """
+        known = cls.read(run)
+        if known is None or (known.storage != storage.shown and known.taken_from is not None):
+            return cls(storage.shown)
+        return known if known.storage == storage.shown else cls(storage.shown, known.owner)
+
+    @classmethod
+    def read(cls, run: Path) -> "Mirrored | None":
+        """What the folder knows of its last storage. Raises as `of` does."""
         try:
             said = parse_json((run / RECORD).read_text(encoding="utf-8"))
             known, found = (
@@ -62,11 +72,9 @@ class Mirrored:
             )
             if not all(map(is_mirrored, (*known, *found))):  # who has written that wants other files gone
                 raise ValueError("it names what no mirror has")
-            if said["storage"] != storage.shown:
-                return cls(storage.shown, str(said["owner"]))
-            return cls(storage.shown, str(said["owner"]), known, said.get("taken_from"), found)
+            return cls(str(said["storage"]), str(said["owner"]), known, said.get("taken_from"), found)
         except FileNotFoundError:
-            return cls(storage.shown)
+            return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{run / RECORD}, what the run knows of its mirror, is damaged ({reason(error)}): delete it, and "
@@ -100,13 +108,40 @@ class Mirror:
         self.written = 0  # files
         self._changes = self._noted = 0  # at the storage; of those, the ones that RECORD has
 
+    def _telling(self) -> AbstractContextManager[None]:
+        return telling(self._storage, alone=self._known.taken_from is None)
+
     def check(self) -> None:
         """Raises UserError unless this folder is the one that is mirrored at the storage, or may become it: nothing is
-        there, or what was fetched from there and not gone on with here. Besides, what `Storage.ask` does."""
+        there, or what was fetched from there and not gone on with here. Besides, as `telling` does."""
+        with self._telling():
+            owner = owner_of(self._storage)
+            if not self.may_go_on(owner):
+                self._refuse(owner)
+
+    def may_go_on(self, owner: str) -> bool:
+        """Whether nothing is lost where the folder goes on with a mirror that is an owner's: it is its own, and has no
+        trials that the folder has not; or it was fetched, and nothing has been trained here since."""
+        known = self._known
+        if known.taken_from is not None:
+            return owner in (known.owner, known.taken_from) and _trained(known.files) == _trained(states(self._run))
+        return owner == known.owner and self._has_all()
+
+    def _has_all(self) -> bool:
+        there = self._storage.ask(partial(self._storage.read, JOURNAL)) or b""
+        here = self._run / NEWS / JOURNAL
+        if begun(self._run) and goes_on_from(here if here.exists() else self._run / JOURNAL, there):
+            return True
+        return not any(is_training(name.rpartition("/")[0]) for name in self._storage.ask(self._storage.states))
+
+    def _refuse(self, owner: str) -> None:
+        """Raises UserError for a storage that is not this folder's, but where it has nothing of a run."""
         shown, known = self._storage.shown, self._known
-        owner = (self._storage.ask(partial(self._storage.read, OWNER)) or b"").decode(errors="replace")
-        if owner == known.owner or (owner == known.taken_from and _studies(known.files) == _studies(states(self._run))):
-            return
+        if owner == known.owner and known.taken_from is None:
+            raise UserError(
+                f"--storage: {shown} has trials that {self._run} has not: files are lost here, or older. Move this "
+                f"folder away and bring them by --resume {self._run.name}, or choose another place or another --name."
+            )
         if not owner:
             if any(map(is_mirrored, self._storage.ask(self._storage.states))):
                 raise UserError(
@@ -132,13 +167,14 @@ class Mirror:
         """Makes this folder the one that is mirrored at the storage. What has gone there since it was copied is copied
         again. The caller holds the run's lock. Raises as `check` does."""
         self.check()
-        there = self._storage.ask(self._storage.states)
-        if JOURNAL not in there:  # there is nothing to catch up with
-            self._known = Mirrored(self._storage.shown, self._known.owner)
-        elif self._known.taken_from is None:
-            self._known.files = {name: state for name, state in self._known.files.items() if name in there}
-        self._known.write(self._run)  # before the storage knows the name: a kill in between leaves no stranger there
-        self._storage.ask(partial(self._storage.write, OWNER, self._known.owner.encode()))
+        with self._telling():
+            there = self._storage.ask(self._storage.states)
+            if JOURNAL not in there:  # there is nothing to catch up with
+                self._known = Mirrored(self._storage.shown, self._known.owner)
+            elif self._known.taken_from is None:
+                self._known.files = {name: state for name, state in self._known.files.items() if name in there}
+            self._known.write(self._run)  # before the storage has the name: a kill in between leaves no stranger there
+            self._storage.ask(partial(self._storage.write, OWNER, self._known.owner.encode()))
 
     def round(self) -> None:
         """Copies what has changed since the last one.
@@ -146,7 +182,8 @@ class Mirror:
         A training's files are read in the order opposite to the one they are written in, and copied in that one, so
         that those which vouch for others never come before them. The journals are read before all else and copied
         after it: when they tell of a trial's end its files are there. What is gone goes last, as `latest.pt` does after
-        the journal has a trial's end. So a trial's files may be ahead of the journal, but never behind.
+        the journal has a trial's end. So a trial's files may be ahead of the journal, but never behind. What was
+        trained stays there, whatever is gone here: see `_may_go`.
 
         Raises:
             TakenOver: where the storage is another folder's.
@@ -166,7 +203,8 @@ class Mirror:
             changed = self._changed(name for name in reversed(names) if not is_journal(name))
             self._copy(dict(reversed(changed.items())))
         self._copy(journals)
-        gone = self._known.files.keys() - found
+        folders_left = {name.rpartition("/")[0] for name in found}
+        gone = [name for name in self._known.files.keys() - found if _may_go(name, folders_left)]
         if gone:
             self._check_owner()
         for name in gone:
@@ -278,9 +316,32 @@ def is_journal(name: str) -> bool:
     return name.rpartition("/")[2] == JOURNAL
 
 
-def _studies(known: Mapping[str, State]) -> dict[str, State]:
-    """Of files the journals: with them a run goes on, and whoever looks at it may write all else."""
-    return {name: state for name, state in known.items() if is_journal(name)}
+def is_training(folder: str) -> bool:
+    """Whether a folder is that of a trial or a refit, by its path in the run's."""
+    return f"/{folder}".rpartition("/")[0].endswith(TRAININGS)
+
+
+def _may_go(name: str, folders_left: Collection[str]) -> bool:
+    """Whether a file that is gone goes from the storage, too. Of studies and trainings a run removes none but the
+    `latest.pt` of what has ended, and all else stays beside that; any other has been lost.
+
+    Args:
+        folders_left: that have files.
+    """
+    folder, _, file = name.rpartition("/")
+    if is_training(folder):
+        return file == "latest.pt" and folder in folders_left
+    return not is_journal(name)
+
+
+def _trained(known: Mapping[str, State]) -> dict[str, State]:
+    """Of files those that every training changes: whoever looks at a run may write all else."""
+    return {name: state for name, state in known.items() if is_journal(name) or name.endswith("/metrics.csv")}
+
+
+def owner_of(storage: Storage) -> str:
+    """Whose mirror a storage is; '' for nobody's. Raises as `Storage.ask` does."""
+    return (storage.ask(partial(storage.read, OWNER)) or b"").decode(errors="replace")
 
 
 def is_mirrored(name: str) -> bool:
@@ -312,7 +373,7 @@ def _by_folder(run: Path) -> list[list[str]]:
         folders[:] = [name for name in folders if not name.startswith(".")]  # one that is written to goes any moment
         inside = folder[len(str(run)) + 1 :]
         mirrored = filter(is_mirrored, (f"{inside}/{name}" if inside else name for name in names))
-        found.append((f"/{inside}".rpartition("/")[0].endswith(TRAININGS), sorted(mirrored, key=_place)))
+        found.append((is_training(inside), sorted(mirrored, key=_place)))
     return [names for _, names in sorted(found, key=lambda pair: (not pair[0], pair[1]))]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from search.cli import FAILED, FAILED_TRIALS
-from search.fetch import catch_up
+from search.fetch import catch_up, settle
 from search.head import last_of_all
 from search.mirror import Follower, Mirror
 from search.record import lock
-from search.storage import Storage, telling
+from search.storage import Storage
 
 
 def while_mirrored(
@@ -28,11 +28,13 @@ def while_mirrored(
     Raises:
         UserError: as `lock` and `Mirror.claim` do; and what the command raises.
     """
+    with lock(run):
+        settle(run)
+        if storage is not None:
+            Mirror(run, storage).claim()
+            catch_up(run, storage)
     if storage is None:
         return command()
-    with lock(run), telling(storage):
-        Mirror(run, storage).claim()
-        catch_up(run, storage)
     elsewhere = f"python -m search.run --resume {run.name} --storage {shlex.quote(storage.place)}"
     console.print(f"Mirrored: {storage.shown}; on another machine go on with: {elsewhere}", soft_wrap=True)
     follower = Follower(Mirror(run, storage), storage, console)

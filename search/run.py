@@ -140,12 +140,11 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
     from search import record
     from search.mirror import Mirror
     from search.mirrored import while_mirrored
-    from search.storage import connect, telling
+    from search.storage import connect
 
     storage = connect(options.storage, options.run) if options.storage else None
     if storage is not None:
-        with telling(storage):
-            Mirror(options.run, storage).check()  # before the data are read, which may take long
+        Mirror(options.run, storage).check()  # before the data are read, which may take long
     earlier = record.to_go_on_with(options.run)
     if earlier is not None:
         record.check_same(earlier, options, space, None)

@@ -58,7 +58,7 @@ class Storage:
         else:
             self._system, root = fs.LocalFileSystem(), place
         self._root = f"{root.rstrip('/')}/{name}"
-        self._pieces = 0  # that were read
+        self._steps = 0  # that were made in a call: a piece read, a file listed
 
     @property
     def folder(self) -> Path | None:
@@ -68,11 +68,15 @@ class Storage:
     def states(self) -> dict[str, State]:
         """All files, by their paths in the folder, with slashes, in order."""
         if self.folder is not None:
-            return dict(sorted(_states(self._path(""), "")))
-        found = self._system.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
+            found = {}
+            for name, state in _states(self._path(""), ""):
+                found[name] = state
+                self._steps += 1
+            return dict(sorted(found.items()))
+        infos = self._system.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
         states = {
             info.path[len(self._root) + 1 :]: (info.size, info.mtime_ns)
-            for info in found
+            for info in infos
             if info.type == fs.FileType.File
         }
         return dict(sorted(states.items()))
@@ -84,7 +88,7 @@ class Storage:
                 pieces = []
                 while piece := file.read(PIECE):
                     pieces.append(piece)
-                    self._pieces += 1
+                    self._steps += 1
                 return b"".join(pieces)
         except FileNotFoundError:
             return None
@@ -118,14 +122,14 @@ class Storage:
         """What a call of its methods returns or raises, waited for in such a way that a signal still ends the command.
 
         Raises:
-            Silent: where it does neither, and nothing is read, for ANSWER_SECONDS. It is left alone then: a command is
-                to write nothing more there.
+            Silent: where it does neither, and nothing is read or listed, for ANSWER_SECONDS. It is left alone then: a
+                command is to write nothing more there.
         """
         return next(self.ask_all([call]))
 
     def ask_all(self, calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
         """What several calls return, in the order in which they answer. Raises as `ask` does."""
-        return _answers(calls, lambda: self._pieces)
+        return _answers(calls, lambda: self._steps)
 
 
 def connect(place: str, run: Path) -> Storage:
@@ -152,14 +156,19 @@ def connect(place: str, run: Path) -> Storage:
 
 def _check_no_link(path: str) -> None:
     if os.path.islink(path):
-        raise OSError(f"{path} is a symbolic link, which is not followed: remove it")
+        raise _is_link(path)
+
+
+def _is_link(path: str) -> OSError:
+    return OSError(f"{path} is a symbolic link, which is not followed: remove it")
 
 
 def _states(folder: str, inside: str) -> Iterator[tuple[str, State]]:
     """Those of all files in a folder of this machine's, by their paths after `inside`; of none, where it is gone."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            _check_no_link(entry.path)
+            if entry.is_symlink():  # which the folder's list tells, unlike os.path.islink
+                raise _is_link(entry.path)
             if entry.is_dir():
                 yield from _states(entry.path, f"{inside}{entry.name}/")
             elif entry.is_file():
@@ -169,8 +178,12 @@ def _states(folder: str, inside: str) -> Iterator[tuple[str, State]]:
 
 
 @contextmanager
-def telling(storage: Storage) -> Iterator[None]:
-    """What a storage does not do inside, though it was tried, is a sentence; a fault of the disk here stays one."""
+def telling(storage: Storage, *, alone: bool) -> Iterator[None]:
+    """What a storage does not do inside, though it was tried, is a sentence; a fault of the disk here stays one.
+
+    Args:
+        alone: whether the run can do without it, and come back to it.
+    """
     try:
         yield
     except UserError:
@@ -180,7 +193,7 @@ def telling(storage: Storage) -> Iterator[None]:
             raise
         raise UserError(
             f"--storage: {storage.shown} does not do what it is asked ({what_is_wrong(error)}); give the same command "
-            "again, or --storage none."
+            f"again{', or --storage none' if alone else ''}."
         ) from error
 
 

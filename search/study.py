@@ -162,6 +162,18 @@ def has_trial(path: Path) -> bool:
     return False
 
 
+def goes_on_from(path: Path, copied: bytes) -> bool:
+    """Whether the journal at `path` has all of what once was copied of one, but for a trial half asked for. What is
+    damaged has nothing that could be had."""
+    content = path.read_bytes() if path.exists() else b""
+    if content.startswith(copied):
+        return True
+    try:
+        return content.startswith(copied[: _whole(copied)])
+    except UserError:
+        return True
+
+
 def _whole(journal: bytes) -> int:
     """How many bytes of a journal to keep.
 

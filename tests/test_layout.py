@@ -55,7 +55,7 @@ OWN_WRITES = {  # beside files.py, and why nothing is lost with them
     "authentication": "Ray's token and the folder of its sockets, which are no run's",
     "away": "a worker's own copy on another node, made anew where the worker has died",
     "digits": "below a folder to which files.py gives its name when all is in it",
-    "fetch": "trials of a copy that its study does not know of",
+    "fetch": "trials of a copy that its study does not know of, and the folder that a copy came in",
     "record": "the lock: the system knows who holds it, the file only tells",
     "step_log": "what the driver has heard of, which no search goes on from",
 }

@@ -69,6 +69,12 @@ def write_folder(path: Path, writer: Callable[[Path], object]) -> None:
     sync(path.parent)
 
 
+def move(source: Path, path: Path) -> None:
+    """Replaces `path` atomically by a whole file, which is no longer where it was."""
+    os.replace(source, path)
+    sync(path.parent)
+
+
 def append(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Adds to the end of a file that is there. Killed meanwhile, it leaves a part; where it raises, as on a full disk,
     nothing, so that what is added later does not follow a part.

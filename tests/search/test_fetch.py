@@ -23,6 +23,7 @@ from search import run as search_run
 from search import storage as storages
 from search.fetch import catch_up, fetch
 from search.mirror import OWNER, Mirror, TakenOver
+from search.mirrored import while_mirrored
 from search.options import parser
 from search.storage import Storage
 from search.study import JOURNAL, StudyRecord, stored_trials, trial_name
@@ -250,6 +251,96 @@ def test_a_fetched_folder_that_went_on_by_itself_is_another_state(mirrored: Stor
     with pytest.raises(UserError, match="is another state of the run"):
         Mirror(run, mirrored).claim()
     assert mirrored.read(OWNER) == before
+
+
+def empty(run: Path) -> None:
+    """As `rm -r run/*` does."""
+    for path in run.glob("[!.]*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def empty_and_begin_anew(run: Path) -> None:
+    """As with --storage none."""
+    empty(run)
+    for _, _ in zip(range(9), writes(run), strict=False):
+        pass
+
+
+def bring_back_an_older_state(run: Path) -> None:
+    """As a backup does."""
+    journal = (run / JOURNAL).read_bytes()
+    (run / JOURNAL).write_bytes(journal[: journal.rstrip().rfind(b"\n") + 1])
+
+
+@pytest.mark.parametrize("lose", [empty, empty_and_begin_anew, bring_back_an_older_state])
+def test_a_folder_that_has_lost_trials_takes_them_from_no_mirror(
+    mirrored: Storage, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    run, there = tmp_path / "here" / "run", {name: mirrored.read(name) for name in mirrored.states()}
+    lose(run)
+    with pytest.raises(UserError) as told:
+        while_mirrored(lambda: 0, run, mirrored, CONSOLE)
+    assert str(told.value) == (
+        f"--storage: {mirrored.shown} has trials that {run} has not: files are lost here, or older. Move this folder "
+        "away and bring them by --resume run, or choose another place or another --name."
+    )
+    if lose is empty:
+        with pytest.raises(
+            UserError, match="^--storage: .*/there/run is a run, but .*/run is in its way here; move th"
+        ):
+            fetch(run, mirrored, CONSOLE)
+    assert {name: mirrored.read(name) for name in mirrored.states()} == there
+    run.rename(tmp_path / "moved")
+    fetch(run, mirrored, CONSOLE)
+    claimed(run, mirrored).round()
+    assert check(run, set()) == {TrialState.RUNNING}
+    assert {name for name in there if name != OWNER} == set(mirrors.states(run))
+
+
+def test_a_run_that_failed_before_its_first_trial_begins_anew(tmp_path: Path) -> None:
+    run, storage = tmp_path / "run", Storage(str(tmp_path / "there"), "run")
+    for _ in range(2):  # a study each
+        run.mkdir(exist_ok=True)
+        (run / "run.json").write_text('{"objective": "valid_loss"}')
+        (run / JOURNAL).unlink(missing_ok=True)
+        Search(run)
+        fetch(run, storage, CONSOLE)
+        assert while_mirrored(lambda: 0, run, storage, CONSOLE) == 0
+        assert storage.read(JOURNAL) == (run / JOURNAL).read_bytes()
+
+
+def test_a_trial_that_its_study_did_not_know_when_it_was_fetched_is_brought_whole(tmp_path: Path) -> None:
+    here, run, storage = tmp_path / "here" / "run", tmp_path / "run", Storage(str(tmp_path / "there"), "run")
+    here.mkdir(parents=True)
+    record = Search(here).record
+    files.write_json(here / "run.json", {"objective": "valid_loss"})
+    next(training(here, record))
+    last = Mirror(here, storage)
+    last.claim()
+    last.round()
+    second = training(here, record)
+    for _ in range(4):
+        next(second)
+    for path in (here / "trials" / "0001").iterdir():  # a round that was cut short before the study
+        storage.write(f"trials/0001/{path.name}", path.read_bytes())
+    fetch(run, storage, CONSOLE)
+    assert not (run / "trials" / "0001").exists()
+    last.round()
+    claimed(run, storage)
+    assert mirrors.states(run / "trials").keys() == mirrors.states(here / "trials").keys()
+
+
+def test_what_a_storage_does_not_do_is_told_with_what_else_there_is(
+    mirrored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, fetched = tmp_path / "here" / "run", tmp_path / "elsewhere" / "run"
+    fetch(fetched, mirrored, CONSOLE)
+    monkeypatch.setattr(Storage, "write", lambda self, name, content: 1 / 0)
+    said = f"--storage: {mirrored.shown} does not do what it is asked (division by zero); give the same command again"
+    for folder, what in ((run, f"{said}, or --storage none."), (fetched, f"{said}.")):
+        with pytest.raises(UserError) as told:
+            Mirror(folder, mirrored).claim()
+        assert str(told.value) == what
 
 
 def test_a_fetched_folder_that_was_looked_at_is_gone_on_with(mirrored: Storage, tmp_path: Path) -> None:

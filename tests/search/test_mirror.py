@@ -149,6 +149,20 @@ def test_a_disk_that_has_gone_takes_nothing_from_the_mirror(
     assert storage.done == [] and {name: storage.read(name) for name in storage.states()} == there
 
 
+@pytest.mark.parametrize("lost", ["trials/0000", "confirm", "refits/0000", "trials/0000/best.safetensors"])
+def test_what_was_trained_and_is_lost_here_stays_there(run: Path, storage: Noted, mirror: Mirror, lost: str) -> None:
+    put(run, "trials/0001/config.json", "leaderboard.csv")
+    mirror.round()
+    there = storage.states().keys()
+    (run / "leaderboard.csv").unlink()  # which may be made again
+    (run / lost).unlink() if (run / lost).is_file() else shutil.rmtree(run / lost)
+    mirror.round()
+    again = Mirror(run, storage)  # of a later command
+    again.claim()
+    again.round()
+    assert there - storage.states().keys() == {"leaderboard.csv", *(["confirm/plan.json"] if lost == "confirm" else [])}
+
+
 def test_what_a_folder_has_that_cannot_be_listed_is_not_taken_to_be_gone(
     run: Path, storage: Noted, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,9 @@
 """What is put at a storage of each kind is got from there, and one that cannot be used is one sentence."""
 
+import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -107,6 +109,21 @@ def test_one_that_never_answers_is_told_in_time(monkeypatch: pytest.MonkeyPatch,
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"s3://runs/x?region=here&scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}"
         assert refused(place, tmp_path) == "s3://runs/x does not answer within 0 s; mend it, or choose another place."
+
+
+def test_one_that_lists_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there, names = Storage(str(tmp_path), "run"), [f"trials/000{number}/latest.pt" for number in range(4)]
+    for name in names:
+        there.write(name, b"")
+    scandir = os.scandir
+
+    def slow(folder: str) -> Iterator[os.DirEntry[str]]:
+        time.sleep(0.3)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", slow)
+    monkeypatch.setattr(storage, "ANSWER_SECONDS", 1.0)
+    assert list(there.ask(there.states)) == names
 
 
 def test_one_that_garbles_what_it_is_given_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
