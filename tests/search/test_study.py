@@ -13,8 +13,19 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.study import JOURNAL, Ask, Settings, StudyRecord, has_trial, stored_trials, trial_name, watched_trials
+from search.study import (
+    JOURNAL,
+    Ask,
+    Settings,
+    StudyRecord,
+    goes_on_from,
+    has_trial,
+    stored_trials,
+    trial_name,
+    watched_trials,
+)
 from spaces.space import Space, cells
+from tests.search.follow import Search
 from trainable.config import Objective, TrialConfig
 from trainable.errors import UserError, storage_fault
 from trainable.keeper import WORKER, assign
@@ -488,3 +499,16 @@ def test_an_audited_trial_has_a_configuration_to_be_trained_on_with(tmp_path: Pa
 
 def test_names_are_numbers_in_four_digits() -> None:
     assert [trial_name(number) for number in (0, 27, 12345)] == ["0000", "0027", "12345"]
+
+
+def test_a_journal_goes_on_from_its_copies_but_for_a_trial_half_asked_for(tmp_path: Path) -> None:
+    record, path = Search(tmp_path).record, tmp_path / JOURNAL
+    record.ask()
+    earlier = path.read_bytes()
+    record.ask()
+    later = path.read_bytes()
+    half = later[: later.index(b"\n", len(earlier)) + 1]
+    assert goes_on_from(path, later) and goes_on_from(path, earlier) and goes_on_from(path, b"")
+    path.write_bytes(earlier)
+    assert goes_on_from(path, half) and goes_on_from(path, half[:-1]) and goes_on_from(path, b"{" + later)
+    assert not goes_on_from(path, later) and not goes_on_from(tmp_path / "gone", earlier)

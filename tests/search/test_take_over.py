@@ -11,11 +11,12 @@ import pytest
 from optuna.trial import TrialState
 
 from benchmarks.killable import Point, Watch, points_of
+from results.leaderboard import read_metrics
 from search.fetch import catch_up, fetch
 from search.mirror import NEWS, RECORD, Mirror, states
 from search.mirrored import while_mirrored
 from search.storage import Storage
-from search.study import JOURNAL, stored_trials
+from search.study import JOURNAL, stored_trials, trial_name
 from tests.search.follow import Search
 from tests.search.test_fetch import CONSOLE, all_files, check, writes
 from trainable.errors import UserError
@@ -53,6 +54,14 @@ class TakenOver:
 
 def mirrored_files(run: Path) -> dict[str, bytes]:
     return {name: (run / name).read_bytes() for name in states(run)}
+
+
+def is_behind(run: Path) -> bool:
+    """Whether the study tells of epochs whose files are not here."""
+    return any(
+        len(read_metrics(run / "trials" / trial_name(trial.number) / "metrics.csv")) < len(trial.intermediate_values)
+        for trial in stored_trials(run)
+    )
 
 
 def train(run: Path) -> int:
@@ -150,6 +159,7 @@ def test_a_sigkill_at_any_write_of_a_catch_up_leaves_a_run_that_goes_on_with_its
             points = points_of(log)
             break
         Mirror(run, storage).check()
+        assert not is_behind(run)
         if number % 2:  # with its storage at once
             assert while_mirrored(lambda: 0, run, storage, CONSOLE) == 0
             assert taken_over.has_caught_up() and not (run / NEWS).exists()
