@@ -84,11 +84,20 @@ def settle(run: Path) -> None:
     files may be ahead of them.
 
     Raises:
-        UserError: as `Mirrored.read` does.
+        UserError: where that has not the shape of a run's files; or as `Mirrored.read` does.
     """
     news = run / NEWS
     if not news.exists():
         return
+    try:
+        _put_in_place(news, run)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(
+            f"{news}, what came from the run's storage, does not fit in its folder ({reason(error)}): move it away."
+        ) from error
+
+
+def _put_in_place(news: Path, run: Path) -> None:
     if (news / RECORD).exists():
         files.move(news / RECORD, run / RECORD)
     known = Mirrored.read(run)

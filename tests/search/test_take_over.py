@@ -136,6 +136,25 @@ def test_the_same_command_again_catches_up(
     assert taken_over.has_caught_up() and not (taken_over.run / NEWS).exists()
 
 
+def test_what_is_damaged_there_by_then_replaces_nothing(taken_over: TakenOver) -> None:
+    run, storage, before = taken_over.run, taken_over.storage, mirrored_files(taken_over.run)
+    storage.write(JOURNAL, b"{" + (storage.read(JOURNAL) or b""))
+    with pytest.raises(UserError, match="/there/run cannot be gone on with: the study is damaged"):
+        while_mirrored(lambda: 0, run, storage, CONSOLE)
+    assert mirrored_files(run) == before and not (run / NEWS).exists()
+
+
+@pytest.mark.parametrize("name", ["", "/trials", "/trials/0000/config.json/x"])
+def test_what_is_on_the_way_may_be_crafted(taken_over: TakenOver, name: str) -> None:
+    run = taken_over.run
+    path, before = Path(f"{run}/{NEWS}{name}"), mirrored_files(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("crafted")
+    with pytest.raises(UserError, match=rf"^{run}/{NEWS}, what came .*, does not fit .* \(.*\): move it away"):
+        while_mirrored(lambda: 0, run, None, CONSOLE)
+    assert mirrored_files(run) == before
+
+
 def test_a_sigkill_at_any_write_of_a_catch_up_leaves_a_run_that_goes_on_with_its_storage_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

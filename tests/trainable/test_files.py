@@ -291,6 +291,16 @@ def test_a_removal_reaches_the_disk_and_needs_no_file(tmp_path: Path, monkeypatc
     files.remove(tmp_path / "a")
 
 
+def test_a_move_replaces_what_is_there_and_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "a").write_text("new")
+    (tmp_path / "a").write_text("old")
+    paths = synced(monkeypatch)
+    files.move(tmp_path / "from" / "a", tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "new" and names(tmp_path / "from") == []
+    assert paths == [tmp_path]
+
+
 # What grows and shrinks
 
 
