@@ -4,13 +4,10 @@ The driver's folder stays the one that all is read from and written to. What has
 that a run can be made of what is at the storage at any moment: see `Mirror.round`, and `search.fetch` for the way back.
 """
 
-import math
 import os
 import secrets
 import sqlite3
 import stat
-import threading
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,9 +15,6 @@ from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
-from rich.console import Console
-
-from search.cli import say
 from search.record import begun
 from search.storage import State, Storage, telling, what_is_wrong
 from search.study import JOURNAL, goes_on_from
@@ -29,8 +23,6 @@ from trainable.errors import UserError, reason
 from trainable.keeper import place_of
 from trainable.untrusted import parse_json
 
-EVERY_SECONDS = 10.0  # between two rounds
-PATIENCE_SECONDS = 60.0  # without a file written: a command's end waits no longer
 OWNER = ".owner"  # at the storage: whose mirror it is
 RECORD = ".mirror.json"  # in the run's folder
 TRAININGS = ("/trials", "/refits")  # their folders
@@ -238,68 +230,6 @@ class Mirror:
     def _check_owner(self) -> None:
         if self._storage.read(OWNER) != self._known.owner.encode():
             raise TakenOver
-
-
-class Follower:
-    """Mirrors in a thread, round after round, until `end`. What is wrong is said once, then tried again.
-
-    Attributes:
-        fault: why not all is at the storage; None where all was when the last round began.
-    """
-
-    def __init__(self, mirror: Mirror, storage: Storage, console: Console) -> None:
-        self._mirror, self._storage, self._console = mirror, storage, console
-        self._over = threading.Event()
-        self._lost = False
-        self._saying, self._said = threading.Lock(), False
-        self.fault: str | None = None
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def _follow(self) -> None:
-        last = False
-        while not (last or self._lost):
-            last = self._over.is_set()
-            self._round()
-            self._over.wait(EVERY_SECONDS)
-
-    def _round(self) -> None:
-        try:
-            self._mirror.round()
-            self.fault = None
-        except TakenOver:
-            self._lost, self.fault = True, "another machine has gone on with the run from there"
-            say(self._console, f"Warning: {self.fault}: nothing more is written to {self._storage.shown}")
-        except FaultHere as error:
-            self._tell(f"{error}; what is missing at {self._storage.shown} is tried again", str(error))
-        except Exception as error:  # each kind of storage has its own
-            fault = what_is_wrong(error)
-            what = f"{self._storage.shown} lags behind ({fault})"
-            self._tell(f"{what}; the run goes on here, and what is missing there is tried again", fault)
-
-    def _tell(self, warning: str, fault: str) -> None:
-        if self.fault is None:
-            say(self._console, f"Warning: {warning}")
-        self.fault = fault
-
-    def end(self, deadline: float = math.inf) -> None:
-        """Copies what is left, and says so, once, where that cannot be done. Any thread may call it, and several.
-
-        Args:
-            deadline: time.monotonic() by which it returns.
-        """
-        self._over.set()
-        written, until = self._mirror.written, min(time.monotonic() + PATIENCE_SECONDS, deadline)
-        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
-            self._thread.join(min(left, 0.5))
-            if written != self._mirror.written:
-                written, until = self._mirror.written, min(time.monotonic() + PATIENCE_SECONDS, deadline)
-        if self._thread.is_alive():
-            self.fault = self.fault or ("there is no time left" if until == deadline else "it does not answer")
-        with self._saying:
-            if self.fault is not None and not self._said:
-                self._said = True
-                say(self._console, f"Not all of the run is at {self._storage.shown}: {self.fault}.")
 
 
 @contextmanager

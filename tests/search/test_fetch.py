@@ -494,7 +494,7 @@ def test_what_no_mirror_has_is_not_fetched(mirrored: Storage, tmp_path: Path) ->
     assert not {"tuner.pkl", ".lock", ".x"} & {path.name for path in run.rglob("*")}
 
 
-DRIVER = "from search import mirror, run; mirror.EVERY_SECONDS = 0.2; run.main()"
+DRIVER = "from search import mirrored, run; mirrored.EVERY_SECONDS = 0.2; run.main()"
 
 
 def test_a_search_whose_machine_is_lost_goes_on_elsewhere(

@@ -19,8 +19,9 @@ from rich.console import Console
 
 from benchmarks.killable import Point, Watch, points_of
 from search import mirror as mirrors
-from search.mirror import OWNER, RECORD, FaultHere, Follower, Mirror, Mirrored, TakenOver, is_mirrored
-from search.mirrored import while_mirrored
+from search import mirrored as following
+from search.mirror import OWNER, RECORD, FaultHere, Mirror, Mirrored, TakenOver, is_mirrored
+from search.mirrored import Follower, while_mirrored
 from search.storage import Storage, connect
 from search.study import JOURNAL
 from trainable.errors import UserError
@@ -381,7 +382,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 def test_a_storage_that_takes_nothing_is_said_once_and_tried_again(
     run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
     tried: list[str] = []
     monkeypatch.setattr(Storage, "read", lambda self, name, read=Storage.read: tried.append(name) or read(self, name))
 
@@ -402,7 +403,7 @@ def test_a_storage_that_takes_nothing_is_said_once_and_tried_again(
 def test_what_the_disk_here_does_not_do_is_not_the_storages_fault(
     run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch, mended: bool
 ) -> None:
-    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
 
     def command() -> int:
         wait_for(lambda: Mirrored.of(run, storage).files == mirrors.states(run))
@@ -439,7 +440,7 @@ def test_a_command_whose_work_is_not_at_the_storage_fails(run: Path, storage: No
 def test_the_end_does_not_wait_for_one_that_no_longer_answers(
     run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
     again, before = [], set(threading.enumerate())
 
     def command() -> int:
@@ -457,7 +458,7 @@ def test_the_end_does_not_wait_for_one_that_no_longer_answers(
 def test_a_deadline_ends_the_waiting_however_patient_it_is(
     run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "PATIENCE_SECONDS", 3600.0)
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", 3600.0)
     again, before, text = threading.Event(), set(threading.enumerate()), io.StringIO()
 
     def command() -> int:
@@ -489,7 +490,7 @@ def test_it_can_be_ended_by_several_threads(run: Path, storage: Noted, mirror: M
 def test_another_machine_that_goes_on_is_told_of_and_this_one_goes_on_for_itself(
     run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
 
     def command() -> int:
         storage.write(OWNER, b"another's")
