@@ -129,7 +129,7 @@ def test_the_order_of_the_one_hots_is_kept(tmp_path: Path) -> None:
         (with_header(preprocessing="{"), "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         (with_header(config={"depth": 99}), "depth is 99; it must be an integer in 4..12"),
         (with_header(config={"hidden": 1}), "no setting is called 'hidden'"),
-        (with_header(config={"pool": []}), "'list' object has no attribute 'items'"),
+        (with_header(config={"pool": []}), "pool is (); it must be a mapping from blocks to sizes, as in {6: 3}"),
         (with_header(config=3), "'int' object is not iterable"),
         (with_metadata(3), "'int' object is not subscriptable"),
         (with_header(preprocessing="{}"), "'image_size'"),
