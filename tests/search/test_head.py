@@ -154,19 +154,26 @@ def test_the_watch_ends_with_what_it_is_for(state: tuple[str, subprocess.Popen[b
     thread.join()  # and this process lives
 
 
-def test_what_is_done_goes_to_the_storage_also_where_nobody_reads_what_is_said(
-    state: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
-    address, server = state
+@contextmanager
+def mirroring(address: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A program that watches a head while a run is mirrored, and where to."""
     run, there = tmp_path / "run", tmp_path / "there"
     run.mkdir()
     (run / "run.json").write_text("{}")
     with watching(address, str(LONG), str(run), str(there), program=MIRRORS) as process:
+        yield process, there / "run"
+
+
+def test_what_is_done_goes_to_the_storage_also_where_nobody_reads_what_is_said(
+    state: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, server = state
+    with mirroring(address, tmp_path) as (process, there):
         assert process.stdout is not None
         process.stdout.close()
         server.kill()
         assert process.wait() == 1
-    assert (there / "run" / "done" / "note").read_text() == "won"
+    assert (there / "done" / "note").read_text() == "won"
 
 
 def test_what_is_done_is_at_the_storage_when_a_lost_head_ends_the_command_or_it_is_said(
@@ -174,13 +181,10 @@ def test_what_is_done_is_at_the_storage_when_a_lost_head_ends_the_command_or_it_
 ) -> None:
     """The storage takes one of two files, and does not answer any more."""
     address, server = state
-    run, there = tmp_path / "run", tmp_path / "there"
-    run.mkdir()
-    (run / "run.json").write_text("{}")
-    with watching(address, str(LONG), str(run), str(there), program=MIRRORS) as process:
+    with mirroring(address, tmp_path) as (process, there):
         server.kill()
         ended, missing = said_by(process).splitlines()
         assert process.wait() == 1
     assert ended == f"Stopped: the head of the cluster, {address}, has ended. Mend it."
-    assert missing.startswith(f"Not all of the run is at {there / 'run'}: ")
-    assert (there / "run" / "done" / "note").read_text() == "won"
+    assert missing.startswith(f"Not all of the run is at {there}: ")
+    assert (there / "done" / "note").read_text() == "won"
