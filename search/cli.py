@@ -6,7 +6,10 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from trainable.errors import UserError, storage_fault
@@ -50,6 +53,13 @@ def say(console: "Console", text: str, style: str = "") -> None:
     console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
+class Unawaited(threading.Thread):
+    """A thread that no end of a process waits for, though it be in a library that would: `process` sees to that."""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        super().__init__(target=target, daemon=True)
+
+
 class Interrupted(Exception):
     """A signal ended a command in order, and the same command goes on where it was."""
 
@@ -90,6 +100,27 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
     except KeyboardInterrupt:
         print(f"Interrupted. {again}".rstrip(), file=sys.stderr)
         return INTERRUPTED
+
+
+def process(main: Callable[[], int], again: str = AGAIN) -> NoReturn:
+    """Runs a command's main, which is all that this process is for. A SIGTERM ends it in order, while data is read or
+    Ray starts, too, where it is not handled otherwise.
+
+    Args:
+        again: as for `exit_code`.
+    """
+    signal.signal(signal.SIGTERM, partial(terminate, again=again))
+    try:
+        code = main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    if any(isinstance(thread, Unawaited) for thread in threading.enumerate()):
+        # Arrow would wait for the call of a store that never answers, and might crash if it came back in between.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def terminate(number: int, frame: object, again: str = AGAIN) -> NoReturn:

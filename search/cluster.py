@@ -4,12 +4,13 @@ import math
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import parameter as ray_parameter
 from ray._private import services as ray_services
@@ -28,6 +29,7 @@ from trainable.table import count
 
 LOOPBACK = "127.0.0.1"
 TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
+KILL_SECONDS = 10.0  # within which a process that is killed is taken to be gone
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
@@ -93,7 +95,7 @@ def running(
         try:
             yield cluster
         finally:
-            ray.shutdown()  # which waits for the head, too
+            _shut_down()  # which waits for the head, too
 
 
 def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, console: Console) -> Cluster:
@@ -149,6 +151,24 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
             f"--gpus-per-trial{remedy}"
         )
     return cluster
+
+
+def _shut_down() -> None:
+    """Leaves Ray; of one that is this machine's own nothing is left.
+
+    Ray ends what it has started, but of what that has started in turn some ends by and by: a worker might still write
+    of a trial that the next session trains.
+    """
+    started = []
+    for ours in ray_worker._global_node.all_processes.values():  # none, in a cluster that was joined
+        for one in ours:
+            with suppress(psutil.NoSuchProcess):
+                started += psutil.Process(one.process.pid).children(recursive=True)
+    ray.shutdown()
+    for process in started:
+        with suppress(psutil.NoSuchProcess):  # nor is another one killed that has its number by now
+            process.kill()
+    psutil.wait_procs(started, KILL_SECONDS)
 
 
 def _nodes() -> list[dict[str, Any]]:

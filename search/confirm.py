@@ -8,15 +8,13 @@ have the second's.
 import argparse
 import math
 import shlex
-import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, say, terminate
+from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, process, say
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
 from trainable.files import make_folder, write_json
@@ -380,6 +378,4 @@ def _show(run: Path, plan: "Plan", outcome: Outcome, found: "Confirmation", cons
 
 
 if __name__ == "__main__":
-    # While data is read or Ray starts, too, a SIGTERM ends the command in order.
-    signal.signal(signal.SIGTERM, terminate)
-    sys.exit(main())
+    process(main)

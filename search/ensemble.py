@@ -2,14 +2,12 @@
 
 import argparse
 import shlex
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, Parser, exit_code, say, terminate
+from search.cli import FAILED, Parser, exit_code, process, say
 from search.options import ADDRESS
 from trainable.errors import UserError
 
@@ -349,6 +347,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Before a refit begins and after it, too, a SIGTERM ends the command in order.
-    signal.signal(signal.SIGTERM, terminate)
-    sys.exit(main())
+    process(main)

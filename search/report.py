@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.cli import Parser, exit_code, printable, terminate
+from search.cli import Parser, exit_code, printable, process
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
@@ -110,5 +108,4 @@ def written(runs: Sequence[Path], form: str) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, partial(terminate, again=""))
-    sys.exit(main())
+    process(main, again="")

@@ -2,8 +2,6 @@
 
 import math
 import re
-import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED, FAILED_TRIALS, command_text, exit_code, say, terminate
+from search.cli import FAILED, FAILED_TRIALS, command_text, exit_code, process, say
 from search.options import ON_WHAT, Options, again, flag, image_size, out_option, parser, resolve
 from trainable.errors import UserError
 
@@ -315,6 +313,4 @@ def build_ensemble(options: Options, console: "Console") -> int:
 
 
 if __name__ == "__main__":
-    # While data is read or Ray starts, too, a SIGTERM ends the command in order.
-    signal.signal(signal.SIGTERM, terminate)
-    sys.exit(main())
+    process(main)

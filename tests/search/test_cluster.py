@@ -1,6 +1,7 @@
 """How many trials fit at once, and who can reach Ray. That a missing GPU is refused is in test_run.py."""
 
 import os
+import signal
 import socket
 import stat
 import urllib.request
@@ -15,7 +16,7 @@ from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 from rich.console import Console
 
 from search import ensemble, options
-from search.cluster import Resources, slots_of, start
+from search.cluster import Resources, running, slots_of, start
 from search.head import QUESTION
 from trainable.errors import UserError
 
@@ -129,6 +130,16 @@ def test_a_ray_of_our_own_is_for_this_user_on_this_machine_alone() -> None:
     unauthorised.value.close()
     home = session.parents[1].stat()  # of its sockets, code and logs
     assert (home.st_uid, stat.S_IMODE(home.st_mode)) == (os.getuid(), 0o700)
+
+
+def test_of_a_ray_of_our_own_nothing_is_left_not_even_a_worker_that_hears_nothing() -> None:
+    others = descendants(os.getpid())
+    with running(None, 1, None, "", Console()):
+        worker = ray.get(ray.remote(lambda: os.getpid()).remote())
+        family = descendants(os.getpid()) - others
+        assert worker in family
+        os.kill(worker, signal.SIGSTOP)  # as one that is busy
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
 
 def test_the_dashboard_has_logs_where_another_ray_has_the_agents_port() -> None:

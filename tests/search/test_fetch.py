@@ -448,7 +448,6 @@ def test_a_link_at_a_storage_is_told_and_not_followed(mirrored: Storage, tmp_pat
 
 
 READER = """
-import signal
 from search import cli, run, storage
 
 def read(self, name, read=storage.Storage.read):
@@ -457,8 +456,7 @@ def read(self, name, read=storage.Storage.read):
     return read(self, name)
 
 storage.Storage.read = read
-signal.signal(signal.SIGTERM, cli.terminate)
-run.main()
+cli.process(run.main)
 """
 
 

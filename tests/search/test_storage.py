@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from search import storage
+from search.cli import AGAIN
 from search.storage import Storage, connect
 from tests.search.s3 import LOCKED, Store, serving
 from trainable.errors import UserError
@@ -104,11 +107,33 @@ def test_a_bucket_that_is_not_there_or_takes_nothing_is_told(
     assert said.endswith("check that it exists and that the credentials for it are in the environment.")
 
 
-def test_one_that_never_answers_is_told_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(storage, "ANSWER_SECONDS", 0.5)
+COMMAND = "from search import cli, run, storage; storage.ANSWER_SECONDS = {}; cli.process(run.main)"
+NEVER = "does not answer within 0 s; mend it, or choose another place."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "code", "said"),
+    [(0.5, 2, f"Error: --storage: s3://runs/x {NEVER}\n"), (600, 143, f"Terminated. {AGAIN}\n")],
+)
+def test_one_that_never_answers_is_told_in_time_and_keeps_no_command(
+    seconds: float, code: int, said: str, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"s3://runs/x?region=here&scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}"
-        assert refused(place, tmp_path) == "s3://runs/x does not answer within 0 s; mend it, or choose another place."
+        with subprocess.Popen(
+            [sys.executable, "-c", COMMAND.format(seconds), "--storage", place, "--out", str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            silent.accept()
+            if code == 143:
+                process.terminate()
+            try:
+                assert process.communicate(timeout=60)[1] == said
+            finally:
+                process.kill()  # Arrow would not let it end
+    assert process.returncode == code
 
 
 def test_one_that_lists_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
