@@ -1,12 +1,12 @@
 """What the commands share at their edge: a user's mistake is one sentence on stderr and exit code 2."""
 
 import argparse
+import atexit
 import os
 import re
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -51,13 +51,6 @@ def say(console: "Console", text: str, style: str = "") -> None:
     """Prints a sentence: in a terminal broken between words, elsewhere one line, whatever its length. What is to be
     copied, as a command or a path at its end, is better printed with soft_wrap."""
     console.print(text, style=style, soft_wrap=not console.is_terminal)
-
-
-class Unawaited(threading.Thread):
-    """A thread that no end of a process waits for, though it be in a library that would: `process` sees to that."""
-
-    def __init__(self, target: Callable[[], None]) -> None:
-        super().__init__(target=target, daemon=True)
 
 
 class Interrupted(Exception):
@@ -114,13 +107,22 @@ def process(main: Callable[[], int], again: str = AGAIN) -> NoReturn:
         code = main()
     except SystemExit as ended:
         code = int(ended.code or 0)
-    if any(isinstance(thread, Unawaited) for thread in threading.enumerate()):
-        # Arrow would wait for the call of a store that never answers, and might crash if it came back in between.
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with a code, once what Python has registered for its end is done.
+
+    C++ is not taken down: Ray and gRPC leave threads that use it, and the process would crash now and then, its work
+    done. Nor is Arrow, which waits for every call to a store: for one that never answers that is many minutes.
+    """
+    if arrow := sys.modules.get("pyarrow.fs"):
+        atexit.unregister(arrow.ensure_s3_finalized)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # who reads it may have gone, or it is closed
+            stream.flush()
+    os._exit(code)
 
 
 def terminate(number: int, frame: object, again: str = AGAIN) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,7 +13,6 @@ from typing import TypeVar
 
 from pyarrow import fs
 
-from search.cli import Unawaited
 from trainable import files
 from trainable.errors import UserError, storage_fault
 
@@ -223,7 +223,7 @@ def _answers(calls: Iterable[Callable[[], Result]], progress: Callable[[], int] 
             answers.put((None, error))
 
     def begin(number: int) -> int:
-        begun = [Unawaited(partial(ask, call)) for call in islice(left, number)]
+        begun = [threading.Thread(target=ask, args=[call], daemon=True) for call in islice(left, number)]
         for thread in begun:
             thread.start()
         return len(begun)

@@ -15,7 +15,7 @@ import pytest
 from results.manifest import MANIFEST, NAMES, describe, read_manifest, sha256, write_ensemble
 from results.members import load_member, load_run
 from results.selection import select
-from results.submission import make_submission
+from results.submission import make_submission, npz_bytes
 from results.verify import Verdict, verify
 from tests.results.tiny_run import CONFIG, Data, write_csv
 from trainable.checkpoint import file_hash, save_best
@@ -450,6 +450,35 @@ def test_a_submission_that_comes_out_otherwise_is_seen(run: Path, data: Data) ->
         f"{run / 'submission.csv'} has changed since it was written",
         "submission.csv: made again, it is not the same byte for byte",
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "apart", "held"),
+    [("abacus", 0.01, True), ("abacus", 0.1, False), ("abacus", math.nan, False), (None, 0.01, False)],
+)
+def test_a_submission_may_come_out_otherwise_on_another_device_where_probabilities_are_near(
+    device: str | None, apart: float, held: bool, run: Path, data: Data
+) -> None:
+    make(run, data)
+    with np.load(run / "probabilities.npz") as arrays:
+        written = {name: arrays[name] for name in arrays.files}
+    written["probabilities"][0, 0] += apart
+    contents = {
+        "probabilities.npz": npz_bytes(written),
+        "submission.csv": (run / "submission.csv").read_bytes() + b"another,row\n",
+    }
+    for name, content in contents.items():
+        (run / name).write_bytes(content)
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest.update(device=device or manifest["device"])
+        manifest["sha256"] = {name: sha256(content) for name, content in contents.items()}
+
+    forge(run, change)
+    verdict, otherwise = checked(run / MANIFEST), "submission.csv: made again, it is not the same byte for byte"
+    assert verdict.changes == (() if held else (otherwise,))
+    near = "on this other device probabilities differ by 0.01 at most, enough where two classes are near"
+    assert (f"{otherwise}; {near}" in verdict.remarks) == held
 
 
 def test_a_changed_label_of_the_holdout_is_seen(run: Path, data: Data) -> None:

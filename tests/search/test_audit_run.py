@@ -116,9 +116,11 @@ def test_the_leaderboard_is_that_of_a_search_without_but_for_a_mark(runs: Runs) 
 
 
 def test_its_end_says_what_stopping_cost(runs: Runs) -> None:
-    assert "\nAudit: of 2 trials that were to be stopped, each was to run to its end with probability 0.5; 1 did." in (
-        runs.said
-    )
+    # Which are stopped follows from figures that processors with and without bfloat16 give in other digits.
+    stopped = [trial.state for trial in stored_trials(runs.whole)].count(TrialState.PRUNED)
+    were = f"{stopped} trials that were to be stopped, each" if stopped > 1 else "1 trial that was to be stopped, it"
+    did = f"{len(audited(runs.whole))} did."
+    assert f"\nAudit: of {were} was to run to its end with probability 0.5; {did}" in runs.said
     assert "\nTo take the best after one epoch (Egele et al. 2023) would have given trial " in runs.said
 
 

@@ -81,3 +81,22 @@ def test_a_closed_pipe_is_quiet() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+ENDS = """
+import atexit, ctypes, sys
+from search.cli import process
+ctypes.CDLL(None).on_exit(1, None)  # C calls what is at address 1, as it takes a process down
+atexit.register(print, "removed", end="")
+def main():
+    print("said ", end="")
+    {}
+process(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="calls glibc")
+@pytest.mark.parametrize(("end", "code"), [("return 5", 5), ("sys.exit(6)", 6)])
+def test_a_library_cannot_crash_a_command_at_its_end(end: str, code: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDS.format(end)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "said removed", "")

@@ -88,7 +88,7 @@ def test_an_ensemble_of_todays_checkpoints_is_made_again(
 ) -> None:
     manifest = old / "ensemble.json"
     code, line = said(ensemble.main, ["--verify", manifest, "--cache", cache], capsys)
-    assert code == 0 and line.startswith(f"{manifest} holds: checkpoints, split, weights and scores are the same; ")
+    assert code == 0 and line.startswith(f"{manifest} holds: checkpoints, split, weights and scores are the same")
     assert said(ensemble.main, [old, "--cache", cache], capsys)[0] == 0
 
 
