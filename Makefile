@@ -27,16 +27,16 @@ test: env
 	$(MAKE) --jobs=3 --keep-going --output-sync=target --no-print-directory test-runs test-search test-rest
 
 test-runs: env
-	$(BIN)/python -m pytest $(RUNS)
+	$(BIN)/python -m tests $(RUNS)
 
 test-search: env
-	$(BIN)/python -m pytest tests/search $(addprefix --ignore=,$(RUNS) $(OTHERS))
+	$(BIN)/python -m tests tests/search $(addprefix --ignore=,$(RUNS) $(OTHERS))
 
 test-rest: env
-	$(BIN)/python -m pytest $(filter-out tests/search/,$(wildcard tests/*/)) $(wildcard tests/test_*.py) $(OTHERS)
+	$(BIN)/python -m tests $(filter-out tests/search/,$(wildcard tests/*/)) $(wildcard tests/test_*.py) $(OTHERS)
 
 test-cuda: env
-	$(BIN)/python -m pytest -m cuda
+	$(BIN)/python -m tests -m cuda
 
 lint: env
 	$(BIN)/ruff check .

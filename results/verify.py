@@ -1,5 +1,6 @@
 """Makes an ensemble again from its manifest, and says what is no longer what it was."""
 
+import csv
 import dataclasses
 import io
 import math
@@ -15,18 +16,19 @@ from results.fingerprint import code_fingerprint
 from results.manifest import HISTORY, Manifest, is_kept, read_manifest, rows_seen, sha256
 from results.members import Member, Run, checkpoint_paths, load_member, load_run, trials_compared
 from results.selection import Selection, select
-from results.submission import PROBABILITIES, make_submission, own_test
+from results.submission import PROBABILITIES, SUBMISSION, make_submission, own_test
 from trainable import named
 from trainable.checkpoint import file_hash, load_best
 from trainable.device import choose
 from trainable.errors import UserError
 from trainable.folds import fold_config
 from trainable.node import versions
+from trainable.table import count
 from trainable.untrusted import read_arrays
 
 TOLERANCE = 1e-5  # of weights and temperature: another machine's optimiser stops at another last digit
 SCORE_TOLERANCE = 2e-4  # of scores, which follow the weights; finer than anything that is printed
-PRECISION_TOLERANCE = 0.05  # of a probability on another device: float32 against bfloat16 gave 0.024 at most, of 5,940
+PRECISION_TOLERANCE = 0.05  # of probabilities: bfloat16 and float32 were up to 0.024 apart, of 594 images
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -279,30 +281,48 @@ def _compared(verdict: Verdict, manifest: Manifest, folder: Path, made: Mapping[
             same.append(name)
         elif name == PROBABILITIES:  # another machine rounds differently, and what counts is the submission
             remarks.append(f"{name}: made again, it is not the same byte for byte")
-        elif (apart := _apart(manifest, folder, made)) <= PRECISION_TOLERANCE:
-            said = (
-                f"on another device no probability is another one by more than {apart:.2g}, but near a tie that decides"
-            )
-            remarks.append(f"{name}: made again, it is not the same byte for byte; {said}")
+        elif said := _rounding(manifest, folder, made):
+            remarks.append(f"{name}: made again, {said}")
         else:
             changes.append(f"{name}: made again, it is not the same byte for byte")
     return Verdict(tuple(changes), tuple(remarks), tuple(same))
 
 
-def _apart(manifest: Manifest, folder: Path, made: Mapping[str, bytes]) -> float:
-    """How far a probability is at most from what was written, for another device made them then; inf: it was this one,
-    or what was written is not known."""
-    path = folder / PROBABILITIES
+def _rounding(manifest: Manifest, folder: Path, made: Mapping[str, bytes]) -> str | None:
+    """What to say of a submission that comes out otherwise because another device computes it; None: that is not why.
+
+    What was written has to be one: each row's class is the likeliest by the probabilities that were written with it.
+    And none of these may be further than PRECISION_TOLERANCE from what it is here.
+    """
     try:
-        if choose().reason == manifest["device"] or file_hash(path) != manifest["sha256"][PROBABILITIES]:
-            return math.inf
-        (written,) = read_arrays(path, "probabilities")
-    except (OSError, ValueError):
-        return math.inf
-    now = np.load(io.BytesIO(made[PROBABILITIES]))["probabilities"]
-    if written.shape != now.shape or written.dtype != now.dtype:
-        return math.inf
-    return float(np.abs(written - now).max(initial=0.0))
+        if choose().reason == manifest["device"] or any(
+            file_hash(folder / name) != manifest["sha256"][name] for name in made
+        ):
+            return None
+        (written,) = read_arrays(folder / PROBABILITIES, "probabilities")
+        rows = _rows_of((folder / SUBMISSION).read_bytes())
+    except (OSError, ValueError, csv.Error):
+        return None
+    ours = _rows_of(made[SUBMISSION])
+    with np.load(io.BytesIO(made[PROBABILITIES])) as arrays:
+        shares, number = arrays["probabilities"], {name: at for at, name in enumerate(arrays["classes"].tolist())}
+    if written.shape != shares.shape or [row[:1] for row in rows] != [row[:1] for row in ours]:
+        return None
+    for (_, *name), likely in zip(rows[1:], written, strict=True):
+        if len(name) != 1 or name[0] not in number or likely[number[name[0]]] != likely.max():
+            return None
+    apart = float(np.abs(written - shares).max(initial=0.0))
+    if not apart <= PRECISION_TOLERANCE:
+        return None
+    others = sum(one != other for one, other in zip(rows, ours, strict=True))
+    return (
+        f"{others} of {count(len(written), 'row')} {'is' if others == 1 else 'are'} another: on this other device "
+        f"probabilities differ by up to {apart:.2g}, which decides where two classes are near"
+    )
+
+
+def _rows_of(submission: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(submission.decode(), newline="")))
 
 
 def _surroundings(manifest: Manifest) -> tuple[str, ...]:

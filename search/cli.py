@@ -7,8 +7,8 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -70,7 +70,8 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
     """
     try:
         code = command()
-        sys.stdout.flush()  # here, where a closed pipe can still be caught
+        if sys.stdout is not None:  # as where the command was given with >&-
+            sys.stdout.flush()  # here, where a closed pipe can still be caught
         return code
     except BrokenPipeError:
         # Python flushes stdout once more at exit: give it a place that takes it.
@@ -103,10 +104,15 @@ def process(main: Callable[[], int], again: str = AGAIN) -> NoReturn:
         again: as for `exit_code`.
     """
     signal.signal(signal.SIGTERM, partial(terminate, again=again))
+    code = FAILED
     try:
         code = main()
-    except SystemExit as ended:
+    except SystemExit as ended:  # of argparse, and of `terminate`
         code = int(ended.code or 0)
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        code = INTERRUPTED
+    except BaseException:
+        traceback.print_exc()
     leave(code)
 
 
@@ -116,13 +122,17 @@ def leave(code: int) -> NoReturn:
     C++ is not taken down: Ray and gRPC leave threads that use it, and the process would crash now and then, its work
     done. Nor is Arrow, which waits for every call to a store: for one that never answers that is many minutes.
     """
-    if arrow := sys.modules.get("pyarrow.fs"):
-        atexit.unregister(arrow.ensure_s3_finalized)
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # who reads it may have gone, or it is closed
-            stream.flush()
-    os._exit(code)
+    try:
+        if finalize := getattr(sys.modules.get("pyarrow.fs"), "ensure_s3_finalized", None):
+            atexit.unregister(finalize)
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:  # of the command's own words `exit_code` has told
+        code = code or FAILED
+    finally:
+        os._exit(code)
 
 
 def terminate(number: int, frame: object, again: str = AGAIN) -> NoReturn:

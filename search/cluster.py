@@ -29,7 +29,6 @@ from trainable.table import count
 
 LOOPBACK = "127.0.0.1"
 TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
-KILL_SECONDS = 10.0  # within which a process that is killed is taken to be gone
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
@@ -144,7 +143,7 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     cluster = Cluster(Resources(cpus_per_trial, gpus_per_trial), dashboard, node, head)
     if cluster.slots() < 1:
         shortage = cluster.shortage()
-        ray.shutdown()
+        _shut_down()
         remedy = "." if own else ", or wait for nodes that are still to join."
         raise UserError(
             f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or "
@@ -164,11 +163,12 @@ def _shut_down() -> None:
         for one in ours:
             with suppress(psutil.NoSuchProcess):
                 started += psutil.Process(one.process.pid).children(recursive=True)
-    ray.shutdown()
-    for process in started:
-        with suppress(psutil.NoSuchProcess):  # nor is another one killed that has its number by now
-            process.kill()
-    psutil.wait_procs(started, KILL_SECONDS)
+    try:
+        ray.shutdown()
+    finally:  # a second Ctrl-C may come
+        for process in started:
+            with suppress(psutil.NoSuchProcess):  # nor is another one killed that has its number by now
+                process.kill()
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -5,10 +5,7 @@ import os
 import shutil
 import tempfile
 
-import pytest
 import torch
-
-from search.cli import leave
 
 # Without a card Triton's kernels run in its interpreter; triton reads this when it is first imported, by whomever.
 if not torch.cuda.is_available():
@@ -20,13 +17,3 @@ os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 # What tests name on a command line is noted apart from what the user of this machine has named.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="convsearch-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Once all is reported the process ends as commands do: it has had several Rays, and crashed at its end in CI."""
-
-    def end() -> None:
-        session.config.get_terminal_writer().flush()
-        leave(int(exitstatus))
-
-    session.config.add_cleanup(end)

@@ -96,7 +96,35 @@ process(main)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="calls glibc")
-@pytest.mark.parametrize(("end", "code"), [("return 5", 5), ("sys.exit(6)", 6)])
-def test_a_library_cannot_crash_a_command_at_its_end(end: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("end", "code", "told"),
+    [
+        ("return 5", 5, ""),
+        ("sys.exit(6)", 6, ""),
+        ("raise KeyboardInterrupt", 130, ""),
+        ("1 / 0", 1, "ZeroDivisionError"),
+    ],
+)
+def test_a_library_cannot_crash_a_command_at_its_end(end: str, code: int, told: str) -> None:
     ended = subprocess.run([sys.executable, "-c", ENDS.format(end)], capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "said removed", "")
+    assert (ended.returncode, ended.stdout) == (code, "said removed")
+    assert told in ended.stderr and bool(ended.stderr) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "said"),
+    [
+        ("2>&-", 0, ""),
+        (">&-", 0, ""),
+        (
+            ">/dev/full",
+            1,
+            "Error: No space left on device. Mend it and give the same command again.\n",
+        ),
+    ],
+)
+def test_output_that_cannot_be_written_is_told_where_that_can_be(place: str, code: int, said: str) -> None:
+    program = "from search.cli import exit_code, process; process(lambda: exit_code(lambda: print(1) or 0))"
+    command = f"'{sys.executable}' -c '{program}' {place}"
+    ended = subprocess.run(["sh", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (code, said)
