@@ -158,8 +158,8 @@ def _shut_down() -> None:
     Ray ends what it has started, but of what that has started in turn some ends by and by: a worker might still write
     of a trial that the next session trains.
     """
-    started = []
-    for ours in ray_worker._global_node.all_processes.values():  # none, in a cluster that was joined
+    node, started = ray_worker._global_node, []
+    for ours in node.all_processes.values() if node else ():  # none, in a cluster that was joined
         for one in ours:
             with suppress(psutil.NoSuchProcess):
                 started += psutil.Process(one.process.pid).children(recursive=True)
@@ -219,9 +219,10 @@ def _on_loopback() -> Iterator[None]:
 @contextmanager
 def _with_own_agent() -> Iterator[None]:
     """Ray's agent takes any free port. It would take the same one always; where another Ray has that, or one that was
-    killed within a minute, the dashboard shows no logs."""
+    killed within a minute, the dashboard shows no logs. Nor does a process look through all logs several times a second
+    for what workers print: it is not shown here."""
     parameters = ray_parameter.RayParams
-    ray_parameter.RayParams = partial(parameters, dashboard_agent_listen_port=0)
+    ray_parameter.RayParams = partial(parameters, dashboard_agent_listen_port=0, include_log_monitor=False)
     try:
         yield
     finally:

@@ -15,9 +15,10 @@ from ray._private.services import GCS_SERVER_EXECUTABLE
 @contextmanager
 def ray_head(mode: str) -> Iterator[str]:
     """The address of a Ray of two CPUs that lives meanwhile. Args: mode: of authentication, token or disabled."""
-    options = "--head --block --port=0 --num-cpus=2 --num-gpus=0 --include-dashboard=false --disable-usage-stats"
+    options = "--head --block --port=0 --num-cpus=2 --num-gpus=0 --disable-usage-stats"
+    less = "--include-dashboard=false --include-log-monitor=false"
     head = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", *options.split()],
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *options.split(), *less.split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -278,6 +278,7 @@ def test_a_name_that_another_run_has_just_taken_is_refused(run: Path, storage: N
     assert storage.states() == there and first.round() is None
 
 
+@pytest.mark.forks
 def test_a_sigkill_at_any_write_leaves_what_is_claimed_and_mirrored_by_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,7 @@ def test_what_is_on_the_way_may_be_crafted(taken_over: TakenOver, name: str) -> 
     assert mirrored_files(run) == before
 
 
+@pytest.mark.forks
 def test_a_sigkill_at_any_write_of_a_catch_up_leaves_a_run_that_goes_on_with_its_storage_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
