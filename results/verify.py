@@ -306,7 +306,9 @@ def _rounding(manifest: Manifest, folder: Path, made: Mapping[str, bytes]) -> st
     ours = _rows_of(made[SUBMISSION])
     with np.load(io.BytesIO(made[PROBABILITIES])) as arrays:
         shares, number = arrays["probabilities"], {name: at for at, name in enumerate(arrays["classes"].tolist())}
-    if written.shape != shares.shape or [row[:1] for row in rows] != [row[:1] for row in ours]:
+    if (written.shape, written.dtype) != (shares.shape, shares.dtype):
+        return None
+    if rows[:1] != ours[:1] or [row[:1] for row in rows] != [row[:1] for row in ours]:
         return None
     for (_, *name), likely in zip(rows[1:], written, strict=True):
         if len(name) != 1 or name[0] not in number or likely[number[name[0]]] != likely.max():

@@ -178,7 +178,7 @@ def _nodes() -> list[dict[str, Any]]:
 
 def _start_here(common: dict[str, Any]) -> Any:
     make_token()
-    with _on_loopback(), _with_own_agent():
+    with _on_loopback(), _with_our_parameters():
         return ray.init(
             address="local",
             include_dashboard=True,
@@ -217,7 +217,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _with_own_agent() -> Iterator[None]:
+def _with_our_parameters() -> Iterator[None]:
     """Ray's agent takes any free port. It would take the same one always; where another Ray has that, or one that was
     killed within a minute, the dashboard shows no logs. Nor does a process look through all logs several times a second
     for what workers print: it is not shown here."""

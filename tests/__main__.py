@@ -4,4 +4,5 @@ import pytest
 
 from search.cli import leave
 
-leave(int(pytest.main()))
+if __name__ == "__main__":  # and not in each process that a test has spawned
+    leave(int(pytest.main()))

@@ -14,7 +14,6 @@ import pytest
 
 from results.manifest import MANIFEST, NAMES, describe, read_manifest, sha256, write_ensemble
 from results.members import load_member, load_run
-from results.scores import Floats
 from results.selection import select
 from results.submission import PROBABILITIES, SUBMISSION, make_submission, npz_bytes
 from results.verify import Verdict, verify
@@ -22,6 +21,8 @@ from tests.results.tiny_run import CONFIG, Data, write_csv
 from trainable.checkpoint import file_hash, save_best
 from trainable.device import choose
 from trainable.errors import UserError
+
+SHARES = "probabilities"  # the array's name
 
 
 def make(
@@ -454,22 +455,22 @@ def test_a_submission_that_comes_out_otherwise_is_seen(run: Path, data: Data) ->
     )
 
 
-def write_otherwise(run: Path, device: str, spoil: Callable[[Floats, list[str]], object]) -> float:
+def write_otherwise(run: Path, device: str, spoil: Callable[[dict[str, Any], list[str]], object]) -> float:
     """Makes the ensemble one of another device, to which the two likeliest classes of the image where they are nearest
     were the other way round. Returns by how much probabilities differ.
 
     Args:
-        spoil: changes the probabilities (N, C), or the submission's lines.
+        spoil: changes the arrays, of which probabilities are (N, C), or the submission's lines.
     """
     with np.load(run / PROBABILITIES) as arrays:
         written = {name: arrays[name] for name in arrays.files}
-    shares, lines = written["probabilities"], (run / SUBMISSION).read_text().splitlines()
+    shares, lines = written[SHARES], (run / SUBMISSION).read_text().splitlines()
     first, second = np.sort(shares, axis=1)[:, :-3:-1].T
     row = int((first - second).argmin())
     likeliest, next_one = shares[row].argsort()[:-3:-1]
     shares[row, next_one] = shares[row, likeliest] + 0.001
     lines[row + 1] = f"{written['ids'][row]},{written['classes'][next_one]}"
-    spoil(shares, lines)
+    spoil(written, lines)
     contents = {PROBABILITIES: npz_bytes(written), SUBMISSION: "".join(f"{line}\n" for line in lines).encode()}
     for name, content in contents.items():
         (run / name).write_bytes(content)
@@ -480,7 +481,7 @@ def write_otherwise(run: Path, device: str, spoil: Callable[[Floats, list[str]],
 
 def test_on_another_device_two_near_classes_may_be_the_other_way_round(run: Path, data: Data) -> None:
     make(run, data)
-    apart = write_otherwise(run, "abacus", lambda shares, lines: None)
+    apart = write_otherwise(run, "abacus", lambda written, lines: None)
     verdict = checked(run / MANIFEST)
     assert verdict.changes == ()
     assert verdict.remarks[-2] == (
@@ -492,19 +493,23 @@ def test_on_another_device_two_near_classes_may_be_the_other_way_round(run: Path
 @pytest.mark.parametrize(
     ("device", "spoil"),
     [
-        (choose().reason, lambda shares, lines: None),
-        ("abacus", lambda shares, lines: np.add(shares, 0.1, out=shares)),
-        ("abacus", lambda shares, lines: shares[0].fill(np.nan)),
+        (choose().reason, lambda written, lines: None),
+        ("abacus", lambda written, lines: np.add(written[SHARES], 0.1, out=written[SHARES])),
+        ("abacus", lambda written, lines: written[SHARES][0].fill(np.nan)),
         # Lines that do not follow from the probabilities that were written with them
-        ("abacus", lambda shares, lines: lines.insert(1, lines.pop(2))),
-        ("abacus", lambda shares, lines: lines.append("9.png,0")),
-        ("abacus", lambda shares, lines: lines.append(lines.pop().replace(",", ",0"))),
-        ("abacus", lambda shares, lines: lines.append(lines.pop() + ",0")),
-        ("abacus", lambda shares, lines: shares[1].put(shares[1].argmin(), shares[1].max() + 0.01)),
+        ("abacus", lambda written, lines: lines.insert(1, lines.pop(2))),
+        ("abacus", lambda written, lines: lines.append("9.png,0")),
+        ("abacus", lambda written, lines: lines.append(lines.pop().replace(",", ",0"))),
+        ("abacus", lambda written, lines: lines.append(lines.pop() + ",0")),
+        ("abacus", lambda written, lines: written[SHARES][1].put(written[SHARES][1].argmin(), 0.99)),
+        ("abacus", lambda written, lines: lines.insert(0, lines.pop(0).replace("Category", "Class"))),
+        # What is no probability
+        ("abacus", lambda written, lines: written.update({SHARES: written[SHARES].astype(str)})),
+        ("abacus", lambda written, lines: written.update({SHARES: written[SHARES][:, :2]})),
     ],
 )
 def test_all_else_in_a_submission_is_a_change_there_too(
-    device: str, spoil: Callable[[Floats, list[str]], object], run: Path, data: Data
+    device: str, spoil: Callable[[dict[str, Any], list[str]], object], run: Path, data: Data
 ) -> None:
     make(run, data)
     write_otherwise(run, device, spoil)

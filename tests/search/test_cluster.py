@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import grpc
+import psutil
 import pytest
 import ray
 from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
@@ -167,20 +168,14 @@ def test_the_dashboard_has_logs_where_another_ray_has_the_agents_port() -> None:
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, and it is not only to be reaped."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def descendants(pid: int) -> set[int]:
     """The process and all below it."""
-    found = {pid}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            if parent == pid:
-                found |= descendants(int(path.parent.name))
-    return found
+    return {pid, *(process.pid for process in psutil.Process(pid).children(recursive=True))}
 
 
 def listening(pid: int) -> set[str]:
