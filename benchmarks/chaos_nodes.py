@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from benchmarks.chaos_schedule import Need
 
@@ -269,22 +272,9 @@ class _Node:
 
     def kill(self) -> None:
         """With all that it has started."""
-        for pid in _with_children(self.process.pid):
-            kill(pid, signal.SIGKILL)
+        if not self.ended:  # else its number could be another's
+            node = psutil.Process(self.process.pid)
+            for process in [node, *node.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.process.wait()
-
-
-def _with_children(pid: int) -> list[int]:
-    """A process and all that it has started, directly or not."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    found, waiting = [], [pid]
-    while waiting:
-        found.append(waiting.pop())
-        waiting += children.get(found[-1], [])
-    return found
