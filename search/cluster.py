@@ -185,6 +185,8 @@ def _start_here(common: dict[str, Any]) -> Any:
             dashboard_host=LOOPBACK,
             _node_ip_address=LOOPBACK,
             _temp_dir=str(private_folder()),
+            # A worker for each CPU, started at once, would serve nobody: Tune asks for one with variables of its own.
+            _system_config={"prestart_worker_first_driver": False},
             **common,
         )
 

@@ -21,7 +21,7 @@ from search.searcher import StudySearcher
 from search.standing import Standing
 from search.study import Settings, StudyRecord, trial_name
 from search.track import Followed, trackers
-from search.tuning import Stop, import_ahead, tune_trials
+from search.tuning import Stop, tune_trials
 from search.usage import Usage
 from spaces.space import Space
 from trainable.dataset import LabelledData
@@ -106,7 +106,6 @@ def train(
     tracking = trackers(options.track, Followed(options.home, options.run.relative_to(options.home)), study, console)
     stop = Stop(deadline, passes)
     with stop.on_signals():
-        import_ahead()
         remedy = f"Mend it and go on with: {again(options)}"
         with clusters.running(
             options.address, options.cpus_per_trial, options.gpus_per_trial, remedy, console

@@ -1,11 +1,9 @@
 """One Ray Tune experiment: the study's trials on the cluster's slots, until there are no more or `Stop` says so."""
 
-import importlib
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.air._internal import usage
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
@@ -169,23 +168,17 @@ def _told(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _without_snapshots() -> Iterator[None]:
-    """Ray writes no state of its own, from which nobody resumes: it would be all trials anew every few seconds."""
-    checkpoint = TuneController.checkpoint
+def _quicker() -> Iterator[None]:
+    """Ray writes no state of its own inside, from which nobody resumes: it would be all trials anew every few seconds.
+    Nor does it count callbacks by their kind for statistics that nobody gets: it would import all that a search might
+    be tracked by, seconds where that is installed."""
+    checkpoint, tag = TuneController.checkpoint, usage.tag_callbacks
     TuneController.checkpoint = lambda controller, force=False, wait=False: None
+    usage.tag_callbacks = lambda callbacks: False
     try:
         yield
     finally:
-        TuneController.checkpoint = checkpoint
-
-
-def import_ahead() -> None:
-    """Imports in the background what Tune imports as it begins, each library that it might be tracked by.
-
-    They take a second, in which Ray's processes can start.
-    """
-    for library in ("mlflow", "wandb"):
-        threading.Thread(target=importlib.import_module, args=(f"ray.air.integrations.{library}",)).start()
+        TuneController.checkpoint, usage.tag_callbacks = checkpoint, tag
 
 
 def tune_trials(
@@ -228,7 +221,7 @@ def tune_trials(
         ),
     )
     try:
-        with _told(VARIABLES), deaths_recognised(), _without_snapshots():
+        with _told(VARIABLES), deaths_recognised(), _quicker():
             tuner.fit()
     except _Stopped:
         pass

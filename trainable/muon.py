@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, optim
 from torch.nn import Parameter
 
+from trainable import untraced
+
 IMAGE_CHANNELS = 3
 
 
-class Muon(optim.Optimizer):
+class Muon(untraced.Untraced):
     """torch.optim.Muon, which takes matrices alone, on filters as matrices: (O, I, H, W) as O rows of I H W values.
 
     Muon makes each matrix's momentum orthogonal before the step, by five Newton-Schulz rounds in bfloat16. Of the
@@ -40,7 +42,7 @@ class Muon(optim.Optimizer):
         self.parts: list[optim.Optimizer] = []
         if self.matrices:
             self.parts.append(
-                optim.Muon(
+                untraced.Muon(
                     self.matrices,
                     lr=lr,
                     weight_decay=weight_decay,
@@ -49,7 +51,7 @@ class Muon(optim.Optimizer):
                 )
             )
         if rest:
-            self.parts.append(optim.AdamW(rest, lr=lr, weight_decay=weight_decay))
+            self.parts.append(untraced.AdamW(rest, lr=lr, weight_decay=weight_decay))
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is taken

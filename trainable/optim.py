@@ -8,6 +8,7 @@ from torch.nn import Parameter
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
+from trainable import untraced
 from trainable.config import TrialConfig
 from trainable.muon import Muon
 
@@ -27,22 +28,22 @@ OPTIMIZERS = {
         OptimizerRow(
             "adam",
             "Adam with L2 weight decay (Kingma and Ba 2015), the report's choice",
-            lambda parameters, c: optim.Adam(parameters, lr=c.lr, weight_decay=c.weight_decay),
+            lambda parameters, c: untraced.Adam(parameters, lr=c.lr, weight_decay=c.weight_decay),
         ),
         OptimizerRow(
             "adamw",
             "Adam with decoupled weight decay (Loshchilov and Hutter 2019)",
-            lambda parameters, c: optim.AdamW(parameters, lr=c.lr, weight_decay=c.weight_decay),
+            lambda parameters, c: untraced.AdamW(parameters, lr=c.lr, weight_decay=c.weight_decay),
         ),
         OptimizerRow(
             "adamax",
             "Adam by the infinity norm (Kingma and Ba 2015, section 7)",
-            lambda parameters, c: optim.Adamax(parameters, lr=c.lr, weight_decay=c.weight_decay),
+            lambda parameters, c: untraced.Adamax(parameters, lr=c.lr, weight_decay=c.weight_decay),
         ),
         OptimizerRow(
             "sgd",
             "stochastic gradient descent with Nesterov momentum",
-            lambda parameters, c: optim.SGD(
+            lambda parameters, c: untraced.SGD(
                 parameters, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, nesterov=c.momentum > 0
             ),
         ),
