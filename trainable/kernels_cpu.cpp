@@ -1,8 +1,8 @@
 // The tail of a block on a CPU: batch norm, max pooling, ReLU and dropout of channels-last maps, in one pass over
 // memory each way where PyTorch takes four. See block_tail.py for the maths and the shapes, kernels_cpu.py for the calls.
 //
-// Each function walks maps of (N, H, W, C) values row by row; of a row it takes 16 channels at a time, so that the
-// channels' constants and sums stay in registers and the row in the nearest cache. Windows are recomputed in the
+// Each function walks maps of (N, H, W, C) values row by row; of a row it takes as many channels at a time as a register
+// has floats, so that the channels' constants and sums stay in registers and the row in the nearest cache. Windows are recomputed in the
 // backward pass from the input, which is read there anyhow, so that no index is kept. Sums over a row are in the
 // accumulating type (float, or double for double), sums over rows in double. Threads take equal shares of the N maps,
 // and their sums are added in order: the same thread count gives the same bits.
@@ -16,7 +16,16 @@
 
 namespace {
 
+// Of vectors wider than the CPU's registers GCC makes code that is several times slower than PyTorch's operators.
+#if defined(LANES)
+constexpr int64_t kLanes = LANES;
+#elif defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
 constexpr int64_t kLargestPool = 16;
 
 struct bfloat16 {
@@ -34,32 +43,32 @@ struct Traits<bfloat16> {
 template <class T>
 using Acc = typename Traits<T>::acc;
 
-typedef float Float16 __attribute__((vector_size(kLanes * 4)));
-typedef int32_t Int16 __attribute__((vector_size(kLanes * 4)));
-typedef uint32_t Bits16 __attribute__((vector_size(kLanes * 4)));
-typedef uint16_t Half16 __attribute__((vector_size(kLanes * 2)));
-typedef int16_t Noise16 __attribute__((vector_size(kLanes * 2)));
-typedef double Double16 __attribute__((vector_size(kLanes * 8)));
-typedef int64_t Long16 __attribute__((vector_size(kLanes * 8)));
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t Bits __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+typedef int16_t Noises __attribute__((vector_size(kLanes * 2)));
+typedef double Doubles __attribute__((vector_size(kLanes * 8)));
+typedef int64_t Longs __attribute__((vector_size(kLanes * 8)));
 
 template <class A>
 struct Vectors;
 template <>
 struct Vectors<float> {
-  using value = Float16;
-  using mask = Int16;
+  using value = Floats;
+  using mask = Ints;
 };
 template <>
 struct Vectors<double> {
-  using value = Double16;
-  using mask = Long16;
+  using value = Doubles;
+  using mask = Longs;
 };
 template <class T>
 using Vec = typename Vectors<Acc<T>>::value;
 template <class T>
 using Mask = typename Vectors<Acc<T>>::mask;
 
-// `lanes` is a constant where all 16 are there: then these are single instructions.
+// `lanes` is a constant where all are there: then these are single instructions.
 template <class V, class P>
 inline V load(const P* from, int64_t lanes) {
   V v{};
@@ -70,8 +79,8 @@ inline V load(const P* from, int64_t lanes) {
 template <class T>
 inline Vec<T> read(const T* from, int64_t lanes) {
   if constexpr (std::is_same_v<T, bfloat16>) {
-    const Bits16 bits = __builtin_convertvector(load<Half16>(from, lanes), Bits16) << 16;
-    return (Float16)bits;
+    const Bits bits = __builtin_convertvector(load<Halves>(from, lanes), Bits) << 16;
+    return (Floats)bits;
   } else {
     return load<Vec<T>>(from, lanes);
   }
@@ -79,15 +88,15 @@ inline Vec<T> read(const T* from, int64_t lanes) {
 
 template <class T>
 inline Vec<T> constant(const double* from, int64_t lanes) {
-  return __builtin_convertvector(load<Double16>(from, lanes), Vec<T>);
+  return __builtin_convertvector(load<Doubles>(from, lanes), Vec<T>);
 }
 
 template <class T>
 inline void write(T* to, const Vec<T>& v, int64_t lanes) {
   if constexpr (std::is_same_v<T, bfloat16>) {  // to the nearest, ties to even; NaN stays NaN
-    const Bits16 bits = (Bits16)v;
-    const Bits16 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const Half16 half = __builtin_convertvector(v == v ? rounded : rounded * 0 + 0x7fc0, Half16);
+    const Bits bits = (Bits)v;
+    const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const Halves half = __builtin_convertvector(v == v ? rounded : rounded * 0 + 0x7fc0, Halves);
     std::memcpy(to, &half, lanes * sizeof(bfloat16));
   } else {
     std::memcpy(to, &v, lanes * sizeof(T));
@@ -122,7 +131,7 @@ void divide(int64_t rows, int64_t threads, Work work) {
   for (auto& other : others) other.join();
 }
 
-// Calls work(channel, lanes) for 16 channels at a time; lanes is a constant but for the last ones.
+// Calls work(channel, lanes) for kLanes channels at a time; lanes is a constant but for the last ones.
 template <class Work>
 inline void channels(int64_t c, Work work) {
   int64_t at = 0;
@@ -188,10 +197,10 @@ inline Vec<T> rectified(const Tail& t, const Vec<T>& top, const Vec<T>& v) {
   return t.relu ? (top <= 0 ? Vec<T>{} : v) : v;
 }
 
-// Dropout: what the 16 outputs from `at` on, or their gradients, are multiplied with.
+// Dropout: what the outputs from `at` on, or their gradients, are multiplied with.
 template <class T>
 inline Vec<T> kept(const Tail& t, int64_t at, int64_t lanes) {
-  const auto noise = __builtin_convertvector(load<Noise16>(t.noise + at, lanes), Mask<T>);
+  const auto noise = __builtin_convertvector(load<Noises>(t.noise + at, lanes), Mask<T>);
   return noise < lanewise<T>(t.threshold) ? Vec<T>{} : Vec<T>{} + Acc<T>(t.kept);
 }
 

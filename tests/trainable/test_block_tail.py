@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainable import block_tail as module
+from trainable import compiled
 from trainable.block_tail import block_tail, reason
 from trainable.compiled import NotCompiledError
+from trainable.kernels_cpu import SOURCE, CpuKernels
 
 POOLS = (1, 2, 3)
 SHAPES = ((4, 32, 15, 13), (3, 20, 7, 9), (2, 5, 31, 31), (5, 1, 4, 4))  # whole and broken vectors, and windows' rests
@@ -205,6 +209,29 @@ def test_threads_share_the_rows(fused: None) -> None:
         torch.set_num_threads(threads)
     assert_near(found[1], found[0], 1e-5)
     assert_near(found[2], found[0], 1e-5)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_registers_of_any_width_give_the_numbers(
+    fused: None, plain: Callable[[], None], lanes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What CPUs of other kinds run."""
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, "-O1", f"-DLANES={lanes}"))
+    other = CpuKernels.__new__(CpuKernels)
+    other._library = compiled.library.__wrapped__(SOURCE)
+    monkeypatch.setattr(module, "kernels", lambda device_type: other)
+
+    def steps() -> list[list[Tensor]]:
+        cases = product(SHAPES, POOLS)
+        return [
+            step(maps(shape, torch.float32), norm_of(shape[1], torch.float32), pool, True, 0.3) for shape, pool in cases
+        ]
+
+    ours = steps()
+    plain()
+    for one, theirs in zip(ours, steps(), strict=True):
+        assert_near(one, theirs, 1e-5)
 
 
 def test_evaluation_drops_nothing_and_draws_nothing() -> None:
