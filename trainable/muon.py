@@ -51,7 +51,7 @@ class Muon(untraced.Untraced):
                 )
             )
         if rest:
-            self.parts.append(untraced.AdamW(rest, lr=lr, weight_decay=weight_decay))
+            self.parts.append(untraced.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True))
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is taken
