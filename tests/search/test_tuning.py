@@ -1,5 +1,7 @@
-"""What is kept of a trial that has ended, and how a search ends."""
+"""What is kept of a trial that has ended, how a search ends, and what it does not import."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,26 @@ from ray.tune.experiment import Trial
 
 from search.tuning import Assigned, Forget, Leave, Stop, _Stopped
 from trainable.keeper import Gone, Keeper, Turn, trial_folder
+
+ROOT = Path(__file__).parents[2]
+COMMAND = """
+import sys
+from search.run import main
+
+code = main(sys.argv[1:])
+print(code, [name for name in ("mlflow", "wandb", "tensorboardX", "torch._dynamo") if name in sys.modules])
+"""
+
+
+def test_a_search_imports_no_tool_that_it_is_not_tracked_by(
+    tiny: str, cache: Path, cluster: str, tmp_path: Path
+) -> None:
+    """Ray would, to count which of them are used; each costs a second and more."""
+    search = ["--space", tiny, "--trials", "1", "--epochs", "1", "--max-concurrent", "1", "--gpus-per-trial", "0"]
+    where = ["--out", str(tmp_path), "--cache", str(cache), "--address", cluster]
+    command = [sys.executable, "-c", COMMAND, *search, *where]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.stdout.splitlines()[-1] == "0 []", done
 
 
 def test_of_a_trial_that_has_ended_ray_keeps_the_name() -> None:
