@@ -18,7 +18,17 @@ from ray.cluster_utils import Cluster
 from search import elastic
 from search import run as search_run
 
-TRIALS, EPOCHS = 2, 4
+TRIALS, EPOCHS = 2, 16  # of a second or less
+
+
+@pytest.fixture
+def search(tiny: str) -> list[str]:
+    return ["--space", tiny, "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none", "--name", "run"]
+
+
+@pytest.fixture
+def where(cache: Path, tmp_path: Path) -> list[str]:
+    return ["--gpus-per-trial", "0", "--cache", str(cache), "--out", str(tmp_path / "runs")]
 
 
 @pytest.fixture
@@ -50,23 +60,12 @@ def nodes_of(run: Path) -> set[str]:
     return {row["pid"] for rows in results(run).values() for row in rows}
 
 
-def test_a_node_that_dies_costs_an_epoch_and_one_that_joins_is_used(two: Cluster, cache: Path, tmp_path: Path) -> None:
+def test_a_node_that_dies_costs_an_epoch_and_one_that_joins_is_used(
+    two: Cluster, search: list[str], where: list[str], tmp_path: Path
+) -> None:
     run = tmp_path / "runs" / "run"
-    options = [
-        "--space",
-        "dropout",
-        "--trials",
-        str(TRIALS),
-        "--epochs",
-        str(EPOCHS),
-        "--scheduler",
-        "none",
-        "--name",
-        "run",
-    ]
-    where = ["--address", two.address, "--gpus-per-trial", "0", "--cache", str(cache), "--out", str(run.parent)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-u", "-m", "search.run", *options, *where]
+    command = [sys.executable, "-u", "-m", "search.run", *search, *where, "--address", two.address]
     process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     wait_for(lambda: any(len(rows) >= 2 for rows in results(run).values()), process)
     (other,) = two.worker_nodes
@@ -87,18 +86,18 @@ def test_a_node_that_dies_costs_an_epoch_and_one_that_joins_is_used(two: Cluster
 
 
 def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_there_is_some(
-    cache: Path,
+    search: list[str],
+    where: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(elastic, "PATIENCE_SECONDS", 4.0)
     run = tmp_path / "runs" / "run"
-    options = ["--space", "dropout", "--trials", "2", "--epochs", "4", "--scheduler", "none", "--name", "run"]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         node = cluster.add_node(num_cpus=1)
-        where = ["--address", cluster.address, "--gpus-per-trial", "0", "--cache", str(cache), "--out", str(run.parent)]
+        joined = [*where, "--address", cluster.address]
 
         def remove() -> None:
             while sum(map(len, results(run).values())) < 2:
@@ -107,7 +106,7 @@ def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_
 
         removing = threading.Thread(target=remove, daemon=True)
         removing.start()
-        assert search_run.main([*options, *where]) == 1
+        assert search_run.main([*search, *joined]) == 1
         removing.join()
         said = (
             "Stopped: the cluster has no room for a trial any more: a trial asks for 1 CPU and 0 GPU, but the cluster "
@@ -115,12 +114,12 @@ def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_
         )
         assert said in capsys.readouterr().out
         cluster.add_node(num_cpus=1)
-        assert search_run.main(["--resume", "run", *where]) == 0
+        assert search_run.main(["--resume", "run", *joined]) == 0
     finally:
         cluster.shutdown()
     for trial in ("0000", "0001"):
         with open(run / "trials" / trial / "metrics.csv", newline="") as file:
-            assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, 5)]
+            assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
 
 
 @pytest.mark.parametrize(("result", "failures"), [({"kept_seconds": 0.1}, 0), ({"earlier": []}, 3), ({}, 3)])
