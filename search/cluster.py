@@ -185,7 +185,7 @@ def _start_here(common: dict[str, Any]) -> Any:
             dashboard_host=LOOPBACK,
             _node_ip_address=LOOPBACK,
             _temp_dir=str(private_folder()),
-            # A worker for each CPU, started at once, would serve nobody: Tune asks for one with variables of its own.
+            # A worker for each CPU, started at once, would serve no trial: Tune asks for one with its own variables.
             _system_config={"prestart_worker_first_driver": False},
             **common,
         )

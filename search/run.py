@@ -252,15 +252,13 @@ def _check_test(options: Options, data: "LabelledData", console: "Console") -> i
 
 def _train(options: Options, space: "Space", sizes: "Sizes", test_images: int, console: "Console", began: float) -> int:
     """Trains the trials that are left, writes and prints the leaderboard, says what is next; returns the exit code."""
-    from search.session import train_left
-
-    study, code = train_left(options, space, sizes, test_images, console, began, began)
-    # Only now: their statistics would keep the first step waiting.
     from optuna.trial import TrialState
 
     from search.outcome import say_audit, say_failed, show_leaderboard
+    from search.session import train_left
     from search.track import look
 
+    study, code = train_left(options, space, sizes, test_images, console, began, began)
     show_leaderboard(options, space, sizes, study, console)
     say_audit(options, study, console)
     failed = say_failed(options, study, console)

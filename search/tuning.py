@@ -170,8 +170,8 @@ def _told(variables: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def _quicker() -> Iterator[None]:
     """Ray writes no state of its own inside, from which nobody resumes: it would be all trials anew every few seconds.
-    Nor does it count callbacks by their kind for statistics that nobody gets: it would import all that a search might
-    be tracked by, seconds where that is installed."""
+    Nor does it count callbacks by their kind for its usage statistics: it would import all that a search might be
+    tracked by, seconds where that is installed."""
     checkpoint, tag = TuneController.checkpoint, usage.tag_callbacks
     TuneController.checkpoint = lambda controller, force=False, wait=False: None
     usage.tag_callbacks = lambda callbacks: False

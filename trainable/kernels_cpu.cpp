@@ -2,10 +2,10 @@
 // memory each way where PyTorch takes four. See block_tail.py for the maths and the shapes, kernels_cpu.py for the calls.
 //
 // Each function walks maps of (N, H, W, C) values row by row; of a row it takes as many channels at a time as a register
-// has floats, so that the channels' constants and sums stay in registers and the row in the nearest cache. Windows are recomputed in the
-// backward pass from the input, which is read there anyhow, so that no index is kept. Sums over a row are in the
-// accumulating type (float, or double for double), sums over rows in double. Threads take equal shares of the N maps,
-// and their sums are added in order: the same thread count gives the same bits.
+// has floats, so that the channels' constants and sums stay in registers and the row in the nearest cache. Windows are
+// recomputed in the backward pass from the input, which is read there anyhow, so that no index is kept. Sums over a row
+// are in the accumulating type (float, or double for double), sums over rows in double. Threads take equal shares of the
+// N maps, and their sums are added in order: the same thread count gives the same bits.
 
 #include <algorithm>
 #include <cstdint>
@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t kLanes = LANES;
 #elif defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
 constexpr int64_t kLanes = 8;
 #else
 constexpr int64_t kLanes = 4;
@@ -68,7 +68,7 @@ using Vec = typename Vectors<Acc<T>>::value;
 template <class T>
 using Mask = typename Vectors<Acc<T>>::mask;
 
-// `lanes` is a constant where all are there: then these are single instructions.
+// `lanes` is a constant where all are there: then these are single instructions (two, of double).
 template <class V, class P>
 inline V load(const P* from, int64_t lanes) {
   V v{};

@@ -13,7 +13,7 @@ from torch import optim
 
 
 class Untraced(optim.Optimizer):
-    """Comes before an optimiser of torch among a class's bases."""
+    """torch's Optimizer, unwrapped. Among the bases of a class it comes before an optimiser of torch, or alone."""
 
     add_param_group = inspect.unwrap(optim.Optimizer.add_param_group)
     load_state_dict = inspect.unwrap(optim.Optimizer.load_state_dict)

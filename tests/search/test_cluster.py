@@ -137,9 +137,16 @@ def test_a_ray_of_our_own_is_for_this_user_on_this_machine_alone() -> None:
 def test_of_a_ray_of_our_own_nothing_is_left_not_even_a_worker_that_hears_nothing() -> None:
     others = descendants(os.getpid())
     with running(None, 1, None, "", Console()):
-        worker = ray.get(ray.remote(lambda: os.getpid()).remote())
+
+        @ray.remote(runtime_env={"env_vars": {"OF": "Tune"}})
+        class Trial:
+            def worker(self) -> int:
+                return os.getpid()
+
+        trial = Trial.remote()  # type: ignore[attr-defined]
+        worker = ray.get(trial.worker.remote())
         family = descendants(os.getpid()) - others
-        assert worker in family
+        assert [pid for pid in family if is_worker(pid)] == [worker]  # nor was one started for each CPU
         os.kill(worker, signal.SIGSTOP)  # as one that is busy
     until = time.monotonic() + 10
     while left := {pid for pid in family if is_alive(pid)}:
@@ -170,6 +177,16 @@ def is_alive(pid: int) -> bool:
     """Whether there is such a process, and it is not only to be reaped."""
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def is_worker(pid: int) -> bool:
+    """Whether it is one of Ray's Python workers, which are named after what they do once they are up."""
+    with suppress(psutil.NoSuchProcess, IndexError):
+        words = psutil.Process(pid).cmdline()
+        return words[0].startswith(("ray::IDLE", "ray::Trial")) or any(
+            word.endswith("/default_worker.py") for word in words[:3]
+        )
     return False
 
 

@@ -19,14 +19,15 @@ import sys
 from search.run import main
 
 code = main(sys.argv[1:])
-print(code, [name for name in ("mlflow", "wandb", "tensorboardX", "torch._dynamo") if name in sys.modules])
+unused = ("mlflow", "wandb", "tensorboardX", "torch._dynamo")
+print(code, [name for name in unused if name in sys.modules])
 """
 
 
-def test_a_search_imports_no_tool_that_it_is_not_tracked_by(
+def test_a_search_imports_nothing_large_that_it_does_not_use(
     tiny: str, cache: Path, cluster: str, tmp_path: Path
 ) -> None:
-    """Ray would, to count which of them are used; each costs a second and more."""
+    """Ray would import all that it can be tracked by, to count what is used; each costs a second and more."""
     search = ["--space", tiny, "--trials", "1", "--epochs", "1", "--max-concurrent", "1", "--gpus-per-trial", "0"]
     where = ["--out", str(tmp_path), "--cache", str(cache), "--address", cluster]
     command = [sys.executable, "-c", COMMAND, *search, *where]

@@ -12,13 +12,13 @@ from torch import nn, optim
 from trainable import untraced
 
 ROOT = Path(__file__).parents[2]
-KINDS: dict[str, dict[str, Any]] = {
-    "Adam": {"weight_decay": 0.1},
-    "AdamW": {"weight_decay": 0.1},
-    "Adamax": {"weight_decay": 0.1},
-    "SGD": {"weight_decay": 0.1, "momentum": 0.9, "nesterov": True},
-    "Muon": {"weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"},
-}
+NESTEROV = {"momentum": 0.9, "nesterov": True}
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"fused": fused}) for name in ("Adam", "AdamW") for fused in (None, True)),
+    *(("SGD", {**NESTEROV, "fused": fused}) for fused in (None, True)),
+    ("Adamax", {}),
+    ("Muon", {"adjust_lr_fn": "match_rms_adamw"}),
+]
 TRAINED = """
 import sys
 from pathlib import Path
@@ -37,29 +37,46 @@ print("torch._dynamo" in sys.modules)
 """
 
 
-def weights(kind: type[optim.Optimizer], settings: dict[str, Any]) -> list[torch.Tensor]:
-    """Of a layer after three steps, between two of which the optimiser is another one with the state of the first."""
+def weights(
+    module: Any, name: str, settings: dict[str, Any], later: dict[str, Any] | None = None
+) -> list[torch.Tensor]:
+    """A layer's after each of three steps. The third is another optimiser's, with the state of the first.
+
+    Args:
+        module: of the optimisers.
+        later: the second one's settings, where they are not the first one's.
+    """
     torch.manual_seed(0)
-    layer = nn.Linear(5, 4, bias=False)
-    optimizer: Any = kind(layer.parameters(), lr=0.1, **settings)  # type: ignore[call-arg]  # all of them have one
+    layer = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if name == "Muon":  # takes matrices alone
+        layer = nn.Linear(5, 4, bias=False)
+    shape = (8, 5) if name == "Muon" else (8, 3, 5, 5)
+    optimizer = getattr(module, name)(layer.parameters(), lr=0.1, weight_decay=0.1, **settings)
     seen = []
     for step in range(3):
         if step == 2:
             state = optimizer.state_dict()
-            optimizer = kind(layer.parameters(), lr=0.5, **settings)  # type: ignore[call-arg]
+            given = settings if later is None else later
+            optimizer = getattr(module, name)(layer.parameters(), lr=0.5, weight_decay=0.5, **given)
             optimizer.load_state_dict(state)
         optimizer.zero_grad()
-        layer(torch.randn(8, 5)).square().sum().backward()
+        layer(torch.randn(shape)).square().sum().backward()
         optimizer.step()
         seen.append(layer.weight.detach().clone())
     return seen
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_the_numbers_are_torchs(name: str) -> None:
-    ours, theirs = (weights(getattr(module, name), KINDS[name]) for module in (untraced, optim))
+@pytest.mark.parametrize(("name", "settings"), KINDS, ids=str)
+def test_the_numbers_are_torchs(name: str, settings: dict[str, Any]) -> None:
+    ours, theirs = (weights(module, name, settings) for module in (untraced, optim))
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
     assert not torch.equal(ours[0], ours[2])
+
+
+@pytest.mark.parametrize(("name", "settings"), [("Adam", {}), ("AdamW", {}), ("SGD", NESTEROV)], ids=str)
+def test_a_state_from_before_optimisers_were_fused_goes_on_as_it_was(name: str, settings: dict[str, Any]) -> None:
+    went_on = weights(untraced, name, settings, later={**settings, "fused": True})
+    assert all(torch.equal(*pair) for pair in zip(went_on, weights(untraced, name, settings), strict=True))
 
 
 def test_a_group_added_later_is_stepped() -> None:
