@@ -47,10 +47,10 @@ def weights(
         later: the second one's settings, where they are not the first one's.
     """
     torch.manual_seed(0)
-    layer = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layer: Any = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(3, 8, 3, 5, 5)
     if name == "Muon":  # takes matrices alone
-        layer = nn.Linear(5, 4, bias=False)
-    shape = (8, 5) if name == "Muon" else (8, 3, 5, 5)
+        layer, images = nn.Linear(5, 4, bias=False), images[..., 0]
     optimizer = getattr(module, name)(layer.parameters(), lr=0.1, weight_decay=0.1, **settings)
     seen = []
     for step in range(3):
@@ -60,7 +60,7 @@ def weights(
             optimizer = getattr(module, name)(layer.parameters(), lr=0.5, weight_decay=0.5, **given)
             optimizer.load_state_dict(state)
         optimizer.zero_grad()
-        layer(torch.randn(shape)).square().sum().backward()
+        layer(images[step]).square().sum().backward()
         optimizer.step()
         seen.append(layer.weight.detach().clone())
     return seen
