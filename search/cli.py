@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from trainable.errors import UserError, storage_fault
@@ -45,6 +46,11 @@ def printable(text: str) -> str:
 def command_text(module: str, argv: Sequence[str] | None) -> str:
     """A command as it was given, fit to be pasted. Args: as those of its main."""
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+
+
+def expanded(text: str) -> Path:
+    """An option's path, its ~ a home folder where the shell has left that to us, as in --out=~/runs."""
+    return Path(os.path.expanduser(text))  # leaves an unknown user's as it is, where Path's own raises
 
 
 def say(console: "Console", text: str, style: str = "") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, Parser, exit_code, process, say
+from search.cli import FAILED, Parser, exit_code, expanded, process, say
 from search.options import ADDRESS
 from trainable.errors import UserError
 
@@ -305,7 +305,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
     add("--test", metavar="CSV|FOLDER", help="the images to predict (default: the data's own test part)")
-    add("--sample-submission", metavar="CSV", type=Path, help="its ids must be the submission's, in order")
+    add("--sample-submission", metavar="CSV", type=expanded, help="its ids must be the submission's, in order")
     add("--members", metavar="K", type=int, default=defaults.members, help="the most trials (default: %(default)s)")
     add(
         "--method",
@@ -315,11 +315,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--refit", action="store_true", help="train the members on all labelled images, and predict with those")
     add("--address", **ADDRESS)
-    add("--output", metavar="DIR", type=Path, help="where to write (default: the first run's folder)")
-    add("--out", metavar="DIR", type=Path, default=defaults.out, help="where runs are (default: %(default)s)")
-    add("--cache", metavar="DIR", type=Path, help="decoded images (default: the run's)")
+    add("--output", metavar="DIR", type=expanded, help="where to write (default: the first run's folder)")
+    add("--out", metavar="DIR", type=expanded, default=defaults.out, help="where runs are (default: %(default)s)")
+    add("--cache", metavar="DIR", type=expanded, help="decoded images (default: the run's)")
     add("--seed", type=int, default=defaults.seed, help="of folds, bags and resamples (default: %(default)s)")
-    add("--verify", metavar="JSON", type=Path, help="make this ensemble.json again, or say what has changed")
+    add("--verify", metavar="JSON", type=expanded, help="make this ensemble.json again, or say what has changed")
     add("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

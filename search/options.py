@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from search.cli import Parser
+from search.cli import Parser, expanded
 from spaces import Sampler, Scheduler
 from trainable.config import AGE_GROUPS, MAX_FOLDS, MAX_IMAGE_SIZE, MIN_FOLDS, MIN_IMAGE_SIZE
 from trainable.errors import UserError
@@ -181,8 +181,8 @@ ON_WHAT = ("max_concurrent", "cpus_per_trial", "gpus_per_trial", "address", "sto
 def shared_options() -> dict[str, dict[str, Any]]:
     """What defines the options that several commands train with, by field."""
     return {
-        "out": {"type": Path, "metavar": "DIR", "help": "the folder of runs (default: runs)"},
-        "cache": {"type": Path, "metavar": "DIR", "help": f"decoded images (default: the run's, or {CACHE})"},
+        "out": {"type": expanded, "metavar": "DIR", "help": "the folder of runs (default: runs)"},
+        "cache": {"type": expanded, "metavar": "DIR", "help": f"decoded images (default: the run's, or {CACHE})"},
         "time_budget": {
             "type": _seconds,
             "metavar": "TIME",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.cli import Parser, exit_code, printable, process
+from search.cli import Parser, exit_code, expanded, printable, process
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="html", help="a page, or its facts for programs (default: html)")
     add(
         "--output",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help=f"where to write (default: html to RUN/{PAGE}, of several to {TOGETHER} in the first; others to stdout)",
     )

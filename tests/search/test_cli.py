@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from search.cli import AGAIN, Interrupted, command_text, exit_code, say, terminate
+from search.cli import AGAIN, Interrupted, command_text, exit_code, expanded, say, terminate
 from trainable.errors import UserError
 
 
@@ -32,6 +33,13 @@ def test_a_command_is_told_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> N
     assert command_text("search.run", ["--name", "a b"]) == "python -m search.run --name 'a b'"
     monkeypatch.setattr("sys.argv", ["run.py", "--name", "c"])
     assert command_text("search.run", None) == "python -m search.run --name c"
+
+
+def test_a_home_folder_is_found_where_the_shell_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert expanded("~/runs") == Path("/home/ada/runs")
+    assert expanded("runs/~") == Path("runs/~")
+    assert expanded("~nobody-of-that-name/runs") == Path("~nobody-of-that-name/runs")
 
 
 @pytest.mark.parametrize(("terminal", "said"), [(True, ["one two", "three"]), (False, ["one two three"])])
