@@ -120,11 +120,16 @@ class Mirror:
         return owner == known.owner and self._has_all()
 
     def _has_all(self) -> bool:
-        there = self._storage.ask(partial(self._storage.read, JOURNAL)) or b""
-        here = self._run / NEWS / JOURNAL
-        if begun(self._run) and goes_on_from(here if here.exists() else self._run / JOURNAL, there):
+        there = self._storage.ask(self._storage.states)
+        studies = (name for name in there if is_mirrored(name) and is_journal(name))  # the search's, confirmations'
+        if begun(self._run) and all(map(self._goes_on_from, studies)):
             return True
-        return not any(is_training(name.rpartition("/")[0]) for name in self._storage.ask(self._storage.states))
+        return not any(is_training(name.rpartition("/")[0]) for name in there)
+
+    def _goes_on_from(self, journal: str) -> bool:
+        there = self._storage.ask(partial(self._storage.read, journal)) or b""
+        news = self._run / NEWS / journal
+        return goes_on_from(news if news.exists() else self._run / journal, there)
 
     def _refuse(self, owner: str) -> None:
         """Raises UserError for a storage that is not this folder's, but where it has nothing of a run."""

@@ -297,6 +297,20 @@ def test_a_folder_that_has_lost_trials_takes_them_from_no_mirror(
     assert {name for name in there if name != OWNER} == set(mirrors.states(run))
 
 
+def test_a_folder_from_before_its_confirmation_takes_that_from_no_mirror(mirrored: Storage, tmp_path: Path) -> None:
+    run = tmp_path / "here" / "run"
+    confirmation = run / "confirm" / "1"
+    confirmation.mkdir(parents=True)
+    next(training(confirmation, Search(confirmation).record))
+    claimed(run, mirrored).round()
+    study = mirrored.read(f"confirm/1/{JOURNAL}")
+    claimed(run, mirrored)
+    shutil.rmtree(run / "confirm")  # as where a backup of before is brought back
+    with pytest.raises(UserError, match=f"has trials that {run} has not: files are lost here, or older"):
+        Mirror(run, mirrored).claim()
+    assert study and mirrored.read(f"confirm/1/{JOURNAL}") == study
+
+
 def test_a_run_that_failed_before_its_first_trial_begins_anew(tmp_path: Path) -> None:
     run, storage = tmp_path / "run", Storage(str(tmp_path / "there"), "run")
     for _ in range(2):  # a study each
