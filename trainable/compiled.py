@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -63,7 +64,8 @@ def _compiled(source: Path) -> bytes:
         raise NotCompiledError("there is no C++ compiler (c++, g++, clang++)")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.so"
-        done = subprocess.run([compiler, *FLAGS, "-o", str(made), str(source)], capture_output=True, text=True)
+        command = [*shlex.split(compiler), *FLAGS, "-o", str(made), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit code {done.returncode}")
             raise NotCompiledError(f"{compiler} failed: {first}")

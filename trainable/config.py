@@ -172,7 +172,9 @@ class TrialConfig:
     gamma: float = 0.9  # factor of exponential (each epoch) and step (each step_size epochs)
     step_size: int = 10  # epochs
     warmup: int = 0  # epochs over which the learning rate rises to the schedule's, step by step
-    ema: float = 0.0  # decay a step of the weights' moving average, which is what is evaluated; 0: none
+    # Decay a step of the weights' moving average, which is what is evaluated; 0: none. In the first 9 / (1 - ema) steps
+    # it is less: see MovingAverage.
+    ema: float = 0.0
     # The side of the first epoch's images is this part of image_size, and rises to it over that share of the epochs.
     start_scale: float = 1.0  # 1: all epochs alike
     growing: float = 0.75  # read where start_scale is below 1
@@ -192,12 +194,12 @@ class TrialConfig:
             values = getattr(self, name)
             if values is not None and len(values) != self.depth:
                 raise ConfigError(f"{name} has {len(values)} values; depth {self.depth} needs {self.depth}")
-        if any(not isinstance(width, int) or width < 1 for width in self.widths or ()):
+        if any(type(width) is not int or width < 1 for width in self.widths or ()):
             raise ConfigError(f"widths is {self.widths}; each must be an integer of at least 1")
-        if any(not isinstance(p, int | float) or not 0 <= p < 1 for p in self.dropout or ()):
+        if any(type(p) not in (int, float) or not 0 <= p < 1 for p in self.dropout or ()):
             raise ConfigError(f"dropout is {self.dropout}; each must be at least 0 and below 1")
         for block, size in self.pool.items():
-            integers = isinstance(block, int) and isinstance(size, int)
+            integers = type(block) is int and type(size) is int  # True is no size
             if not integers or not 1 <= block <= self.depth or not 1 <= size <= 8:
                 raise ConfigError(f"pool has {block}: {size}; blocks are 1..{self.depth} and sizes 1..8")
         self._check_combinations()

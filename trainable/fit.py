@@ -81,9 +81,8 @@ def fit(
 
     for epoch in range(len(rows) + 1, last + 1):
         started = time.perf_counter()
-        lr = training.optimizer.param_groups[0]["lr"] * min(1.0, epoch / max(1, config.warmup))  # of its last step
         with _seeded(config.seed, epoch, device):
-            train_loss, train_accuracy = training.epoch(epoch)
+            train_loss, train_accuracy, lr = training.epoch(epoch)
         if not math.isfinite(train_loss):
             raise NonFiniteLossError(f"the training loss is {train_loss} in epoch {epoch}")
         row = {"epoch": epoch, "train_loss": train_loss, "train_accuracy": train_accuracy}
@@ -154,13 +153,15 @@ class _Training:
         """(V,) how many of the rows are of each level."""
         return torch.bincount(torch.tensor(self.examples.levels[rows]), minlength=self.head.levels)
 
-    def epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way."""
+    def epoch(self, epoch: int) -> tuple[float, float, float]:
+        """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way: of
+        mixed images each label counts with its share. And the learning rate of the last step."""
         every_step = SCHEDULES[self.config.schedule].every_step
+        step_lr = math.nan
         lr, side = self.optimizer.param_groups[0]["lr"], side_in(self.config, epoch)
         # Sums stay on the device and are read once, at the end: reading each batch would wait for the device each time.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device.device)
-        correct = torch.zeros((), dtype=torch.int64, device=self.device.device)
+        correct = torch.zeros((), dtype=torch.float64, device=self.device.device)
         for step, (learner, rows) in enumerate(self._batches(), start=1):
             network = self.networks[learner]
             if epoch <= self.config.warmup:
@@ -179,6 +180,7 @@ class _Training:
                 losses = mixed.share * losses + (1 - mixed.share) * others
             self.optimizer.zero_grad()
             losses.mean().backward()
+            step_lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
             if every_step:
                 self.schedule.step()
@@ -186,12 +188,16 @@ class _Training:
                 self.averages[learner].update(network)
             loss_sum += losses.detach().double().sum()
             with torch.no_grad():
-                correct += (self.head.logits(outputs).argmax(1) == self.labels[on_device]).sum()
+                predicted, labels = self.head.logits(outputs).argmax(1), self.labels[on_device]
+                hits = (predicted == labels).sum()
+                if mixed is not None:
+                    hits = mixed.share * hits + (1 - mixed.share) * (predicted == labels[mixed.partner]).sum()
+                correct += hits
         if not every_step:
             self.optimizer.param_groups[0]["lr"] = lr  # the schedules go on from what they find
             self.schedule.step()
         images_seen = sum(map(len, self.groups))
-        return loss_sum.item() / images_seen, correct.item() / images_seen
+        return loss_sum.item() / images_seen, correct.item() / images_seen, step_lr
 
     def _batches(self) -> Iterator[tuple[int, Rows]]:
         """The epoch's batches, each with the number of the network that it trains; an expert's are its own rows, so

@@ -16,7 +16,7 @@ class Dropout:
     """
 
     def __init__(self, p: float, outputs: int, device: torch.device) -> None:
-        dropped = round(p * 2**16)
+        dropped = min(round(p * 2**16), 2**16 - 1)  # never all
         self.threshold, self.kept = dropped - 2**15, 2**16 / (2**16 - dropped)
         # (outputs,) int16, each number equally often: dropped where below the threshold.
         if device.type == "cpu":

@@ -112,11 +112,11 @@ def criterion(config: TrialConfig, counts: Tensor) -> Criterion:
     """The loss that a trial minimises, weighed by level where `config.class_weights` says so.
 
     Args:
-        counts: (V,) training images of each level. A level's weight is N / (V count): then all count the same, and
-            the weights of the training images have the mean 1.
+        counts: (V,) training images of each level. Of P levels that have any, each one's weight is N / (P count): then
+            all count the same, and the weights of the training images have the mean 1.
     """
     unweighted = LOSSES[config.loss].build(config)
     if not config.class_weights:
         return unweighted
-    weights = counts.sum() / (len(counts) * counts.clamp_min(1))
+    weights = counts.sum() / ((counts > 0).sum() * counts.clamp_min(1))
     return lambda outputs, levels: unweighted(outputs, levels) * weights[levels]

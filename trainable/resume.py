@@ -1,6 +1,7 @@
 """What a trial goes on from: the state of its latest epoch, if that and the files that it vouches for are whole."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,19 @@ from trainable.logits import NAME, hashes_of
 LATEST = "latest.pt"
 
 
-def resumable(
-    folder: Path, same: Mapping[str, Any], objective: Objective, networks: int
-) -> tuple[dict[str, Any] | None, str | None]:
-    """The state to resume from; None where there is none, or a file is damaged: then the trial begins anew. With it the
-    name of that file.
+@dataclass(frozen=True)
+class Resumption:
+    """How a trial goes on."""
+
+    state: dict[str, Any] | None = None  # None: it begins anew
+    damaged: str | None = None  # the name of the file for which it does
+    # The checkpoint that the next epoch has to write anew, as it did before a kill came between it and the state: the
+    # best epoch's network is no longer there.
+    ahead: str | None = None
+
+
+def resumable(folder: Path, same: Mapping[str, Any], objective: Objective, networks: int) -> Resumption:
+    """What is to be resumed from: nothing where there is no state, or a file is damaged.
 
     Args:
         folder: the trial's.
@@ -29,24 +38,30 @@ def resumable(
     """
     state = load_latest(folder / LATEST)
     if state is None:
-        return None, LATEST if (folder / LATEST).exists() else None
+        return Resumption(damaged=LATEST if (folder / LATEST).exists() else None)
     if any(state.get(name) != value for name, value in same.items()):
-        return None, None
-    damaged = _damaged(folder, state["rows"], objective, networks)
-    return (None, damaged) if damaged else (state, None)
-
-
-def _damaged(folder: Path, rows: Sequence[Row], objective: Objective, networks: int) -> str | None:
-    """The name of a file that a state with those epochs would vouch for in vain."""
-    best = int(max(rows, key=lambda row: merit(row, objective))["epoch"])
-    names, epochs = checkpoint_names(networks), []
+        return Resumption()
+    rows, names, epochs = state["rows"], checkpoint_names(networks), []
     for name in names:
         try:
             epochs.append(load_best(folder / name).epoch)
         except UserError:
-            return name
+            return Resumption(damaged=name)
     if max(epochs) > len(rows):
-        return None  # a kill came between them and the state: the next epoch writes all of them anew
+        return Resumption(state, ahead=names[epochs.index(max(epochs))])
+    damaged = _differing(folder, rows, objective, names, epochs)
+    return Resumption(damaged=damaged) if damaged else Resumption(state)
+
+
+def _differing(
+    folder: Path, rows: Sequence[Row], objective: Objective, names: Sequence[str], epochs: Sequence[int]
+) -> str | None:
+    """The name of a file that is not what a state with those epochs vouches for.
+
+    Args:
+        names, epochs: of the checkpoints.
+    """
+    best = int(max(rows, key=lambda row: merit(row, objective))["epoch"])
     hashes = hashes_of(folder)
     if hashes is None:
         return NAME

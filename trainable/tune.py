@@ -30,10 +30,7 @@ from trainable.keeper import Gone, check_assigned, trial_folder
 from trainable.logits import add_holdout, save_logits
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
-from trainable.resume import LATEST, resumable
-
-# A process trains the trials that it is given one after the other: pixels and labels are opened once.
-_examples: dict[tuple[Any, ...], list[Examples]] = {}
+from trainable.resume import LATEST, Resumption, resumable
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             self.worker, self.away = worker, Away(shared.keeper, worker) if is_away(shared.node) else None
         # The nodes that there were at the start have been asked; this one may have joined since.
         self.unfit = difference(shared.versions, versions()) if self.away else None
+        # Pixels and labels are opened once for the trials that follow each other: by what they are read for.
+        self.examples: tuple[tuple[Any, ...], list[Examples]] | None = None
         self.stepped = time.perf_counter()  # when the last step ended
         self.reset_config(config)
 
@@ -177,18 +176,12 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         data = self.shared.data[config.image_size]
         if self.away is not None:
             data = self.away.with_pixels(data)
-        columns = (config.inputs, config.target, config.experts)  # all that `examples_of` reads of the configuration
-        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, *columns)
-        if key not in _examples:
-            _examples.clear()
-            _examples[key] = [examples_of(data, config, parts) for parts in data.split.parts]
-        parts = _examples[key]
+        parts = self._parts(config, data)
         images = Images(parts[0].pixels, self.device)  # on a card they stay as long as this does, from fold to fold
         print(f"trial {self.trial} with {images.where}", flush=True)
         same = {"config": config.to_dict(), "preprocessing": preprocessing_text(parts)}
-        latest, damaged = resumable(folder, same, config.objective, len(parts))
-        if damaged is not None:
-            print(f"trial {self.trial} begins anew: its {damaged} is damaged", flush=True)
+        resumption = resumable(folder, same, config.objective, len(parts))
+        latest = resumption.state
         if latest is not None:
             # It may have been damaged since, or have come from another trial.
             files.write_text(folder / "metrics.csv", metrics_csv(latest["rows"]))
@@ -199,8 +192,36 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             yield Trained(last, config.epochs, earlier=earlier)
             if len(latest["rows"]) == config.epochs:
                 return
+        yield from self._epochs(folder, config, data, parts, same, resumption)
+
+    def _parts(self, config: TrialConfig, data: LabelledData) -> list[Examples]:
+        """The examples of each part of the split, one or one a fold."""
+        columns = (config.inputs, config.target, config.experts)  # all that `examples_of` reads of the configuration
+        key = (data.fingerprint, data.split_fingerprint, data.pixels.path, *columns)
+        if self.examples is None or self.examples[0] != key:
+            self.examples = None  # before others take as much memory
+            self.examples = key, [examples_of(data, config, parts) for parts in data.split.parts]
+        return self.examples[1]
+
+    def _epochs(
+        self,
+        folder: Path,
+        config: TrialConfig,
+        data: LabelledData,
+        parts: Sequence[Examples],
+        same: Mapping[str, Any],
+        resumption: Resumption,
+    ) -> Iterator[Trained]:
+        """The epochs that are left. `same` is as for `resumable`."""
+        latest, damaged, ahead = resumption.state, resumption.damaged, resumption.ahead
+        if damaged is not None:
+            print(f"trial {self.trial} begins anew: its {damaged} is damaged", flush=True)
         rows: list[Row] = list(latest["rows"]) if latest else []
         for epoch in fit_parts(config, parts, self.device, latest):
+            if ahead is not None and not epoch.improved:  # as may be on another kind of machine than that which died
+                yield from self._epochs(folder, config, data, parts, same, Resumption(damaged=ahead))
+                return
+            ahead = None
             rows.append(epoch.row)
             started = time.perf_counter()
             ended = epoch.row["epoch"] == config.epochs

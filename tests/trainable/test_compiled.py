@@ -59,6 +59,14 @@ def test_a_compiler_that_fails(compiler: None, source: Path, home: Path) -> None
     assert list((home / ".cache" / "convsearch" / "compiled").iterdir()) == []
 
 
+def test_a_compiler_with_words_of_its_own(
+    compiler: None, source: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.write_text('extern "C" int answer() { return ANSWER; }\n')
+    monkeypatch.setenv("CXX", "env c++ -DANSWER=44")  # as with ccache
+    assert library(source).answer() == 44
+
+
 def test_a_compiler_that_is_not_there(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")
     with pytest.raises(NotCompiledError, match="FileNotFoundError: .*/no/such/compiler"):

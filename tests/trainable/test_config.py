@@ -201,6 +201,11 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
             (8, 8, 8, 8, 8, 8, 8, 1.5),
             "widths is (8, 8, 8, 8, 8, 8, 8, 1.5); each must be an integer of at least 1",
         ),
+        (
+            "widths",
+            (8, 8, 8, 8, 8, 8, 8, True),
+            "widths is (8, 8, 8, 8, 8, 8, 8, True); each must be an integer of at least 1",
+        ),
         ("dropout", (0.5,), "dropout has 1 values; depth 8 needs 8"),
         (
             "dropout",
@@ -217,6 +222,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(values: dict[str, Any], mes
         ("pool", {8: 0}, "pool has 8: 0; blocks are 1..8 and sizes 1..8"),
         ("pool", {8: 9}, "pool has 8: 9; blocks are 1..8 and sizes 1..8"),
         ("pool", {8: 2.5}, "pool has 8: 2.5; blocks are 1..8 and sizes 1..8"),
+        ("pool", {8: True}, "pool has 8: True; blocks are 1..8 and sizes 1..8"),
         ("pool", {"8": 2}, "pool has 8: 2; blocks are 1..8 and sizes 1..8"),
     ],
 )

@@ -149,6 +149,13 @@ def test_a_row_has_the_rate_of_its_epochs_last_step() -> None:
     assert [row["lr"] for row in rows] == [5e-4, 5e-4, 2.5e-4]  # half of 1e-3 while it warms up
 
 
+def test_a_row_has_the_rate_of_its_epochs_last_step_where_each_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(schedule="one_cycle", optimizer="sgd")
+    rates = learning_rates(settings, monkeypatch)
+    assert len({rate for epoch in rates for rate in epoch}) == 9
+    assert [epoch.row["lr"] for epoch in fit(settings, DATA, FLOAT32)] == [epoch[-1] for epoch in rates]
+
+
 @pytest.mark.parametrize("schedule", [name for name, row in SCHEDULES.items() if not row.every_step])
 def test_warmup_leaves_the_later_epochs_rates_as_they_are(schedule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(schedule=schedule, t_max=4, step_size=2, epochs=6, lr=1e-3)
@@ -205,7 +212,7 @@ def test_the_average_does_not_change_what_is_learnt() -> None:
 # Mixing
 
 
-def test_own_and_partners_losses_enter_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_and_partners_losses_and_hits_enter_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Tensor, list[int]]] = []
 
     def built(settings: TrialConfig) -> Any:
@@ -222,14 +229,17 @@ def test_own_and_partners_losses_enter_by_their_shares(monkeypatch: pytest.Monke
     monkeypatch.setattr(Augmenter, "mix", mix)
     bare = replace(DATA, metadata=np.zeros_like(DATA.metadata))
     (epoch,) = fit(config(epochs=1, dropout=None, head_dropout=0.0), bare, FLOAT32)
-    total, pairs = 0.0, list(zip(calls[::2], calls[1::2], strict=True))
+    total, hits, pairs = 0.0, 0.0, list(zip(calls[::2], calls[1::2], strict=True))
     assert len(pairs) == 3
     for (outputs, own), (same, partners) in pairs:
         assert outputs is same
         assert outputs.std(dim=0).max() < 1e-3  # the images are the mixed ones: all alike here
         assert partners == [own[0]] * len(own)
         total += sum(0.25 * 10**a + 0.75 * 10**b for a, b in zip(own, partners, strict=True))
+        said = outputs.argmax(1).tolist()
+        hits += sum(0.25 * (c == a) + 0.75 * (c == b) for a, b, c in zip(own, partners, said, strict=True))
     assert epoch.row["train_loss"] == pytest.approx(total / 20)
+    assert epoch.row["train_accuracy"] == pytest.approx(hits / 20)
 
 
 def test_gradients_are_of_the_mixed_loss(monkeypatch: pytest.MonkeyPatch) -> None:

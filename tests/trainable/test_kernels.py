@@ -15,6 +15,11 @@ def test_dropout_keeps_the_mean() -> None:
     assert abs(dropped - 0.25) < 5 * (0.25 * 0.75 / y.numel()) ** 0.5  # five standard errors
 
 
+def test_what_is_almost_all_is_not_all() -> None:
+    y = Dropout(1 - 1e-9, 2**20, CPU)(torch.ones(1, 1, 2**10, 2**10))
+    assert set(y.unique().tolist()) == {0.0, 2.0**16}
+
+
 def test_dropout_follows_torchs_seed() -> None:
     def drawn(seed: int) -> Tensor:
         torch.manual_seed(seed)

@@ -165,6 +165,13 @@ def test_weights_make_each_level_count_the_same() -> None:
     assert losses[:6].sum().item() == pytest.approx(losses[6:].sum().item())
 
 
+def test_levels_that_no_image_has_change_no_weight() -> None:
+    # As an expert has it, whose images are of a part of the levels.
+    weighed = criterion(TrialConfig(class_weights=True), torch.tensor([0, 6, 0, 2]))
+    losses = weighed(torch.zeros(8, 4), torch.tensor([1] * 6 + [3] * 2))
+    assert losses.mean().item() == pytest.approx(math.log(4))
+
+
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"coral"}))
 def test_weights_are_factors_of_any_loss(name: Loss) -> None:
     counts = torch.tensor([1, 3, 4])

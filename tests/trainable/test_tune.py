@@ -19,7 +19,7 @@ import pytest
 from tests.results.tiny_run import Data, data
 from tests.trainable.tiny import config
 from trainable import block_tail, files, tune
-from trainable.checkpoint import file_hash, load_best, load_latest
+from trainable.checkpoint import file_hash, load_best, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
@@ -281,7 +281,7 @@ def test_a_trial_that_is_reset_is_left_as_it_was(shared: Shared) -> None:
     assert numbers(trial_folder(shared.run, "0001"))[1] == config(seed=1)
 
 
-def test_pixels_are_opened_once_for_all_trials_of_a_process(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_are_opened_once_for_all_trials_of_an_actor(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[TrialConfig] = []
     real = tune.examples_of
 
@@ -289,7 +289,6 @@ def test_pixels_are_opened_once_for_all_trials_of_a_process(shared: Shared, monk
         opened.append(config)
         return real(data, config, parts)
 
-    monkeypatch.setattr(tune, "_examples", {})
     monkeypatch.setattr(tune, "examples_of", spy)
     worker = actor(shared, "0000", config(epochs=1))
     asked_for: tuple[dict[str, Any], ...] = (
@@ -438,6 +437,30 @@ def test_a_death_while_an_epoch_is_written_costs_that_epoch_and_no_more(
     assert numbers(trial_folder(shared.run, "0000")) == numbers(trial_folder(whole.run, "0000"))
 
 
+def test_an_epoch_that_is_the_best_on_another_machine_alone_costs_the_trial_and_no_wrong_network(
+    shared: Shared, tmp_path: Path
+) -> None:
+    whole = replace(shared, run=tmp_path / "whole")
+    trained(actor(whole, "0000", config()))
+    worker, folder = actor(shared, "0000", config()), trial_folder(shared.run, "0000")
+    worker.step()
+    latest = load_latest(folder / "latest.pt")
+    assert latest is not None
+    worker.step()
+    # The second epoch was the best where the worker died. Here none is better than the first.
+    save_best(folder / "best.safetensors", replace(load_best(folder / "best.safetensors"), epoch=2))
+    latest["rows"][0] |= {"valid_accuracy": 1.0, "valid_loss": 0.0}
+    save_latest(folder / "latest.pt", latest)
+    results = trained(actor(shared, "0000", config()))
+    assert [(result["epoch"], result.get("damaged")) for result in results] == [
+        (1, None),
+        (1, "best.safetensors"),
+        (2, None),
+        (3, None),
+    ]
+    assert numbers(folder) == numbers(trial_folder(whole.run, "0000"))
+
+
 # Failure
 
 
@@ -537,7 +560,6 @@ def test_a_run_that_is_no_folder_halts_the_search(shared: Shared) -> None:
 
 
 def test_pixels_that_are_gone_halt_the_search(shared: Shared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tune, "_examples", {})
     gone = replace(shared.data[28].pixels, path=tmp_path / "gone.npy")
     lost = replace(shared, data={28: replace(shared.data[28], pixels=gone)})
     result = actor(lost, "0000", config()).step()
