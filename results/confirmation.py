@@ -14,6 +14,7 @@ from scipy import stats
 
 from results.comparison import Difference, SharedSeeds
 from results.scores import Estimate
+from trainable.config import Objective
 from trainable.errors import UserError
 
 DEFAULT = "default"  # the name of a default that is none of the search's best
@@ -48,6 +49,7 @@ class Searched:
     name: str
     accuracy: float
     compared: int  # configurations that it was the best of
+    objective: Objective = "valid_accuracy"  # by which it was
 
 
 @dataclass(frozen=True)

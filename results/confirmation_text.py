@@ -52,9 +52,10 @@ def sentences(found: Confirmation) -> list[str]:
     now = "failed with each seed"
     if winner is not None:
         now = f"is {_range(winner.fresh)} (95 %, {len(winner.tried.accuracies)} fresh seeds)"
+    by = "" if searched.objective == "valid_accuracy" else f" by {searched.objective}"
     said = [
-        f"The search's winner, trial {searched.name}: best of {count(searched.compared, 'configuration')} looked like "
-        f"{100 * searched.accuracy:.1f} %, {now}."
+        f"The search's winner, trial {searched.name}: best{by} of {count(searched.compared, 'configuration')} looked "
+        f"like {100 * searched.accuracy:.1f} %, {now}."
     ]
     if len(found.rows) > 1:
         said.append(
@@ -69,8 +70,8 @@ def sentences(found: Confirmation) -> list[str]:
         if row is not None:
             said += _beside_default(found, row)
     said.append(
-        f"Accuracy is the mean of the trials' best epochs on {found.images} validation images, ± one standard error "
-        f"over seeds (deviation {100 * found.deviation:.2f} points, pooled, {found.freedom} degrees of freedom). "
+        f"Accuracy is the mean of the trials' best epochs{by} on {found.images} validation images, ± one standard "
+        f"error over seeds (deviation {100 * found.deviation:.2f} points, pooled, {found.freedom} degrees of freedom). "
         "Differences, in points, are over the seeds that both have, ± 95 % intervals that hold together over all pairs "
         f"of {len(found.rows)}. best, %: the probability of being the best of them, by however little: it can be high "
         "where no difference is beyond the noise, as the intervals guard against the luckiest of all pairs. It says "

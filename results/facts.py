@@ -81,7 +81,8 @@ class Facts:
     predictions: tuple[Predictions, ...]  # of the best trial; and of the ensemble, if there is one
     ensemble: Mapping[str, Any] | None  # its manifest
     confirmation: Mapping[str, Any] | None  # confirm.json
-    confirming: str | None  # how far a confirmation is that has begun and is not at its end, in words
+    # How far a confirmation is that has begun and is not at its end, in words: `search.findings` knows.
+    confirming: str | None
     notes: tuple[str, ...]  # what could not be had
 
     @property
@@ -115,14 +116,13 @@ class Facts:
         return error_over_images(accuracy, self.images)
 
 
-def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial], confirming: str | None = None) -> Facts:
+def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> Facts:
     """Reads a run, which may be under way.
 
     Args:
         run: its folder.
         record: its run.json.
         trials: of its study.
-        confirming: how far a confirmation is that has begun, in words.
     Raises:
         UserError: where a file of it is damaged that there is no report without.
     """
@@ -180,7 +180,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial], 
         predictions=predictions,
         ensemble=manifest,
         confirmation=confirmation,
-        confirming=confirming,
+        confirming=None,
         notes=(*notes, *damage),
     )
 

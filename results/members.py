@@ -6,7 +6,7 @@ M members, N holdout images, C classes.
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,7 +205,7 @@ def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
         for row in run.leaderboard
         if row["state"] != FAILED
         and not row.get("audited")
-        and (row.get(run.objective) or _logits(run, row["trial"]).is_file())
+        and (_cell(run, row) or _logits(run, row["trial"]).is_file())
     ]
     usable = {row["state"] for run, row in ranked if _logits(run, row["trial"]).is_file()}
     if not usable:
@@ -237,8 +237,8 @@ def _in_turns(ranked: Sequence[tuple[Run, str]]) -> tuple[tuple[Run, str], ...]:
     return tuple(ranked[place] for place in sorted(range(len(ranked)), key=turns.__getitem__))
 
 
-def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...], tuple[str, ...]]:
-    """The best `count` members, each network once, and a line for each run and reason of which trials were left out.
+def distinct_trials(runs: Sequence[Run], count: int) -> tuple[tuple[tuple[Run, str], ...], tuple[str, ...]]:
+    """The best `count` trials, each network once, and a line for each run and reason of which trials were left out.
 
     The same network comes twice where a run was copied; of two, the later in the order of `ranked_trials` is left out.
     So is a trial whose logits were lost.
@@ -246,33 +246,31 @@ def distinct_members(runs: Sequence[Run], count: int) -> tuple[tuple[Member, ...
     Args:
         runs: as for `ranked_trials`.
         count: at least 1; fewer are returned where there are fewer.
-    Raises: UserError as `ranked_trials` and `load_member` do.
+    Raises: UserError as `ranked_trials` and `checkpoint_paths` do.
     """
-    members: dict[tuple[str, ...], Member] = {}
+    chosen: dict[tuple[str, ...], tuple[Run, str]] = {}
     left_out: dict[tuple[Path, str], list[str]] = {}
     for run, trial in ranked_trials(runs):
-        if len(members) == count:
+        if len(chosen) == count:
             break
         if not _logits(run, trial).is_file():
             left_out.setdefault((run.folder, "logits.npz is missing"), []).append(trial)
             continue
-        member = load_member(run, trial)
-        if members.setdefault(member.sha256, member) is not member:
+        network = _hashes(checkpoint_paths(run, trial))
+        if network in chosen:
             left_out.setdefault((run.folder, "the same network is a member already"), []).append(trial)
+        else:
+            chosen[network] = run, trial
     notes = [
         f"{folder}: {'trial' if len(trials) == 1 else 'trials'} {', '.join(trials)} left out, as {reason}."
         for (folder, reason), trials in left_out.items()
     ]
-    return tuple(members.values()), tuple(notes)
+    return tuple(chosen.values()), tuple(notes)
 
 
-def without_holdout(runs: Sequence[Run], count: int) -> tuple[tuple[Run, str], ...]:
-    """Of the best `count` trials those that were stopped before they came to the holdout, where none ran its course.
-
-    Args and errors: as for `ranked_trials`.
-    """
-    there = [(run, trial) for run, trial in ranked_trials(runs)[:count] if _logits(run, trial).is_file()]
-    return tuple((run, trial) for run, trial in there if not has_holdout(_logits(run, trial)))
+def without_holdout(trials: Iterable[tuple[Run, str]]) -> tuple[tuple[Run, str], ...]:
+    """Those of some trials that were stopped before they came to the holdout, where none ran its course."""
+    return tuple((run, trial) for run, trial in trials if not has_holdout(_logits(run, trial)))
 
 
 def checkpoint_paths(run: Run, trial: str) -> tuple[Path, ...]:
@@ -293,7 +291,7 @@ def load_member(run: Run, trial: str) -> Member:
     if row is None:
         raise UserError(f"{run.folder / 'leaderboard.csv'} has no trial {trial}.")
     checkpoints = checkpoint_paths(run, trial)
-    sha256 = tuple(file_hash(checkpoint) for checkpoint in checkpoints)
+    sha256 = _hashes(checkpoints)
     path = _logits(run, trial)
     try:
         logits, ids, source = read_arrays(path, "holdout", "holdout_ids", "checkpoints")
@@ -319,7 +317,7 @@ def trials_compared(runs: Sequence[Run]) -> int:
         {
             tuple((name, cell) for name, cell in row.items() if name != "rank")
             for row in run.leaderboard
-            if row.get(run.objective)
+            if _cell(run, row)
         }
         for run in runs
     ]
@@ -333,6 +331,10 @@ def check_types(part: Mapping[str, Any], types: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {part[name]!r}")
 
 
+def _hashes(checkpoints: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(map(file_hash, checkpoints))
+
+
 def _logits(run: Run, trial: str) -> Path:
     return run.folder / "trials" / trial / NAME
 
@@ -344,10 +346,16 @@ def _columns(run: Run) -> str:
     return ", ".join([*INTEGER_COLUMNS, *sorted(own - set(INTEGER_COLUMNS))])
 
 
+def _cell(run: Run, row: Mapping[str, str]) -> str:
+    """The objective's value in a row of the leaderboard, '' for none; as `trainable.fit.objective_value` has it."""
+    value = row.get(run.objective, "")
+    return value or row.get("valid_loss", "") if run.objective == "valid_objective_loss" else value
+
+
 def _value(run: Run, row: Mapping[str, str]) -> float:
     try:
-        return float(row[run.objective])
-    except (KeyError, ValueError):
+        return float(_cell(run, row))
+    except ValueError:
         path = run.folder / "leaderboard.csv"
         raise UserError(f"{path}: trial {row['trial']} has no {run.objective}.") from None
 

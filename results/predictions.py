@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from results.manifest import Manifest
 from results.members import load_member, load_run
 from results.scores import (
-    BINS,
     Estimate,
     accuracy_estimate,
     calibration_estimate,
     image_gaps,
     image_hits,
+    in_bins,
     pooled,
     probabilities,
 )
@@ -154,9 +154,8 @@ def _predictions(
 
 def _bins(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> tuple[Bin, ...]:
     """Bins of equal width, as the calibration error has them, of which the empty ones are left out."""
-    column = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     return tuple(
         Bin(float(confidence[inside].mean()), accuracy_estimate(hits[inside]), int(inside.sum()))
-        for inside in (column == number for number in range(BINS))
+        for inside in in_bins(confidence).T
         if inside.any()
     )

@@ -72,11 +72,16 @@ def image_hits(logits: Logits, labels: Labels) -> Floats:
 def image_gaps(logits: Logits, labels: Labels) -> Floats:
     """(..., N, B) hit minus confidence, in the column of the image's confidence bin; the bins have equal width."""
     confidence = probabilities(logits).max(axis=-1)
-    # Bins are open below and closed above, as in the paper, so that a confidence of 1 is in the last.
-    column = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    inside = column[..., None] == np.arange(BINS)
-    gaps: Floats = (image_hits(logits, labels) - confidence)[..., None] * inside
+    gaps: Floats = (image_hits(logits, labels) - confidence)[..., None] * in_bins(confidence)
     return gaps
+
+
+def in_bins(confidence: Floats) -> NDArray[np.bool_]:
+    """(..., B) which of the bins each (...) confidence is in. They are open below and closed above, as in the paper, so
+    that a confidence of 1 is in the last."""
+    column = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    inside: NDArray[np.bool_] = column[..., None] == np.arange(BINS)
+    return inside
 
 
 def expected_calibration_error(gaps: Floats) -> float:

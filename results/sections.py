@@ -91,7 +91,7 @@ def together(runs: Sequence[Facts]) -> tuple[list[str], Grid]:
                 members,
             ]
         )
-    columns = ["run", "space", "by", "trials", "epochs", "best on validation, %", "ensemble on holdout, %"]
+    columns = ["run", "space", "by", "trials", "epochs", "best on validation, %", "ensemble on images held out, %"]
     return notes, Grid(columns, rows, frozenset({3, 4}))
 
 
@@ -255,12 +255,13 @@ def _made(facts: Facts) -> Section:
     for session in record["sessions"]:
         libraries = ", ".join(f"{name} {version}" for name, version in session["versions"].items())
         hardware = session["hardware"]
+        cpus = "" if hardware["cpus"] is None else f", {count(hardware['cpus'], 'CPU')}"
         rows += [
             ["began", session["began"]],
             ["command", session["command"]],
             ["code", session["code"]],
             ["versions", libraries],
-            ["hardware", f"{hardware['system']}, {count(hardware['cpus'], 'CPU')}"],
+            ["hardware", hardware["system"] + cpus],
         ]
     return Section("What was run", (Grid(["", ""], rows),))
 

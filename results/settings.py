@@ -10,7 +10,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     lists: dict[str, list[tuple[int, str]]] = {}  # by the name without its number
     for name, value in settings.items():
         stem, number = numbered(name)
-        lists.setdefault(stem, []).append((number or 0, f"{value:.2g}" if isinstance(value, float) else str(value)))
+        lists.setdefault(stem, []).append((number or 0, _text(value)))
     parts = []
     for stem, values in lists.items():
         numbers = [number for number, _ in values]
@@ -20,6 +20,13 @@ def settings_text(settings: Mapping[str, Any]) -> str:
             name += f"-{numbers[-1]}" if consecutive else "," + ",".join(map(str, numbers[1:]))
         parts.append(f"{name}={','.join(value for _, value in values)}")
     return " ".join(parts)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    # Of a column of integers that some trials lack, pandas makes floats.
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 def numbered(name: str) -> tuple[str, int | None]:

@@ -67,7 +67,7 @@ def steps(run: Path) -> list[Step]:
                     seconds=float(row["seconds"]),
                     kept_seconds=float(row["kept_seconds"]),
                 )
-            except (ValueError, KeyError, TypeError):  # torn; or no epoch; or one of an earlier session
+            except (ValueError, OverflowError, KeyError, TypeError):  # torn; or no epoch; or one of an earlier session
                 continue
             found[step.trial, step.epoch] = step  # of an epoch that was trained twice the one that counted
     return sorted(found.values(), key=lambda step: (step.ended, step.trial, step.epoch))

@@ -346,7 +346,7 @@ def _found(plan: "Plan", outcome: Outcome, seed: int, images: int) -> "Confirmat
     if not outcome.whole and all(len(one.accuracies) < 2 for one in tried):
         return None
     tried.sort(key=lambda one: list(plan.configurations).index(one.name))
-    searched = Searched(plan.winner, plan.accuracy, plan.compared)
+    searched = Searched(plan.winner, plan.accuracy, plan.compared, plan.objective)
     return confirmation(tried, searched, plan.default, images, np.random.default_rng(seed))
 
 

@@ -39,6 +39,7 @@ class Plan:
     default: str  # the space's default, by its first trial where it is among the top
     configurations: Mapping[str, TrialConfig]  # the top, best first, and the default; their seeds are not read
     settings: Mapping[str, Mapping[str, Any]]  # of each, what was searched
+    objective: Objective = "valid_accuracy"  # by which the winner was the best
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -105,7 +106,7 @@ def choose(run: Path, said: Mapping[str, Any], top: int, seeds: int, space_name:
     if default_name == DEFAULT:
         configurations[DEFAULT], shown[DEFAULT] = default, searched
     winner = next(iter(configurations))
-    return Plan(top, seeds, winner, ranked[0][-1], len(groups), default_name, configurations, shown)
+    return Plan(top, seeds, winner, ranked[0][-1], len(groups), default_name, configurations, shown, objective)
 
 
 def compared(run: Path) -> dict[str, list[FrozenTrial]]:
@@ -156,10 +157,11 @@ def whole_seeds(trials: Sequence[FrozenTrial], configurations: int) -> set[int]:
 
 
 def default_of(space: Space, sampler: str, settings: Settings) -> tuple[TrialConfig, dict[str, Any]]:
-    """A space's default: its first known start, completed as the search does, else the report's network. And the
-    values of its parameters, where it has any."""
+    """A space's default: its first known start, completed as the search does, else the report's network, which learns
+    classes where the space decides on the target. And the values of its parameters, where it has any."""
     if not space.starts:
-        return TrialConfig(**asdict(settings)), {}
+        given = asdict(settings) | ({"target": None} if "target" in space.decides else {})
+        return TrialConfig(**given), {}
     study = optuna.create_study(sampler=SAMPLERS[sampler].build(settings.seed, 0))
     study.enqueue_trial(dict(space.starts[0]))
     trial = study.ask()

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     import numpy as np
 
     from results.manifest import check_kept, describe, write_ensemble
-    from results.members import check_comparable, distinct_members, find_run, load_run, with_confirmation
+    from results.members import check_comparable, distinct_trials, find_run, load_member, load_run, with_confirmation
     from results.selection import select
     from results.submission import make_submission, own_test, predicting, read_test
     from search.plain import Plain
@@ -99,8 +99,9 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
         raise UserError(f"--output: {existing} is a file, not a folder.")
     check_kept(home)
     cache = Path(named.chosen(runs[0].folder, runs[0].record, {"cache": options.cache}, "cache")["cache"])
-    add_missing_holdouts(runs, options.members, cache)
-    members, notes = distinct_members(runs, options.members)
+    trials, notes = distinct_trials(runs, options.members)
+    add_missing_holdouts(trials, cache)
+    members = tuple(load_member(run, trial) for run, trial in trials)
     warnings = list(notes)
     if all(member.state != "COMPLETE" for member in members):
         warnings.append("No trial has run its course yet; the members are unfinished ones.")
@@ -140,8 +141,8 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     return Ensemble(home, folder, manifest, selection, tuple(warnings))
 
 
-def add_missing_holdouts(runs: "Sequence[Run]", count: int, cache: Path) -> None:
-    """Has the logits on the holdout made of members that were stopped before their end."""
+def add_missing_holdouts(trials: "Iterable[tuple[Run, str]]", cache: Path) -> None:
+    """Has the logits on the holdout made of the trials that were stopped before their end."""
     from results.members import checkpoint_paths, without_holdout
     from search.labelled import labelled_again
     from search.record import lock
@@ -149,7 +150,7 @@ def add_missing_holdouts(runs: "Sequence[Run]", count: int, cache: Path) -> None
     from trainable.logits import add_holdout
 
     sizes: dict[tuple[Path, int], LabelledData] = {}
-    for run, trial in without_holdout(runs, count):
+    for run, trial in without_holdout(trials):
         with lock(run.folder):
             (checkpoint,) = checkpoint_paths(run, trial)
             size = load_best(checkpoint).config.image_size

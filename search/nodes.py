@@ -26,13 +26,13 @@ def check_nodes(nodes: list[dict[str, Any]], pixels: Mapping[Path, int]) -> None
             written, or does not answer.
     """
     ask, here = ray.remote(described), versions()
-    answers = {
-        node["NodeManagerAddress"]: ask.options(
+    answers = [
+        ask.options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(CACHE, pixels)
         for node in nodes
-    }
-    for address, answer in answers.items():
+    ]
+    for address, answer in zip([node["NodeManagerAddress"] for node in nodes], answers, strict=True):
         try:
             node = ray.get(answer, timeout=ANSWER_SECONDS)
         except GetTimeoutError:

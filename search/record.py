@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -104,7 +105,7 @@ def stored(run: Path) -> dict[str, Any] | None:
             for name, value in (("audit", None), ("track", []), ("storage", "")):
                 record["arguments"].setdefault(name, value)  # of a run from before it
             _check_shape(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not the record of a run, or is damaged ({reason(error)}). Put it back from a copy, or make the "
             "run anew under another name."
@@ -115,7 +116,8 @@ def stored(run: Path) -> dict[str, Any] | None:
 
 
 def _check_shape(record: Mapping[str, Any]) -> None:
-    """Raises KeyError, TypeError or ValueError unless all is there, and of its type, that a command reads of a run."""
+    """Raises KeyError, TypeError, ValueError or OverflowError unless all is there, and of its type, that a command
+    reads of a run."""
     check_types(record, {"arguments": dict, "sessions": list, "created": str, "seed": int, "objective": str})
     check_types(record, {"space": dict, "data": dict})
     if record["objective"] not in get_args(Objective):
@@ -137,6 +139,7 @@ def _check_shape(record: Mapping[str, Any]) -> None:
     check_types(data["counts"], dict.fromkeys(data["counts"] if record["arguments"]["folds"] else SIDES, int))
     for session in record["sessions"]:
         check_types(session, {"began": str, "command": str, "code": str, "versions": dict, "hardware": dict})
+        datetime.fromisoformat(session["began"]).timestamp()
         check_types({"asked": "", **session}, {"asked": str})  # which runs from before it lack
         check_types(session["versions"], {"torch": str})
         check_types(session["hardware"], {"system": str, "cpus": (int, type(None))})

@@ -148,7 +148,7 @@ def search(options: Options, space: "Space", console: "Console", began: float) -
         record.check_same(earlier, options, space, None)
     sizes = prepare(options, space, console, earlier)
     data = next(iter(sizes.values()))  # they differ in their pixels alone
-    test_images = _check_test(options, data, console)
+    test_images = _check_test(options, sizes, console)
 
     def work() -> int:
         with record.entered(options, space, data):
@@ -237,14 +237,18 @@ def rising(classes: Sequence[str]) -> bool:
     return min(numbers) >= 0 and all(one < next_one for one, next_one in pairwise(numbers))
 
 
-def _check_test(options: Options, data: "LabelledData", console: "Console") -> int:
-    """Validates and decodes what --test names, before anything is trained. Returns how many images it has."""
-    from trainable.dataset import load_test
+def _check_test(options: Options, sizes: "Sizes", console: "Console") -> int:
+    """Validates what --test names and decodes it at each image size, before anything is trained. Returns how many
+    images it has."""
+    from trainable.dataset import decode, load_test
 
+    size, data = next(iter(sizes.items()))
     if options.test is None:
         return len(data.test.images) if data.test and options.ensemble else 0
     known = data.vocabulary(options.inputs, data.split.trained)
-    table, warnings = load_test(options.test, known, image_size=options.image_size, cache=options.cache, progress=True)
+    table, warnings = load_test(options.test, known, image_size=size, cache=options.cache, progress=True)
+    for other in sizes:
+        decode(table, other, options.cache, progress=True)
     for warning in warnings:
         say(console, f"Warning: {warning}")
     return len(table.images)

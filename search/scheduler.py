@@ -27,6 +27,7 @@ class SchedulerRow:
     summary: str
     build: Callable[[int, str], TrialScheduler]  # from (epochs of a trial, mode 'max' or 'min') to Ray's
     judged: Callable[[int], Iterable[int]]  # from the epochs of a trial to those after which one may be stopped
+    by_best: bool = False  # whether a trial is judged by its best epoch so far, which is what it is worth; else by each
 
 
 def _asha(epochs: int, mode: str) -> TrialScheduler:
@@ -57,7 +58,9 @@ def _median(epochs: int, mode: str) -> TrialScheduler:
 SCHEDULERS = {
     row.name: row
     for row in (
-        SchedulerRow("asha", "asynchronous successive halving, a third goes on (Li et al. 2020)", _asha, rungs),
+        SchedulerRow(
+            "asha", "asynchronous successive halving, a third goes on (Li et al. 2020)", _asha, rungs, by_best=True
+        ),
         SchedulerRow("median", "stops what is below the median of running means (Golovin et al. 2017)", _median, range),
         SchedulerRow("none", "every trial runs to its end", lambda epochs, mode: FIFOScheduler(), lambda epochs: ()),
     )
@@ -109,6 +112,8 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
         super().__init__()
         self._objective = objective
         self._inner = SCHEDULERS[name].build(epochs, "max" if maximised(objective) else "min")
+        self._better: Callable[[float, float], float] = max if maximised(objective) else min
+        self._best: dict[str, float] | None = {} if SCHEDULERS[name].by_best else None  # of each trial, so far
         self._seen: dict[str, int] = {}  # trial -> its last epoch
         self._audit, self._seed = audit, seed
         self.stopped: set[str] = set()
@@ -149,7 +154,7 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
         entrant = _Entrant(trial)
         self._inner.on_trial_add(None, entrant)
         # The one call that takes a value and decides nothing. ASHA forgets the trial with it, but not its value.
-        self._inner.on_trial_complete(None, entrant, {EPOCH: epoch, VALUE: value})
+        self._inner.on_trial_complete(None, entrant, {EPOCH: epoch, VALUE: self._worth(trial, value)})
         self._inner.on_trial_add(None, entrant)
         self._seen[trial] = epoch
 
@@ -158,4 +163,11 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class is untyped
         if trial not in self._seen:
             self._inner.on_trial_add(None, entrant)
         self._seen[trial] = epoch
-        return str(self._inner.on_trial_result(None, entrant, {EPOCH: epoch, VALUE: value}))
+        return str(self._inner.on_trial_result(None, entrant, {EPOCH: epoch, VALUE: self._worth(trial, value)}))
+
+    def _worth(self, trial: str, value: float) -> float:
+        """What an epoch is judged by, from its own value."""
+        if self._best is None:
+            return value
+        self._best[trial] = self._better(self._best.get(trial, value), value)
+        return self._best[trial]

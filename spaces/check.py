@@ -42,25 +42,27 @@ def check(space: Space, given: Given, source: str) -> None:
                     f"{source}: {parameter} has the choice {choice!r}, which a study cannot store; "
                     "let it choose a name, and look up in a dict what the name stands for."
                 )
-    points = [(f"start {i}", start) for i, start in enumerate(space.starts)]
-    if space.grid is not None:
-        points += [(f"grid point {i}", cell) for i, cell in enumerate(cells(space))]
-    for where, point in points:
-        for parameter, value in point.items():
-            if not _storable(value):
-                raise UserError(f"{source}, {where}: {parameter} is {value!r}; write it as a plain number or text.")
-        _check_point(space, point, found, given, f"{source}, {where}")
+    for i, start in enumerate(space.starts):
+        _check_point(space, start, found, given, f"{source}, start {i}")
+    for i, cell in enumerate(cells(space) if space.grid is not None else ()):
+        where = f"{source}, grid point {i}"
+        drawn = sorted(_check_point(space, cell, found, given, where) - cell.keys())
+        if drawn:  # points that are called the same would differ in it
+            raise UserError(f"{where}: sample() draws {drawn[0]} too, of which the grid has no values; give it some.")
 
 
 def _check_point(
     space: Space, point: Mapping[str, Any], found: Mapping[str, BaseDistribution], given: Given, source: str
-) -> None:
-    """Raises UserError unless a start or a point of the grid is one of the space's.
+) -> set[str]:
+    """Raises UserError unless a start or a point of the grid is one of the space's. Returns what sample() draws there.
 
     Args:
         found: the parameters of its samples.
         source: the file and the point.
     """
+    for parameter, value in point.items():
+        if not _storable(value):
+            raise UserError(f"{source}: {parameter} is {value!r}; write it as a plain number or text.")
 
     def check_values(known: Mapping[str, BaseDistribution]) -> None:
         for parameter, value in point.items():
@@ -83,6 +85,7 @@ def _check_point(
             hint = nearest(parameter, trial.distributions) or "."
             raise UserError(f"{source}: no parameter is called '{parameter}'{hint}")
     check_values(trial.distributions)
+    return set(trial.distributions)
 
 
 def _check_fields(space: Space, source: str) -> None:

@@ -28,7 +28,8 @@ def space(given: Given) -> Space:
         name="resolution",
         summary="half to twice the --image-size, and 4 to 10 convolutions, in the report's recipe",
         sample=sample,
-        starts=[{"image_size": size, "depth": 8} for size in choices],
+        # The size that is given comes first: a confirmation compares with it.
+        starts=[{"image_size": size, "depth": 8} for size in sorted(choices, key=lambda one: one != given.image_size)],
         grid={"image_size": choices, "depth": DEPTHS},
         epochs=30,
         trials=24,

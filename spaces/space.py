@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -121,17 +121,25 @@ def probe(
     space: Space, source: str | None = None, samples: int = PROBES
 ) -> tuple[dict[str, BaseDistribution], list[TrialConfig]]:
     """The parameters met in seeded random samples of the space, and the configurations."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found: dict[str, BaseDistribution] = {}
     configs = []
-    for _ in range(samples):
-        trial = study.ask()
-        try:
-            configs.append(sample(space, trial, source))
-        except ConfigError:
-            pass  # a point that cannot be trained fails on its own in a search
-        found.update(trial.distributions)
+    for drawn, config in _samples(space, source, samples):
+        found.update(drawn)
+        configs += [config] if config is not None else []
     return found, configs
+
+
+def _samples(
+    space: Space, source: str | None = None, samples: int = PROBES
+) -> Iterator[tuple[dict[str, BaseDistribution], TrialConfig | None]]:
+    """What each of some seeded random samples draws, and its configuration; None where that cannot be trained, which in
+    a search fails on its own."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(samples):
+        trial, config = study.ask(), None
+        with suppress(ConfigError):
+            config = sample(space, trial, source)
+        yield trial.distributions, config
 
 
 def orders_classes(space: Space) -> bool:
@@ -141,14 +149,8 @@ def orders_classes(space: Space) -> bool:
 
 def modelled_by_all(space: Space) -> tuple[set[str], set[str]]:
     """The parameters that each sample of the space has, and those of them that are numbers."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    samples = []
-    for _ in range(PROBES):
-        trial = study.ask()
-        with suppress(ConfigError):
-            sample(space, trial)
-        samples.append(trial.distributions)
-    common = set.intersection(*(set(found) for found in samples))
+    samples = [drawn for drawn, _ in _samples(space)]
+    common = set.intersection(*map(set, samples))
     categorical = optuna.distributions.CategoricalDistribution
     return common, {name for name in common if not isinstance(samples[0][name], categorical)}
 

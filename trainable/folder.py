@@ -13,7 +13,8 @@ from trainable.table import Listing, Problem, Table, check_columns, count, such_
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 UTKFACE_NAME = re.compile(r"([0-9]{1,3})_([0-9]{1,2})_([0-9]{1,2})_.+")
 UTKFACE_COLUMNS = ("Age", "Gender", "Race")
-BESIDE_TRAIN = {"test", "val", "valid", "validation"}
+VALIDATION = {"val", "valid", "validation"}
+BESIDE_TRAIN = {"test", *VALIDATION}
 
 
 def read_folder(
@@ -60,6 +61,13 @@ def read_folder(
     warnings += _unknown_extensions(source, sorted(of_class + of_test))
     test = [name for name in names if base and name.startswith("test/")]
     stray = sorted({*names} - {*used, *test})
+    for part in sorted(VALIDATION) if base else ():
+        if of_part := [name for name in stray if name.startswith(f"{part}/")]:
+            stray = [name for name in stray if not name.startswith(f"{part}/")]
+            warnings.append(
+                f"{source}: {count(len(of_part), 'image')} of {part}/ left out: what validates is split off train/; "
+                "move them there to use them, too"
+            )
     if stray:
         warnings.append(f"{source}: {count(len(stray), 'image')} outside the classes left out{such_as(stray)}")
     test_table = _test_table(folder, source, test, inputs, problems) if test else None

@@ -85,7 +85,7 @@ def test_the_table_fits_80_columns_with_what_was_searched_below() -> None:
     lines = shown(found)
     assert lines[0].split() == "trial seeds accuracy, % best, % against best against default s/epoch".split()
     assert lines[1].startswith("0000") and lines[3].startswith("default")
-    assert lines[4:] == ["", "trial    searched", "0000     lr=0.1", "0007     lr=0.05", "default  lr=0.033"]
+    assert lines[4:] == ["", "trial    searched", "0000     lr=0.1", "0007     lr=0.05", "default  lr=0.0333"]
 
 
 def test_where_the_default_is_the_best_there_is_one_column_beside_it() -> None:

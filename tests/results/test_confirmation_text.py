@@ -1,5 +1,7 @@
 """What a confirmation found, in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,13 @@ def test_ties_are_called_ties_and_the_cheapest_is_named() -> None:
     )
     assert "Trial 0007 beats the default: +41.7 points [+" in said
     assert "*: the default is trial 0009." in said
+
+
+def test_a_winner_by_another_objective_than_accuracy_is_called_that() -> None:
+    found = confirmed({"0000": [0.60, 0.64, 0.62], "0001": [0.2, 0.2, 0.3]})
+    said = sentences(replace(found, searched=replace(found.searched, objective="valid_loss")))
+    assert said[0].startswith("The search's winner, trial 0000: best by valid_loss of 24 configurations looked like")
+    assert said[-1].startswith("Accuracy is the mean of the trials' best epochs by valid_loss on 1000 validation")
 
 
 def test_a_winner_that_does_not_beat_the_default_is_said_not_to() -> None:

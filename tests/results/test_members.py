@@ -12,7 +12,7 @@ import pytest
 from results.members import (
     ARGUMENTS,
     check_comparable,
-    distinct_members,
+    distinct_trials,
     find_run,
     load_member,
     load_run,
@@ -43,8 +43,8 @@ def names(*runs: Path) -> list[tuple[str, str]]:
 
 
 def chosen(*runs: Path, count: int = 10) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    members, notes = distinct_members([load_run(run) for run in runs], count)
-    return [(member.run.folder.name, member.trial) for member in members], notes
+    trials, notes = distinct_trials([load_run(run) for run in runs], count)
+    return [(run.folder.name, trial) for run, trial in trials], notes
 
 
 def test_a_run_is_found_by_name_by_path_and_as_the_last(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +180,8 @@ def test_what_is_left_out_makes_room_for_the_next(run: Path, data: Data) -> None
     [
         ("valid_accuracy", [0.65, 0.6, 0.1, 0, 0], ["f2", "t2", "f4", "t4", "f6", "t6"]),
         ("valid_loss", [0.65, 0.7, 1.5, 0, 0], ["t2", "t4", "f2", "f4", "f6", "t6"]),
+        # Of plain cross-entropy, as the other run is, the validation loss is that of the objective: 1 each.
+        ("valid_objective_loss", [0.65, 0.7, 1.5, 0, 0], ["t2", "t4", "f2", "f4", "f6", "t6"]),
     ],
 )
 def test_two_runs_are_merged_by_their_objective(run: Path, objective: str, values: list[object], order: str) -> None:

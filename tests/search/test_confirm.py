@@ -24,7 +24,7 @@ from search.confirm_plan import Plan, choose, default_of, promoted, tier_space, 
 from search.findings import read
 from search.study import Settings, StudyRecord, configured
 from spaces.check import check
-from spaces.loading import load
+from spaces.loading import load, names
 from spaces.space import Given, Space, fingerprint, sample
 from trainable.config import TrialConfig
 from trainable.errors import UserError
@@ -418,6 +418,16 @@ def test_a_start_is_completed_as_the_search_does(rates: Space) -> None:
         TrialConfig(epochs=3, image_size=28, objective="valid_accuracy", seed=7),
         {},
     )
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_default_is_of_the_runs_image_size_and_learns_classes(name: str) -> None:
+    """Else the best would be compared with a network that nobody would take."""
+    settings = replace(SETTINGS, image_size=64, inputs=("Gender",), target="Age")
+    space = load(name, Given(("Gender",), "Age", 64))
+    config, _ = default_of(space, space.sampler, settings)
+    assert config.image_size == 64
+    assert config.target == (None if "target" in space.decides else "Age")
 
 
 def test_a_tier_is_a_space_like_any_other() -> None:

@@ -79,10 +79,25 @@ def test_asha_stops_what_is_worse_than_the_top_third_so_far(
 
 def test_asha_compares_at_rungs_alone() -> None:
     scheduler = Scheduler("asha", 7, "valid_accuracy")
-    assert [tell(scheduler, "0000", epoch, 0.9) for epoch in range(1, 8)] == [CONTINUE] * 7
+    for epoch, value in enumerate((0.90, 0.97, 0.98, 0.98, 0.98, 0.98, 0.98), start=1):
+        assert tell(scheduler, "0000", epoch, value) == CONTINUE
     assert tell(scheduler, "0001", 1, 0.95) == CONTINUE
     assert tell(scheduler, "0001", 2, 0.1) == CONTINUE
-    assert tell(scheduler, "0001", 3, 0.1) == STOP  # rung 3 has 0.9
+    assert tell(scheduler, "0001", 3, 0.96) == STOP  # rung 3 has 0.98
+
+
+@pytest.mark.parametrize("objective", ["valid_accuracy", "valid_loss"])
+def test_asha_compares_what_trials_are_worth_which_is_their_best_so_far(objective: Objective) -> None:
+    sign = 1 if objective == "valid_accuracy" else -1
+    curve = {1: sign * 0.5, 2: sign * 0.7, 3: sign * 0.6}
+    live = Scheduler("asha", 7, objective)
+    for epoch, value in curve.items():
+        assert tell(live, "0000", epoch, value, objective) == CONTINUE
+    for scheduler in (live, Scheduler("asha", 7, objective, [("0000", curve)])):
+        assert tell(scheduler, "0001", 1, sign * 0.55, objective) == CONTINUE
+        assert tell(scheduler, "0001", 3, sign * 0.65, objective) == STOP  # rung 3 has 0.7, of epoch 2
+        assert tell(scheduler, "0002", 1, sign * 0.8, objective) == CONTINUE
+        assert tell(scheduler, "0002", 3, sign * 0.1, objective) == CONTINUE  # its own best is 0.8
 
 
 def test_median_stops_what_is_below_the_median_of_running_means() -> None:

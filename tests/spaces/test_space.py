@@ -528,6 +528,15 @@ def test_published_figures_must_belong_to_the_grid(tmp_path: Path, settings: str
     assert load(str(write(tmp_path, settings=worded))).published == {"0.01": (0.5, 0.6, "above half")}
 
 
+def test_a_grid_has_values_of_all_that_is_drawn(tmp_path: Path) -> None:
+    body = "    return TrialConfig(lr=lr, momentum=trial.suggest_float('momentum', 0.5, 0.9))"
+    with pytest.raises(UserError) as error:
+        load(str(write(tmp_path, body, ", grid={'lr': [0.01, 0.02]}")))
+    assert str(error.value) == (
+        f"{tmp_path}/mine.py, grid point 0: sample() draws momentum too, of which the grid has no values; give it some."
+    )
+
+
 def test_published_figures_are_of_one_parameter_alone(tmp_path: Path) -> None:
     body = "    return TrialConfig(lr=lr, momentum=trial.suggest_float('momentum', 0.5, 0.9))"
     with pytest.raises(UserError) as error:

@@ -43,7 +43,9 @@ def test_train_and_test_above_the_classes(tmp_path: Path) -> None:
     assert labels(listing) == {"train/cat/1.jpg": "cat", "train/dog/1.jpg": "dog"}
     assert listing.test is not None
     assert (listing.test.images, listing.test.labels) == (("test/9.jpg", "test/cat/8.jpg"), None)
-    assert listing.warnings == ["pets: 1 image outside the classes left out, such as val/cat/7.jpg"]
+    assert listing.warnings == [
+        "pets: 1 image of val/ left out: what validates is split off train/; move them there to use them, too"
+    ]
 
 
 def test_a_subfolder_without_images_is_a_problem(tmp_path: Path) -> None:
@@ -91,7 +93,10 @@ def test_folders_without_images_beside_train_make_it_no_class(tmp_path: Path) ->
     assert listing.table.classes == ("cat", "dog")
     assert (listing.problems, listing.warnings) == (
         [],
-        ["pets: 2 images outside the classes left out, such as a.jpg, valid/cat/1.jpg"],
+        [
+            "pets: 1 image of valid/ left out: what validates is split off train/; move them there to use them, too",
+            "pets: 1 image outside the classes left out, such as a.jpg",
+        ],
     )
 
 
