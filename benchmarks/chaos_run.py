@@ -18,7 +18,7 @@ from benchmarks.chaos_check import History, Told, acknowledged, check
 from benchmarks.chaos_nodes import Marked, NodeError, Nodes, kill, wait_for
 from benchmarks.chaos_schedule import EPOCHS, KINDS, TRIALS, Fault, Schedule
 from benchmarks.figures import ROOT
-from search.cli import FAILED, FAILED_TRIALS, USAGE
+from search.cli import FAILED, FAILED_TRIALS, INTERRUPTED, TERMINATED, USAGE
 from search.study import JOURNAL
 from trainable.files import write_text
 
@@ -30,6 +30,13 @@ DAY_SECONDS = 86400.0
 PATIENCE_SECONDS = 20.0  # for workers to end with their driver
 FILLER = "filler"
 DIED = "its worker died; it goes on"  # as search.progress says it
+SENTENCE, KILLED = (FAILED, USAGE), (-signal.SIGKILL,)
+ENDS: Mapping[str, tuple[int, ...]] = {  # the codes with which a command may end under each fault, but for its own
+    **dict.fromkeys(("disk", "cut", "node", "head", "memory"), SENTENCE),
+    **dict.fromkeys(("driver", "torn", "journal"), KILLED),
+    "signal": (INTERRUPTED, TERMINATED, -signal.SIGINT, -signal.SIGTERM),  # the last two: before Python handles them
+    **dict.fromkeys(("worker", "clock"), ()),
+}
 TORN = ("latest.pt", "best.safetensors", "logits.npz", "metrics.csv")
 
 SPACE = """
@@ -182,13 +189,9 @@ class Siege:
                 return [] if wait_for(lambda: not self.place.marked.workers(), PATIENCE_SECONDS) else [left]
             if len(self.happened) == known:
                 return [f"it ended with code {code}, and nothing had happened: {_last(said)}"]
-            if code in (FAILED, USAGE) and not self._shaken(known):
+            if not any(code in ENDS[fault.kind] for fault in self.happened[known:]):
                 return [f"it ended with code {code}: {_last(said)}"]
         return [f"it was not done after {self.sessions} commands: {_last(said)}"]
-
-    def _shaken(self, known: int) -> bool:
-        """Whether something has happened since that may end a command with a sentence."""
-        return any(fault.kind in ("disk", "cut", "node", "head", "memory") for fault in self.happened[known:])
 
     def _command(self, deadline: float) -> tuple[int | None, str]:
         """Gives the command once. Returns its exit code, None where it had to be ended; and what it has said."""

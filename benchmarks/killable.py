@@ -113,14 +113,17 @@ class Watch:
         elif event == "os.mkdir" and (inside := self._inside(arguments[0])) and not os.path.exists(inside):
             self._reach("mkdir", inside)
         elif event in ("os.remove", "os.rmdir", "os.truncate"):
-            if (inside := self._inside(arguments[0])) and os.path.exists(inside):
+            beside = arguments[1] if event != "os.truncate" else -1  # shutil.rmtree names files beside an open folder
+            if (inside := self._inside(arguments[0], beside)) and os.path.exists(inside):
                 self._reach(event.removeprefix("os."), inside)
 
-    def _inside(self, path: Any) -> str | None:
-        """A path of the folder, as text."""
+    def _inside(self, path: Any, beside: int = -1) -> str | None:
+        """A path of the folder, as text. Args: beside: a descriptor of what it is relative to; -1 for none."""
         if isinstance(path, int):
             return None
         text = os.fsdecode(path)
+        if beside != -1:
+            text = f"{os.readlink(f'/proc/self/fd/{beside}')}/{text}"
         return text if text.startswith(self._folder) else None
 
     def _reach(self, call: str, path: str, torn: int | None = None) -> None:

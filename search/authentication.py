@@ -18,6 +18,7 @@ from trainable.errors import UserError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 FILE = Path("~/.ray/auth_token")
+PRIVATE = "/convsearch-"  # in the paths of all that a Ray has of which a search is the owner
 LONGEST = 43  # bytes of the folder's path: those of the sockets in it have 64 more, and may have 107
 
 
@@ -63,7 +64,7 @@ def private_folder() -> Path:
     Raises:
         UserError: where it is not this user's alone, or cannot be.
     """
-    home = Path(get_default_system_temp_dir(), f"convsearch-{os.getuid()}")
+    home = Path(f"{get_default_system_temp_dir()}{PRIVATE}{os.getuid()}")
     try:
         home.mkdir(mode=0o700, exist_ok=True)
         found = home.lstat()

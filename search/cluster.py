@@ -3,7 +3,8 @@
 import math
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 import trainable
-from search.authentication import Refused, authenticate, make_token, private_folder
+from search.authentication import PRIVATE, Refused, authenticate, make_token, private_folder
 from search.cli import say
 from search.head import Head, head_watched
 from trainable.errors import UserError
@@ -29,6 +30,8 @@ from trainable.table import count
 
 LOOPBACK = "127.0.0.1"
 TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
+CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
+PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
@@ -54,8 +57,11 @@ class Cluster:
         return sum(slots_of(node["Resources"], self.trial) for node in _nodes())
 
     def others(self) -> list[dict[str, Any]]:
-        """The other nodes, as Ray tells of them; none of a Ray that is this machine's own."""
-        return [] if self.node is None else [node for node in _nodes() if node["NodeID"] != self.node]
+        """The other nodes with room for a trial, as Ray tells of them; none of a Ray that is this machine's own."""
+        if self.node is None:
+            return []
+        others = [node for node in _nodes() if node["NodeID"] != self.node]
+        return [node for node in others if slots_of(node["Resources"], self.trial)]
 
     def shortage(self) -> str:
         """What a trial asks for and what there is, in words."""
@@ -66,6 +72,12 @@ class Cluster:
             f"a trial asks for {trial.cpus:g} CPU and {trial.gpus:g} GPU, but the cluster has {cpus:g} CPU and "
             f"{gpus:g} GPU on {count(len(nodes), 'node')}{where}"
         )
+
+    def free(self) -> str:
+        """How much of what trials ask for nobody uses now, in words."""
+        there, free = ray.cluster_resources(), ray.available_resources()
+        kinds = ["CPU", "GPU"] if self.trial.gpus else ["CPU"]
+        return " and ".join(f"{free.get(kind, 0.0):g} of {there.get(kind, 0.0):g} {kind}" for kind in kinds)
 
     def keeper(self, runs: Iterable[Path], pixels: Iterable[Path]) -> Any:
         """An actor on this node that is the runs' Keeper; None where there is no other node to need it."""
@@ -81,7 +93,12 @@ class Cluster:
 
 @contextmanager
 def running(
-    address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, remedy: str, console: Console
+    address: str | None,
+    cpus_per_trial: float,
+    gpus_per_trial: float | None,
+    remedy: str,
+    patient: Callable[[], bool],
+    console: Console,
 ) -> Iterator[Cluster]:
     """A Ray that ends after it, or is left. A lost head ends this process, as `head_watched` does.
 
@@ -89,7 +106,7 @@ def running(
         remedy: how to go on then.
         Others and errors: as for `start`.
     """
-    cluster = start(address, cpus_per_trial, gpus_per_trial, console)
+    cluster = start(address, cpus_per_trial, gpus_per_trial, patient, console)
     with head_watched(cluster.head, remedy, console):
         try:
             yield cluster
@@ -97,16 +114,25 @@ def running(
             _shut_down()  # which waits for the head, too
 
 
-def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, console: Console) -> Cluster:
-    """Joins the cluster at `address`, or starts Ray on this machine alone.
+def start(
+    address: str | None,
+    cpus_per_trial: float,
+    gpus_per_trial: float | None,
+    patient: Callable[[], bool],
+    console: Console,
+) -> Cluster:
+    """Joins the cluster at `address`, or starts Ray on this machine alone. One without room for a trial is waited for:
+    its launcher may have started no more than the head.
 
     Args:
         address: as in ray.init; None is RAY_ADDRESS, or a new, local Ray where that is not set.
         cpus_per_trial: CPUs, and CPU threads, of a trial.
-        gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs, else none.
+        gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs by then, else none.
+        patient: whether room is still waited for; where it is not, the cluster may have none.
         console: is warned of a cluster that asks nobody for a token.
     Raises:
-        UserError: with the arithmetic, where not even one trial fits; or where no Ray can be joined or started.
+        UserError: with the arithmetic, where not even one trial fits, on this machine or for PATIENCE_SECONDS in a
+            cluster; or where no Ray can be joined or started.
     """
     # Our own view replaces Ray's tables; workers stay in the folder that the command was started in.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -136,20 +162,26 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
         ) from error
     # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
     ray_worker._worker_logs_enabled = False
-    if gpus_per_trial is None:
-        gpus_per_trial = 1.0 if any(node["Resources"].get("GPU") for node in _nodes()) else 0.0
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
     node = None if own else ray.get_runtime_context().get_node_id()
-    cluster = Cluster(Resources(cpus_per_trial, gpus_per_trial), dashboard, node, head)
-    if cluster.slots() < 1:
+    began, told = time.monotonic(), False
+    while True:
+        gpus = gpus_per_trial
+        if gpus is None:
+            gpus = 1.0 if any(one["Resources"].get("GPU") for one in _nodes()) else 0.0
+        cluster = Cluster(Resources(cpus_per_trial, gpus), dashboard, node, head)
+        if cluster.slots() or not patient():
+            return cluster
         shortage = cluster.shortage()
-        _shut_down()
-        remedy = "." if own else ", or wait for nodes that are still to join."
-        raise UserError(
-            f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or "
-            f"--gpus-per-trial{remedy}"
-        )
-    return cluster
+        if own or time.monotonic() - began > PATIENCE_SECONDS:
+            _shut_down()
+            raise UserError(
+                f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or --gpus-per-trial."
+            )
+        if not told:
+            say(console, f"Waiting for nodes, {PATIENCE_SECONDS / 60:g} minutes at most: {shortage}.")
+            told = True
+        time.sleep(CHECK_SECONDS)
 
 
 def _shut_down() -> None:
@@ -194,7 +226,7 @@ def _start_here(common: dict[str, Any]) -> Any:
 def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, Head]:
     """What Ray says of the cluster, and its head."""
     # As a host and port: of 'auto' Ray would take it that the cluster asks for a token wherever there is one.
-    address = ray_services.canonicalize_bootstrap_address(address)
+    address = ray_services.canonicalize_bootstrap_address(_started_here() if address == "auto" else address)
     cluster, asks = authenticate(address)
     if not asks:
         say(
@@ -205,6 +237,30 @@ def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, 
     # The code reaches nodes where it is not installed, and is the same on all.
     context = ray.init(address=address, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
     return context, Head(address, cluster)
+
+
+def _started_here() -> str:
+    """The address of the cluster that this machine is part of: the last that `ray start` gave, where there are several.
+
+    Ray's own search for it would find the Ray that another search has started for itself as well.
+
+    Raises:
+        ConnectionError: where there is none.
+    """
+    given = os.environ.get("RAY_ADDRESS")
+    if given and given != "auto":
+        return given
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ()).split(" ")  # a title that was set is a single word
+        if Path(words[0]).name == "raylet" and not any(PRIVATE in word for word in words):
+            found |= {word.partition("=")[2] for word in words if word.startswith("--gcs-address=")}
+    last: str | None = ray_services.find_bootstrap_address(None)
+    if last is not None and (last in found or not found):  # whose processes may not be seen from inside a container
+        return last
+    if not found:
+        raise ConnectionError("no cluster was started here with ray start")
+    return min(found)
 
 
 @contextmanager

@@ -4,15 +4,16 @@ import time
 from typing import Any
 
 from ray.tune import Callback
+from rich.console import Console
 
-from search.cluster import Cluster
+from search.cli import say
+from search.cluster import PATIENCE_SECONDS, Cluster
 from search.searcher import StudySearcher
 from search.tuning import Stop
 from search.unpickled import Unpickled
 from search.usage import Usage
 
 CHECK_SECONDS = 2.0
-PATIENCE_SECONDS = 300.0  # without room for a single trial: a node that is replaced takes minutes
 
 
 class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is untyped
@@ -23,11 +24,16 @@ class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
         most: that may be open however much room there is; None: as many as fit.
         usage: is told how many slots there are.
         stop: is told where the cluster has had no room for too long.
+        console: is told, once, where others have held all of it for as long.
     """
 
-    def __init__(self, cluster: Cluster, searcher: StudySearcher, most: int | None, usage: Usage, stop: Stop) -> None:
+    def __init__(
+        self, cluster: Cluster, searcher: StudySearcher, most: int | None, usage: Usage, stop: Stop, console: Console
+    ) -> None:
         self._cluster, self._searcher, self._most, self._usage, self._stop = cluster, searcher, most, usage, stop
-        self._checked = self._had_room = time.monotonic()
+        self._console = console
+        self._checked = self._had_room = self._had_worker = time.monotonic()
+        self._told = False
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         now = time.monotonic()
@@ -41,6 +47,11 @@ class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
             self._usage.resize(self._searcher.slots, now)
         elif now - self._had_room > PATIENCE_SECONDS:
             self._stop.fault = f"the cluster has no room for a trial any more: {self._cluster.shortage()}"
+        if any(trial.status == "RUNNING" for trial in trials):
+            self._had_worker = now
+        elif slots and now - self._had_worker > PATIENCE_SECONDS and not self._told:
+            self._told = True
+            say(self._console, f"Warning: trials wait for workers: of the cluster {self._cluster.free()} are free.")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._searcher.started(trial.trial_id)

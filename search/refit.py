@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from results.members import Member, run_name
 from search import cluster as clusters
 from search.cli import Interrupted, say
-from search.elastic import PATIENCE_SECONDS
 from search.labelled import labelled_again
 from search.nodes import check_nodes
 from search.options import check_ranges
@@ -110,7 +109,9 @@ def _train(
     stop = Stop(deadline=None)
     with stop.on_signals():
         remedy = "Mend it and give the same command again."
-        with clusters.running(address, said["cpus_per_trial"], said["gpus_per_trial"], remedy, console) as cluster:
+        with clusters.running(
+            address, said["cpus_per_trial"], said["gpus_per_trial"], remedy, lambda: not stop.due, console
+        ) as cluster:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
             pixels = {data.pixels.path: data.pixels.path.stat().st_size for data in sizes.values()}
             check_nodes(cluster.others(), pixels)
@@ -164,7 +165,7 @@ def _trained(
             ended, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
             if cluster.slots():
                 had_room = time.monotonic()
-            elif time.monotonic() - had_room > PATIENCE_SECONDS:
+            elif time.monotonic() - had_room > clusters.PATIENCE_SECONDS:
                 raise UserError(
                     f"--refit: the cluster has no room any more: {cluster.shortage()}. What was trained is kept; give "
                     "the same command again when there is room."

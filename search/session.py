@@ -108,9 +108,16 @@ def train(
     with stop.on_signals():
         remedy = f"Mend it and go on with: {again(options)}"
         with clusters.running(
-            options.address, options.cpus_per_trial, options.gpus_per_trial, remedy, console
+            options.address,
+            options.cpus_per_trial,
+            options.gpus_per_trial,
+            remedy,
+            lambda: not stop.due,
+            console,
         ) as cluster:
             stop.take_signals()  # ray.init has taken SIGTERM for itself
+            if stop.due:  # before there was room for a trial
+                return _ending(options, stop, console)
             pixels = {data.pixels.path: data.pixels.path.stat().st_size for data in sizes.values()}
             check_nodes(cluster.others(), pixels)
             at_once = min(cluster.slots(), options.max_concurrent or cluster.slots())
@@ -136,7 +143,7 @@ def train(
             standing = Standing(study, usage, compared, images, began, deadline)
             with Progress(standing, console) as progress:
                 searcher = StudySearcher(study, scheduler, options.run, at_once)
-                elastic = Elastic(cluster, searcher, options.max_concurrent, usage, stop)
+                elastic = Elastic(cluster, searcher, options.max_concurrent, usage, stop, console)
                 callbacks = [elastic, progress, Gauges(standing, options.title), *tracking]
                 tune_trials(cluster, shared, searcher, scheduler, stop, callbacks)
             if said := usage.line(time.monotonic()):

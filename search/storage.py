@@ -45,8 +45,9 @@ class Storage:
 
     def __init__(self, place: str, name: str) -> None:
         self.place = place
-        self.shown = f"{place.partition('?')[0].rstrip('/')}/{name}"
-        if ":" in place.partition("/")[0]:
+        uri = ":" in place.partition("/")[0]
+        self.shown = f"{(place.partition('?')[0] if uri else place).rstrip('/')}/{name}"
+        if uri:
             if not place.startswith(KINDS):
                 raise UserError(
                     f"--storage: {self.shown} is of no kind that is known; give a folder, s3://BUCKET/FOLDER or "

@@ -65,8 +65,13 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class is untyped
         self._epoch_seconds = max(self._epoch_seconds, result.get("seconds", 0.0))
         return False
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return self.signal is not None or self.fault is not None or self.out_of_time
+
     def stop_all(self) -> bool:
-        if self.signal is not None or self.fault is not None or self.out_of_time:
+        if self.due:
             # Ray would wait ten seconds for the epochs under way. What is worth keeping is on disk: leave at once, and
             # let the workers end with Ray.
             raise _Stopped

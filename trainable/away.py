@@ -70,7 +70,7 @@ class Away:
             UserError: where they cannot be kept here, or did not come whole.
         """
         path = data.pixels.path
-        size, digest = ray.get(self._keeper.pixels.remote(path.name))
+        size = ray.get(self._keeper.size.remote(path.name))
         if not is_there(path, size):  # a cache that all nodes share is the driver's own
             path = CACHE.expanduser() / path.name
             try:
@@ -78,13 +78,14 @@ class Away:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with _alone(path):
                         if not is_there(path, size):
-                            write_with(path, lambda file: self._fetch(path.name, size, digest, file))
+                            write_with(path, lambda file: self._fetch(path.name, size, file))
             except UserError as error:
                 raise UserError(f"{here()}: {error}") from error
         return replace(data, pixels=replace(data.pixels, path=path))
 
-    def _fetch(self, name: str, size: int, digest: str, file: IO[bytes]) -> None:
+    def _fetch(self, name: str, size: int, file: IO[bytes]) -> None:
         """Writes the decoded images into an open file, a part while the next is on its way."""
+        digest = self._keeper.digest.remote(name)
         starts, found = range(0, size, PART), hashlib.sha256()
         parts = (self._keeper.part.remote(name, start, PART) for start in starts)
         ahead = next(parts)
@@ -93,7 +94,7 @@ class Away:
             file.write(part)
             found.update(part)
             ahead = following
-        if found.hexdigest() != digest:
+        if found.hexdigest() != ray.get(digest):
             raise UserError(f"{name} did not come as it is at the driver.")
 
     def send(self) -> None:

@@ -3,7 +3,6 @@ leave, so that the nodes need no folder in common.
 """
 
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Iterable, Mapping
@@ -85,7 +84,8 @@ class Keeper:
     def __init__(self, runs: Iterable[Path], pixels: Iterable[Path]) -> None:
         self._runs = frozenset(runs)
         self._pixels = {path.name: path for path in pixels}
-        self._known: dict[str, tuple[int, str]] = {}  # each trial's start asks, and to hash gigabytes takes seconds
+        self._digests: dict[str, str] = {}  # to hash gigabytes takes seconds
+        self._hashing = threading.Lock()
         self._locks: dict[Path, threading.Lock] = {}  # each folder's
         # The last call of each worker that was obeyed. What was sent to a Keeper that has died never comes to the next.
         self._obeyed: dict[str, int] = {}
@@ -137,12 +137,17 @@ class Keeper:
             raise ValueError(f"{folder} is the folder of no training")
         return self._locks.setdefault(folder, threading.Lock())
 
-    def pixels(self, name: str) -> tuple[int, str]:
-        """The size in bytes and the SHA-256 of a file of decoded images."""
-        if name not in self._known:
-            with open(self._pixels[name], "rb") as file:
-                self._known[name] = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
-        return self._known[name]
+    def size(self, name: str) -> int:
+        """The bytes of a file of decoded images."""
+        return self._pixels[name].stat().st_size
+
+    def digest(self, name: str) -> str:
+        """The SHA-256 of a file of decoded images, for a node that fetches it."""
+        with self._hashing:
+            if name not in self._digests:
+                with open(self._pixels[name], "rb") as file:
+                    self._digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._digests[name]
 
     def part(self, name: str, start: int, size: int) -> bytes:
         """A part of a file of decoded images."""

@@ -1,6 +1,7 @@
 """A search whose driver's node has no CPU for trials: the other node dies while it trains one, and another joins."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -13,8 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
+from rich.console import Console
 
+from search import cluster as search_cluster
 from search import elastic
 from search import run as search_run
 
@@ -113,8 +117,21 @@ def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_
             "has 0 CPU and 0 GPU on 1 node. Mend it and go on with: python -m search.run --resume run"
         )
         assert said in capsys.readouterr().out
+        # The first node that has room may join later than the command.
+        command = [sys.executable, "-u", "-m", "search.run", "--resume", "run", *joined]
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Waiting"):
+                break
+        assert line == (
+            "Waiting for nodes, 5 minutes at most: a trial asks for 1 CPU and 0 GPU, but the cluster has 0 CPU and 0 "
+            "GPU on 1 node.\n"
+        )
         cluster.add_node(num_cpus=1)
-        assert search_run.main(["--resume", "run", *joined]) == 0
+        rest = process.communicate(timeout=180)[0]
+        assert process.returncode == 0, rest
+        assert "Waiting" not in rest
     finally:
         cluster.shutdown()
     for trial in ("0000", "0001"):
@@ -122,11 +139,36 @@ def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_
             assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
 
 
+def test_that_others_hold_the_cluster_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(elastic, "CHECK_SECONDS", 0.0)
+    console = Console(file=io.StringIO(), width=200)
+    held, nothing = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}), None
+    try:
+        ray.init(held.address, log_to_driver=False, logging_level="ERROR")
+        holder = ray.remote(lambda: time.sleep(60)).options(num_cpus=1).remote()
+        cluster = search_cluster.Cluster(search_cluster.Resources(1.0, 0.0), None, None, None)
+        deadline = time.monotonic() + 60
+        while cluster.free() != "0 of 1 CPU":
+            assert time.monotonic() < deadline
+        searcher, usage = SimpleNamespace(slots=0), SimpleNamespace(resize=lambda slots, now: None)
+        follower = elastic.Elastic(cluster, searcher, None, usage, nothing, console)  # type: ignore[arg-type]
+        waiting, running = SimpleNamespace(status="PENDING"), SimpleNamespace(status="RUNNING")
+        for trials in ([running], [waiting], [waiting]):
+            time.sleep(0.2)
+            follower.on_step_begin(0, trials)
+        ray.cancel(holder, force=True)
+    finally:
+        ray.shutdown()
+        held.shutdown()
+    assert console.file.getvalue() == "Warning: trials wait for workers: of the cluster 0 of 1 CPU are free.\n"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("result", "failures"), [({"kept_seconds": 0.1}, 0), ({"earlier": []}, 3), ({}, 3)])
 def test_a_trial_that_tells_an_old_epoch_again_has_not_got_on(result: dict[str, Any], failures: int) -> None:
     """Else one whose every worker dies in the same epoch would be tried for ever."""
     trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=3))
     nothing: Any = None
-    follower = elastic.Elastic(nothing, nothing, None, nothing, nothing)
+    follower = elastic.Elastic(nothing, nothing, None, nothing, nothing, nothing)
     follower.on_trial_result(0, [], trial, {"training_iteration": 1, **result})
     assert trial.run_metadata.num_failures == failures
