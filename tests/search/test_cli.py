@@ -91,6 +91,34 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert process.returncode == 1
 
 
+HANGS = """
+import threading
+from pathlib import Path
+from search.cli import process
+from trainable import pixels
+from trainable.table import Table
+
+def reading(root, image):
+    print("reading", flush=True)
+    threading.Event().wait()  # as for a server that has gone
+
+pixels._read = reading
+table = Table("", Path(), ("a.png",), None, (), {})
+process(lambda: pixels.prepare(table, 4, Path("cache"), progress=False))
+"""
+
+
+def test_a_sigterm_ends_a_command_whose_images_are_on_a_file_system_that_hangs() -> None:
+    with subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"reading\n"
+            process.terminate()
+            assert process.communicate(timeout=60)[1].decode() == f"Terminated. {AGAIN}\n"
+        finally:
+            process.kill()
+    assert process.returncode == 143
+
+
 ENDS = """
 import atexit, ctypes, sys
 from search.cli import process
