@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from trainable.errors import UserError, storage_fault
+from trainable.errors import UserError, storage_fault, with_file
 
 if TYPE_CHECKING:  # --help must not wait for it
     from rich.console import Console
@@ -71,8 +71,8 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
     """Runs a command and returns the process's exit code; `debug` shows the traceback of a user's mistake too.
 
     `again` says after Ctrl-C what the same command would do; '' where it has nothing to go on with.
-    2 for a UserError, 130 for Ctrl-C, 130 or 143 for Interrupted, 1 for a fault of the disk or where the reader of
-    stdout has gone (`| head`); else the command's own.
+    2 for a UserError, 130 for Ctrl-C, 130 or 143 for Interrupted, 1 for a fault of the disk or of a file, or where the
+    reader of stdout has gone (`| head`); else the command's own.
     """
     try:
         code = command()
@@ -89,7 +89,7 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
         print(printable(f"Error: {error}"), file=sys.stderr)
         return USAGE
     except OSError as error:
-        fault = storage_fault(error)
+        fault = storage_fault(error) or (with_file(error) if error.filename else None)
         if fault is None or debug:
             raise
         print(printable(f"Error: {fault}. Mend it and give the same command again."), file=sys.stderr)

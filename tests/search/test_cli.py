@@ -1,5 +1,6 @@
 """Exit codes at the edge of every command."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -77,9 +78,24 @@ def test_a_command_that_ended_in_order_says_how_to_go_on(
     assert (output.out, output.err) == (f"Interrupted by {name}. The same command goes on where it was.\n", "")
 
 
-def test_other_errors_keep_their_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        exit_code(lambda: 1 // 0)
+def test_what_a_file_system_says_of_a_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        return len((tmp_path / "gone").read_bytes())
+
+    assert exit_code(command) == 1
+    said = f"Error: No such file or directory: {tmp_path / 'gone'}. Mend it and give the same command again.\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(FileNotFoundError):
+        exit_code(command, debug=True)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EINVAL, "Invalid argument")])
+def test_other_errors_keep_their_traceback(error: Exception) -> None:
+    def command() -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        exit_code(command)
 
 
 def test_a_closed_pipe_is_quiet() -> None:
