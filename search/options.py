@@ -39,6 +39,8 @@ TRACK = ("tensorboard", "mlflow", "wandb")  # the tools of --track
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 PRECISIONS = ("auto", "float32", "bfloat16")
+LONGEST_NAME = 100  # letters of a run's
+LEAST = 0.0001  # of a CPU or GPU: Ray counts in these
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def default_name(space: str, data: str) -> str:
     """A run's name from its space and data: dropout-faces for --space dropout --data faces/data.csv."""
     path = Path(data)
     where = path.absolute().parent.name if path.suffix and not path.is_dir() else path.name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}").strip("-.")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}")[:LONGEST_NAME].strip("-.")
 
 
 def fixed(options: Options) -> dict[str, Any]:
@@ -422,8 +424,10 @@ def _seconds(text: str) -> float:
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a name of up to 100 letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text) or len(text) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a name of up to {LONGEST_NAME} letters, digits, '_', '-' and '.'"
+        )
     return text
 
 

@@ -29,6 +29,7 @@ def options(*arguments: str) -> Options:
         ("--cpus-per-trial 0", "--cpus-per-trial: '0' is not a fraction of one, or a whole number above"),
         ("--gpus-per-trial one", "--gpus-per-trial: 'one' is not a number"),
         ("--name a/b", "--name: 'a/b' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
+        (f"--name {'a' * 101}", f"--name: '{'a' * 101}' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
         ("--name ..", "--name: '..' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
         ("--sampler gird", "--sampler: invalid choice: 'gird'"),
         ("--precision int8", "--precision: invalid choice: 'int8'"),
@@ -142,6 +143,8 @@ def test_durations(text: str, seconds: float) -> None:
         ("dropout", "faces/data.csv", "dropout-faces"),
         ("gridsearch", "/photos/", "gridsearch-photos"),
         ("spaces/of mine.py", "faces/data.csv", "of-mine-faces"),
+        ("dropout", "a" * 120, f"dropout-{'a' * 92}"),  # as long as --name and --resume may be
+        ("dropout", f"{'a' * 91}-{'b' * 9}", f"dropout-{'a' * 91}"),
     ],
 )
 def test_a_run_is_named_after_its_space_and_data(space: str, data: str, name: str) -> None:
