@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import errno
 import os
 import re
 import shlex
@@ -48,9 +49,19 @@ def command_text(module: str, argv: Sequence[str] | None) -> str:
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
 
 
+def nameable(text: str) -> str:
+    """An option's file or folder, which need not exist; one with too long a name is refused with the option."""
+    try:
+        os.lstat(text)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise argparse.ArgumentTypeError(f"'{text}' is too long for the name of a file or folder") from None
+    return text
+
+
 def expanded(text: str) -> Path:
     """An option's path, its ~ a home folder where the shell has left that to us, as in --out=~/runs."""
-    return Path(os.path.expanduser(text))  # leaves an unknown user's as it is, where Path's own raises
+    return Path(nameable(os.path.expanduser(text)))  # leaves an unknown user's as it is, where Path's own raises
 
 
 def say(console: "Console", text: str, style: str = "") -> None:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 
+from search import confirm, ensemble, report
 from search.cli import AGAIN, Interrupted, command_text, exit_code, expanded, say, terminate
 from trainable.errors import UserError
 
@@ -41,6 +43,16 @@ def test_a_home_folder_is_found_where_the_shell_does_not(monkeypatch: pytest.Mon
     assert expanded("~/runs") == Path("/home/ada/runs")
     assert expanded("runs/~") == Path("runs/~")
     assert expanded("~nobody-of-that-name/runs") == Path("~nobody-of-that-name/runs")
+
+
+@pytest.mark.parametrize("command", [confirm, ensemble, report])
+def test_a_run_of_too_long_a_name_is_one_sentence(command: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a" * 300
+    with pytest.raises(SystemExit) as ended:
+        command.main([name])
+    assert ended.value.code == 2
+    said = f"RUN: '{name}' is too long for the name of a file or folder. See: python -m {command.__name__} --help"
+    assert capsys.readouterr().err == f"Error: {said}\n"
 
 
 @pytest.mark.parametrize(("terminal", "said"), [(True, ["one two", "three"]), (False, ["one two three"])])
