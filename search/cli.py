@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import errno
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from trainable.errors import UserError, storage_fault
+from trainable.errors import UserError, storage_fault, with_file
 
 if TYPE_CHECKING:  # --help must not wait for it
     from rich.console import Console
@@ -48,9 +49,19 @@ def command_text(module: str, argv: Sequence[str] | None) -> str:
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
 
 
+def nameable(text: str) -> str:
+    """An option's file or folder, which need not exist; one with too long a name is refused with the option."""
+    try:
+        os.lstat(text)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise argparse.ArgumentTypeError(f"'{text}' is too long for the name of a file or folder") from None
+    return text
+
+
 def expanded(text: str) -> Path:
     """An option's path, its ~ a home folder where the shell has left that to us, as in --out=~/runs."""
-    return Path(os.path.expanduser(text))  # leaves an unknown user's as it is, where Path's own raises
+    return Path(nameable(os.path.expanduser(text)))  # leaves an unknown user's as it is, where Path's own raises
 
 
 def say(console: "Console", text: str, style: str = "") -> None:
@@ -71,8 +82,8 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
     """Runs a command and returns the process's exit code; `debug` shows the traceback of a user's mistake too.
 
     `again` says after Ctrl-C what the same command would do; '' where it has nothing to go on with.
-    2 for a UserError, 130 for Ctrl-C, 130 or 143 for Interrupted, 1 for a fault of the disk or where the reader of
-    stdout has gone (`| head`); else the command's own.
+    2 for a UserError, 130 for Ctrl-C, 130 or 143 for Interrupted, 1 for a fault of the disk or of a file, or where the
+    reader of stdout has gone (`| head`); else the command's own.
     """
     try:
         code = command()
@@ -89,7 +100,7 @@ def exit_code(command: Callable[[], int], debug: bool = False, again: str = AGAI
         print(printable(f"Error: {error}"), file=sys.stderr)
         return USAGE
     except OSError as error:
-        fault = storage_fault(error)
+        fault = storage_fault(error) or (with_file(error) if error.filename else None)
         if fault is None or debug:
             raise
         print(printable(f"Error: {fault}. Mend it and give the same command again."), file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,7 @@ from trainable.keeper import Keeper
 from trainable.table import count
 
 LOOPBACK = "127.0.0.1"
+HOST_PORT = re.compile(r"([^\s:]+|\[\S+\]):\d+")  # in brackets an address of IPv6
 TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
 CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
 PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
@@ -145,6 +147,11 @@ def start(
         raise UserError(
             f"{source}: {address} is for Ray's client, which cannot lead a search from outside the cluster; send the "
             "command there with ray job submit, or give it on one of its machines with --address auto or HOST:PORT."
+        )
+    if address not in ("auto", "local") and not HOST_PORT.fullmatch(address):
+        # Ray would first print a stack trace of its own.
+        raise UserError(
+            f"{source}: '{address}' is not HOST:PORT, as 10.0.0.1:6379; give auto or HOST:PORT of a head that runs."
         )
     own = address == "local"
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, process, say
+from search.cli import FAILED_TRIALS, Parser, command_text, exit_code, nameable, process, say
 from search.options import CONFIRM, ON_WHAT, Options, flag, resolve, several, shared_options
 from trainable.errors import UserError
 from trainable.files import make_folder, write_json
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     shared, add = shared_options(), parser.add_argument
-    add("run", nargs="?", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
+    add("run", nargs="?", type=nameable, metavar="RUN", help="a run's name or folder (default: the one worked on last)")
     add("--top", type=several, metavar="K", help=f"how many of the best configurations (default: {TOP})")
     add(
         "--seeds",
@@ -95,7 +95,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help=f"seeds of the better half; the others have 2 (default: {SEEDS})",
     )
-    add("--space", metavar="FILE", help="where the search's space is, if it is a file of yours (default: where it was)")
+    add(
+        "--space",
+        type=nameable,
+        metavar="FILE",
+        help="where the search's space is, if it is a file of yours (default: where it was)",
+    )
     for name in ("time_budget", "out", "cache", *ON_WHAT, "debug"):
         add(flag(name), **shared[name])
     return parser

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.cli import FAILED, Parser, exit_code, expanded, process, say
+from search.cli import FAILED, Parser, exit_code, expanded, nameable, process, say
 from search.options import ADDRESS
 from trainable.errors import UserError
 
@@ -304,8 +304,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     add = parser.add_argument
-    add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
-    add("--test", metavar="CSV|FOLDER", help="the images to predict (default: the data's own test part)")
+    add(
+        "runs", nargs="*", type=nameable, metavar="RUN", help="a run's name or folder (default: the one worked on last)"
+    )
+    add("--test", type=nameable, metavar="CSV|FOLDER", help="the images to predict (default: the data's own test part)")
     add("--sample-submission", metavar="CSV", type=expanded, help="its ids must be the submission's, in order")
     add("--members", metavar="K", type=int, default=defaults.members, help="the most trials (default: %(default)s)")
     add(

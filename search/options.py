@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from search.cli import Parser, expanded
+from search.cli import Parser, expanded, nameable
 from spaces import Sampler, Scheduler
 from trainable.config import AGE_GROUPS, MAX_FOLDS, MAX_IMAGE_SIZE, MIN_FOLDS, MIN_IMAGE_SIZE
 from trainable.errors import UserError
@@ -39,6 +39,8 @@ TRACK = ("tensorboard", "mlflow", "wandb")  # the tools of --track
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 PRECISIONS = ("auto", "float32", "bfloat16")
+LONGEST_NAME = 100  # letters of a run's
+LEAST = 0.0001  # of a CPU or GPU: Ray counts in these
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,14 @@ def parser() -> argparse.ArgumentParser:
     )
     shared = shared_options()
     add = parser.add_argument_group("what to search").add_argument
-    add("--space", metavar="NAME|FILE", help="a space's name, or a Python file that defines SPACE (default: dropout)")
+    add(
+        "--space",
+        type=nameable,
+        metavar="NAME|FILE",
+        help="a space's name, or a Python file that defines SPACE (default: dropout)",
+    )
     add("--list-spaces", action="store_true", help="print the spaces with their parameters, and end")
-    add("--data", metavar="CSV|FOLDER|digits", help="labelled images (default: digits)")
+    add("--data", type=nameable, metavar="CSV|FOLDER|digits", help="labelled images (default: digits)")
     add("--inputs", type=_names, metavar="COLUMN,...", help="metadata columns that the network reads (default: none)")
     add("--target", metavar="COLUMN", help="integers to learn and sum into classes, as Age (default: the classes)")
     add("--age-groups", metavar="YEARS,...", help="bounds of UTKFace's age classes (default: 10,20,30,40,50,61)")
@@ -170,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("afterwards").add_argument
     add("--confirm", action="store_const", const=True, help="then confirm its best, in the last 40 %% of a time budget")
     add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
-    add("--test", metavar="CSV|FOLDER", help="images to predict with the ensemble; implies --ensemble")
+    add("--test", type=nameable, metavar="CSV|FOLDER", help="images to predict with the ensemble; implies --ensemble")
     parser.add_argument("--debug", **shared["debug"])
     return parser
 
@@ -273,7 +280,7 @@ def default_name(space: str, data: str) -> str:
     """A run's name from its space and data: dropout-faces for --space dropout --data faces/data.csv."""
     path = Path(data)
     where = path.absolute().parent.name if path.suffix and not path.is_dir() else path.name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}").strip("-.")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}")[:LONGEST_NAME].strip("-.")
 
 
 def fixed(options: Options) -> dict[str, Any]:
@@ -351,8 +358,17 @@ def _place(text: str) -> str:
             raise argparse.ArgumentTypeError(
                 f"'{text}' is neither a folder nor a URI, as s3://BUCKET/FOLDER; if it is a folder, write ./{text}"
             )
-        return str(Path(text).expanduser().absolute())
-    if "@" in urlsplit(text).netloc:
+        try:
+            return str(Path(text).expanduser().absolute())
+        except RuntimeError:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is in a home folder that this machine does not know; give the folder in full"
+            ) from None
+    try:
+        where = urlsplit(text).netloc
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no URI ({error}); give one as s3://BUCKET/FOLDER") from None
+    if "@" in where:
         raise argparse.ArgumentTypeError("a URI with credentials would be written into run.json; use the environment")
     return text
 
@@ -397,8 +413,8 @@ def _number(text: str) -> float:
 
 def _amount(text: str) -> float:
     value = _number(text)
-    if not 0 < value < 1e6 or (value > 1 and value % 1):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a fraction of one, or a whole number above")
+    if not LEAST <= value < 1e6 or (value > 1 and value % 1):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a fraction of one from {LEAST} on, or a whole number above")
     return value
 
 
@@ -422,8 +438,10 @@ def _seconds(text: str) -> float:
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a name of up to 100 letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text) or len(text) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a name of up to {LONGEST_NAME} letters, digits, '_', '-' and '.'"
+        )
     return text
 
 

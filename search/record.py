@@ -39,7 +39,7 @@ def lock(run: Path) -> Iterator[None]:
     """
     try:
         files.make_folder(run)
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"--out: {run} cannot be a folder ({error.strerror}).") from None
     check_links(run)
     with open(run / ".lock", "a+", encoding="utf-8", opener=_open_no_link) as file:

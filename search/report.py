@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.cli import Parser, exit_code, expanded, printable, process
+from search.cli import Parser, exit_code, expanded, nameable, printable, process
 from search.options import shared_options
 from trainable.errors import UserError
 from trainable.files import write_text
@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     shared, add = shared_options(), parser.add_argument
-    add("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: the one worked on last)")
+    add(
+        "runs", nargs="*", type=nameable, metavar="RUN", help="a run's name or folder (default: the one worked on last)"
+    )
     add("--format", choices=FORMATS, default="html", help="a page, or its facts for programs (default: html)")
     add(
         "--output",

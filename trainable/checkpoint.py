@@ -24,6 +24,7 @@ from trainable.untrusted import parse_json
 
 FORMAT = "3"
 HEADER = "checkpoint"
+ENTRY, ENTRIES = b"PK\1\2", 2**16  # what begins each entry in an archive's list, and more than any network has
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,11 @@ def load_latest(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
+        if content.count(ENTRY) > ENTRIES:
+            return None
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if archive.testzip() is not None:  # torch.load looks at no sums
+            # torch compresses nothing, so what holds more than the file itself is a bomb; and it looks at no sums.
+            if sum(entry.file_size for entry in archive.infolist()) > len(content) or archive.testzip() is not None:
                 return None
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # of damaged bytes torch makes anything: KeyError, IndexError, UnicodeDecodeError

@@ -5,7 +5,12 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+# By name, as not every system has each: of a disk, of one behind a network or FUSE, of too many open files.
+STORAGE_FAULTS = frozenset(
+    "ENOSPC EDQUOT EROFS EIO EACCES EPERM "
+    "ESTALE ENOTCONN ECONNABORTED ETIMEDOUT EHOSTDOWN EREMOTEIO ENODEV "
+    "EMFILE ENFILE".split()
+)
 
 
 class UserError(Exception):
@@ -37,7 +42,12 @@ def storage_fault(error: BaseException) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in STORAGE_FAULTS:
-            return f"{cause.strerror}: {cause.filename}" if cause.filename else str(cause.strerror)
+        if isinstance(cause, OSError) and errno.errorcode.get(cause.errno or 0) in STORAGE_FAULTS:
+            return with_file(cause)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def with_file(error: OSError) -> str:
+    """What a file system has said, and of which file, where that is known."""
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)

@@ -106,7 +106,8 @@ def make_folder(path: Path) -> None:
         path.mkdir()
     except FileNotFoundError:
         make_folder(path.parent)
-        make_folder(path)
+        path.mkdir(exist_ok=True)  # once more and no more: /proc says that there is no such folder for ever
+        sync(path.parent)
     except FileExistsError:
         if not path.is_dir():
             raise

@@ -5,6 +5,7 @@ The file is named by the images' content, so an edited image is decoded again an
 
 import io
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from trainable.table import Table
 DECODER = 1  # part of the cache's name: raise it whenever the same file would become other pixels
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no other decoder (EPS runs Ghostscript) sees the data
 DIGEST_BYTES = 16
+LARGEST = 2**30  # bytes of an image's file: more than the pixels of one at Pillow's limit take in any format
 LARGE = 2**24  # pixels; an image of Pillow's limit, five times as many, takes up to a gigabyte while it is decoded
 BATCH = 256  # images decoded ahead of the file: bounds the memory
 
@@ -200,9 +202,12 @@ def _in_threads(
             return index, fault
 
     def results() -> Iterator[tuple[int, T | Unreadable]]:
-        with ThreadPoolExecutor() as pool:
+        pool = ThreadPoolExecutor()
+        try:
             for start in range(0, len(indices), BATCH):
                 yield from pool.map(caught, indices[start : start + BATCH])
+        finally:  # a signal may end it, and a file system that no longer answers keeps a thread for ever
+            pool.shutdown(wait=False, cancel_futures=True)
 
     if not (progress and sys.stderr.isatty()):
         return results()
@@ -219,7 +224,13 @@ def _read(root: str, image: str) -> bytes:
         image.encode()  # a file name that is not UTF-8 could not be written into splits.csv or the submission
         if os.path.isabs(image) or not Path(os.path.realpath(path)).is_relative_to(root):
             raise Unreadable("leaves the data's folder")
-        content = path.read_bytes()
+        with open(path, "rb", opener=_open_at_once) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Unreadable("is no regular file")
+            if found.st_size > LARGEST:
+                raise Unreadable(f"has more than {LARGEST} bytes")
+            content = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise Unreadable("does not exist") from None
     except IsADirectoryError:
@@ -229,6 +240,10 @@ def _read(root: str, image: str) -> bytes:
     if not content:
         raise Unreadable("is an empty file")
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would wait for somebody who writes
 
 
 def _decode(content: bytes, image_size: int) -> tuple[bytes, NDArray[np.void]]:

@@ -1,14 +1,17 @@
 """Exit codes at the edge of every command."""
 
+import errno
 import signal
 import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 
+from search import confirm, ensemble, report
 from search.cli import AGAIN, Interrupted, command_text, exit_code, expanded, say, terminate
 from trainable.errors import UserError
 
@@ -40,6 +43,16 @@ def test_a_home_folder_is_found_where_the_shell_does_not(monkeypatch: pytest.Mon
     assert expanded("~/runs") == Path("/home/ada/runs")
     assert expanded("runs/~") == Path("runs/~")
     assert expanded("~nobody-of-that-name/runs") == Path("~nobody-of-that-name/runs")
+
+
+@pytest.mark.parametrize("command", [confirm, ensemble, report])
+def test_a_run_of_too_long_a_name_is_one_sentence(command: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a" * 300
+    with pytest.raises(SystemExit) as ended:
+        command.main([name])
+    assert ended.value.code == 2
+    said = f"RUN: '{name}' is too long for the name of a file or folder. See: python -m {command.__name__} --help"
+    assert capsys.readouterr().err == f"Error: {said}\n"
 
 
 @pytest.mark.parametrize(("terminal", "said"), [(True, ["one two", "three"]), (False, ["one two three"])])
@@ -77,9 +90,24 @@ def test_a_command_that_ended_in_order_says_how_to_go_on(
     assert (output.out, output.err) == (f"Interrupted by {name}. The same command goes on where it was.\n", "")
 
 
-def test_other_errors_keep_their_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        exit_code(lambda: 1 // 0)
+def test_what_a_file_system_says_of_a_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        return len((tmp_path / "gone").read_bytes())
+
+    assert exit_code(command) == 1
+    said = f"Error: No such file or directory: {tmp_path / 'gone'}. Mend it and give the same command again.\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(FileNotFoundError):
+        exit_code(command, debug=True)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EINVAL, "Invalid argument")])
+def test_other_errors_keep_their_traceback(error: Exception) -> None:
+    def command() -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        exit_code(command)
 
 
 def test_a_closed_pipe_is_quiet() -> None:
@@ -89,6 +117,34 @@ def test_a_closed_pipe_is_quiet() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+HANGS = """
+import threading
+from pathlib import Path
+from search.cli import process
+from trainable import pixels
+from trainable.table import Table
+
+def reading(root, image):
+    print("reading", flush=True)
+    threading.Event().wait()  # as for a server that has gone
+
+pixels._read = reading
+table = Table("", Path(), ("a.png",), None, (), {})
+process(lambda: pixels.prepare(table, 4, Path("cache"), progress=False))
+"""
+
+
+def test_a_sigterm_ends_a_command_whose_images_are_on_a_file_system_that_hangs() -> None:
+    with subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"reading\n"
+            process.terminate()
+            assert process.communicate(timeout=60)[1].decode() == f"Terminated. {AGAIN}\n"
+        finally:
+            process.kill()
+    assert process.returncode == 143
 
 
 ENDS = """

@@ -62,25 +62,34 @@ def test_an_ensemble_takes_an_address_for_a_refit_alone() -> None:
 
 
 GIVE = "; give auto or HOST:PORT of a head that runs."
-FORMAT = f"no Ray cluster can be joined at nowhere (Invalid address format: nowhere){GIVE}"
+FORMAT = f"is not HOST:PORT, as 10.0.0.1:6379{GIVE}"
 
 
 @pytest.mark.parametrize(
     ("address", "variable", "said"),
     [
-        ("nowhere", "10.0.0.2:9", f"--address: {FORMAT}"),
-        (None, "nowhere", f"RAY_ADDRESS: {FORMAT}"),
+        ("nowhere", "10.0.0.2:9", f"--address: 'nowhere' {FORMAT}"),
+        (":6379", "", f"--address: ':6379' {FORMAT}"),
+        ("10.0.0.1:", "", f"--address: '10.0.0.1:' {FORMAT}"),
+        ("::1:6379", "", f"--address: '::1:6379' {FORMAT}"),
+        (None, "nowhere", f"RAY_ADDRESS: 'nowhere' {FORMAT}"),
         # Ray itself would try for a quarter of an hour, deaf to signals.
         ("localhost:9", "", f"--address: no Ray cluster can be joined at localhost:9 (nobody answers){GIVE}"),
+        ("[::1]:9", "", f"--address: no Ray cluster can be joined at [::1]:9 (nobody answers){GIVE}"),
     ],
 )
 def test_a_cluster_that_cannot_be_joined_is_one_sentence_that_names_where_it_was_asked_for(
-    address: str | None, variable: str, said: str, monkeypatch: pytest.MonkeyPatch
+    address: str | None,
+    variable: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", variable)
     with pytest.raises(UserError) as refused:
         start(address, 1, None, lambda: True, Console())
     assert str(refused.value) == said
+    assert capfd.readouterr() == ("", "")  # and Ray says nothing
 
 
 def test_a_ray_that_cannot_be_started_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from search.run import main
 from spaces.loading import load
 from trainable.errors import UserError
 
+LONG = "a" * 300
+
 
 def options(*arguments: str) -> Options:
     given = vars(parser().parse_args(arguments))
@@ -25,10 +27,25 @@ def options(*arguments: str) -> Options:
         ("--image-size 20", "--image-size: '20' is not an integer in 28..256"),
         ("--time-budget soon", "--time-budget: 'soon' is not a time above 0, as in 90s, 30m or 2h"),
         ("--time-budget 0s", "--time-budget: '0s' is not a time above 0, as in 90s, 30m or 2h"),
-        ("--cpus-per-trial 1.5", "--cpus-per-trial: '1.5' is not a fraction of one, or a whole number above"),
-        ("--cpus-per-trial 0", "--cpus-per-trial: '0' is not a fraction of one, or a whole number above"),
+        (
+            "--cpus-per-trial 1.5",
+            "--cpus-per-trial: '1.5' is not a fraction of one from 0.0001 on, or a whole number above",
+        ),
+        (
+            "--cpus-per-trial 0",
+            "--cpus-per-trial: '0' is not a fraction of one from 0.0001 on, or a whole number above",
+        ),
+        (
+            "--cpus-per-trial 0.00009",
+            "--cpus-per-trial: '0.00009' is not a fraction of one from 0.0001 on, or a whole number above",
+        ),
+        (
+            "--gpus-per-trial 0.00009",
+            "--gpus-per-trial: '0.00009' is not a fraction of one from 0.0001 on, or a whole number above",
+        ),
         ("--gpus-per-trial one", "--gpus-per-trial: 'one' is not a number"),
         ("--name a/b", "--name: 'a/b' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
+        (f"--name {'a' * 101}", f"--name: '{'a' * 101}' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
         ("--name ..", "--name: '..' is not a name of up to 100 letters, digits, '_', '-' and '.'"),
         ("--sampler gird", "--sampler: invalid choice: 'gird'"),
         ("--precision int8", "--precision: invalid choice: 'int8'"),
@@ -40,6 +57,16 @@ def options(*arguments: str) -> Options:
         ("--repeats 0", "--repeats: '0' is not an integer of at least 1"),
         ("--storage s3://key:secret@bucket/x", "--storage: a URI with credentials would be written into run.json; use"),
         ("--storage=", "--storage: '' is no place; give a folder, a URI, or none"),
+        (
+            "--storage ~nobody-of-that-name/x",
+            "--storage: '~nobody-of-that-name/x' is in a home folder that this machine does not know; give the folder "
+            "in full",
+        ),
+        ("--storage s3://[", "--storage: 's3://[' is no URI (Invalid IPv6 URL); give one as s3://BUCKET/FOLDER"),
+        *(
+            (f"--{name} {LONG}", f"--{name}: '{LONG}' is too long for the name of a file or folder")
+            for name in ("space", "data", "test", "out", "cache")
+        ),
         (
             "--storage s3:/bucket/x",
             "--storage: 's3:/bucket/x' is neither a folder nor a URI, as s3://BUCKET/FOLDER;",
@@ -142,6 +169,8 @@ def test_durations(text: str, seconds: float) -> None:
         ("dropout", "faces/data.csv", "dropout-faces"),
         ("gridsearch", "/photos/", "gridsearch-photos"),
         ("spaces/of mine.py", "faces/data.csv", "of-mine-faces"),
+        ("dropout", "a" * 120, f"dropout-{'a' * 92}"),  # as long as --name and --resume may be
+        ("dropout", f"{'a' * 91}-{'b' * 9}", f"dropout-{'a' * 91}"),
     ],
 )
 def test_a_run_is_named_after_its_space_and_data(space: str, data: str, name: str) -> None:
@@ -174,6 +203,7 @@ def test_a_csv_beside_us_names_the_run_after_our_folder(tmp_path: Path, monkeypa
         ("--inputs Gender,,Gender", {"inputs": ("Gender",)}),
         ("--test faces/test.csv", {"ensemble": True, "test": "faces/test.csv"}),
         ("--gpus-per-trial 0", {"gpus_per_trial": 0.0}),
+        ("--gpus-per-trial 0.0001 --cpus-per-trial 0.0001", {"gpus_per_trial": 0.0001, "cpus_per_trial": 0.0001}),
         ("--gpus-per-trial 0.25 --cpus-per-trial 2", {"gpus_per_trial": 0.25, "cpus_per_trial": 2.0}),
     ],
 )

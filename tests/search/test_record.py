@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -535,6 +536,13 @@ def hold(run: Path, held: Any) -> None:
     with record.lock(run):
         held.set()
         os.kill(os.getpid(), 9)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
+def test_where_nobody_can_make_a_run_is_one_sentence() -> None:
+    with pytest.raises(UserError) as error, record.lock(Path("/proc/none/faces")):
+        pass
+    assert str(error.value) == "--out: /proc/none/faces cannot be a folder (No such file or directory)."
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:

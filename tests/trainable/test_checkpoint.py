@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 
 from tests.trainable.tiny import PREPROCESSING, config
-from trainable import files
+from trainable import checkpoint, files
 from trainable.checkpoint import Best, file_hash, load_best, load_latest, save_best, save_latest
 from trainable.errors import UserError
 from trainable.model import ConvNet
@@ -221,6 +222,30 @@ def test_a_resume_state_cannot_run_code(tmp_path: Path, form: str) -> None:
     assert not made.exists()
     pickle.loads(pickle.dumps(Malicious(made)))  # the control: it would have
     assert made.exists()
+
+
+def test_a_resume_state_holds_no_more_than_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "latest.pt"
+    save_latest(path, {"w": torch.zeros(10_000)})
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    for method, whole in ((zipfile.ZIP_STORED, True), (zipfile.ZIP_DEFLATED, False)):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+        assert (load_latest(path) is not None) == whole
+        assert len(torch.load(path, weights_only=True)["w"]) == 10_000  # the control: torch would unpack it
+
+
+def test_a_resume_state_of_very_many_entries_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "latest.pt"
+    save_latest(path, RESUME)
+    with zipfile.ZipFile(path) as archive:
+        number = len(archive.infolist())
+    monkeypatch.setattr(checkpoint, "ENTRIES", number)
+    assert load_latest(path) is not None
+    monkeypatch.setattr(checkpoint, "ENTRIES", number - 1)
+    assert load_latest(path) is None
 
 
 def test_a_resume_state_that_is_there_but_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:

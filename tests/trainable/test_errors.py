@@ -14,7 +14,11 @@ def test_the_nearest_known_name_is_offered_where_one_is_near(name: str, expected
     assert nearest(name, []) == ""
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM])
+DISKS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM]
+AWAY = [errno.ESTALE, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENODEV]
+
+
+@pytest.mark.parametrize("number", [*DISKS, *AWAY, errno.EMFILE, errno.ENFILE])
 def test_a_fault_of_the_disk_is_named_with_its_file(number: int) -> None:
     assert storage_fault(OSError(number, "No room", "/a")) == "No room: /a"
     assert storage_fault(OSError(number, "No room")) == "No room"

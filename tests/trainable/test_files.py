@@ -282,6 +282,12 @@ def test_where_a_file_is_no_folder_is_made(tmp_path: Path, name: str) -> None:
         files.make_folder(tmp_path / name)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
+def test_where_nobody_can_make_a_folder_none_is_made() -> None:
+    with pytest.raises(FileNotFoundError, match="'/proc/none'"):
+        files.make_folder(Path("/proc/none/below"))
+
+
 def test_a_removal_reaches_the_disk_and_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").touch()
     paths = synced(monkeypatch)

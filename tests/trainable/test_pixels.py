@@ -123,6 +123,11 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1500])
 
 
+def larger_than_any(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**42)  # of which the disk holds nothing
+
+
 def link_outside(path: Path) -> None:
     solid(path.parent.parent / "outside.png", (1, 2, 3))
     path.symlink_to(path.parent.parent / "outside.png")
@@ -133,7 +138,9 @@ def link_outside(path: Path) -> None:
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "is a folder"),
+        (os.mkfifo, "is no regular file"),
         (lambda path: path.touch(), "is an empty file"),
+        (larger_than_any, "has more than 1073741824 bytes"),
         (lambda path: path.write_text("hello"), "is not an image"),
         (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "is not an image"),
         (lambda path: Image.new("F", (6, 5)).save(path, format="TIFF"), "has floating-point pixels"),
