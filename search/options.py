@@ -280,7 +280,7 @@ def default_name(space: str, data: str) -> str:
     """A run's name from its space and data: dropout-faces for --space dropout --data faces/data.csv."""
     path = Path(data)
     where = path.absolute().parent.name if path.suffix and not path.is_dir() else path.name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}")[:LONGEST_NAME].strip("-.")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{Path(space).stem}-{where}")[:LONGEST_NAME].strip("-.") or "run"
 
 
 def fixed(options: Options) -> dict[str, Any]:

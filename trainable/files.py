@@ -4,10 +4,12 @@ A reader sees the old content or the new, never half of one, whenever the writer
 returned from stays through a power cut, too, as far as the disk keeps its word.
 """
 
+import ctypes
 import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -58,7 +60,7 @@ def write_folder(path: Path, writer: Callable[[Path], object]) -> None:
     try:
         temporary.mkdir()
         writer(temporary)
-        os.sync()  # once: an fsync of each of some thousand small files takes seconds
+        _sync_all(temporary)  # once: an fsync of each of some thousand small files takes seconds
         try:
             os.rename(temporary, path)
         except OSError:
@@ -182,5 +184,21 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_all(path: Path) -> None:
+    """Has all that was written to a folder's file system reach the disk: where Linux is, of that one alone, as one that
+    hangs would hang this, too."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
+    if syncfs is None:
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(descriptor)

@@ -171,6 +171,7 @@ def test_durations(text: str, seconds: float) -> None:
         ("spaces/of mine.py", "faces/data.csv", "of-mine-faces"),
         ("dropout", "a" * 120, f"dropout-{'a' * 92}"),  # as long as --name and --resume may be
         ("dropout", f"{'a' * 91}-{'b' * 9}", f"dropout-{'a' * 91}"),
+        ("мой.py", "фото", "run"),
     ],
 )
 def test_a_run_is_named_after_its_space_and_data(space: str, data: str, name: str) -> None:
