@@ -141,8 +141,8 @@ def test_python_that_comes_with_a_run_is_not_run(
             assert main([*options, "--cache", str(cache), "--out", "."]) == 2
             assert capsys.readouterr().err == (
                 f"Error: {shown}/run.json has --space {Path(name).absolute()}, which no command of yours on this "
-                "machine has named yet. A run may come from anybody, so what it runs and where it writes is yours to "
-                "say: give --space FILE.\n"
+                "machine has named yet. A run may come from anybody, so what it runs, what it shows and where it "
+                "writes is yours to say: give --space FILE.\n"
             )
     assert not Path("harm").exists()
 
