@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.tree import check_tree
 from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
@@ -108,7 +109,7 @@ def find_run(name: str | None, out: Path) -> Path:
             raise UserError(f"{out} has no runs yet; make one with: python -m search.run")
         return max(runs.values(), key=_last_change)
     for folder in (Path(name), out / name):
-        if (folder / "run.json").is_file():
+        if (folder / "run.json").exists():  # what it is, is said by what reads the run
             return folder
     if Path(name).is_dir():
         raise UserError(f"{name} is not a run's folder: it has no run.json.")
@@ -129,8 +130,11 @@ def run_name(folder: Path) -> str:
 
 
 def load_run(folder: Path) -> Run:
-    """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable."""
+    """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable, or as
+    `check_tree` does."""
     path = folder / "run.json"
+    if path.exists():  # else it is no run's: an ensemble may name any folder, with the whole disk below it
+        check_tree(folder)
     try:
         record = parse_json(path.read_text())
         if record["format"] != FORMAT:
@@ -362,7 +366,7 @@ def _value(run: Run, row: Mapping[str, str]) -> float:
 
 def _last_change(folder: Path) -> float:
     files = (folder / "run.json", folder / "leaderboard.csv", folder / "confirm.json")
-    return max(file.stat().st_mtime for file in files if file.is_file())
+    return max(file.stat().st_mtime for file in files if file.exists())
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -44,6 +44,10 @@ def combine(crafted: Path, cache: Path) -> int:
     return ensemble.main([str(crafted), "--cache", str(cache)])
 
 
+def again(crafted: Path, cache: Path) -> int:
+    return confirm.main([str(crafted), "--cache", str(cache)])
+
+
 def verify(crafted: Path, cache: Path) -> int:
     return ensemble.main(["--verify", str(crafted / "ensemble.json"), "--cache", str(cache)])
 
@@ -194,14 +198,69 @@ def test_no_link_in_a_run_leads_what_is_written_elsewhere(
     (crafted / place).parent.mkdir(parents=True, exist_ok=True)
     (crafted / place).unlink(missing_ok=True)
     (crafted / place).symlink_to(victim)
-    for command in (resume, combine, lambda run, cache: confirm.main([str(run), "--cache", str(cache)])):
+    for command in (resume, combine, again):
         assert command(crafted, cache) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.startswith("Error: ") and said.endswith(
-            f"{place} is a symbolic link, and a run has none: what is written there would be written to where it "
-            "leads. Put that in its place, or move the link away."
+            f"{place} is a symbolic link, and a run has none: what is read or written there is wherever it leads. "
+            "Put that in its place, or move the link away."
         )
     assert victim.read_text() == content if content else not any(victim.iterdir())
+
+
+FILES = (
+    *("run.json", "study.journal", "splits.csv", "leaderboard.csv", "trials/0000/metrics.csv", ".lock"),
+    *("ensemble.json", "submission.csv", "confirm.json"),
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        (os.mkdir, "{} is a folder, where a run has a file: put that in its place, or move it away."),
+        (os.mkfifo, "{} is neither a file nor a folder, and a run has nothing else: move it away."),
+        (
+            lambda path: os.symlink("/dev/zero", path),
+            "{} is a symbolic link, and a run has none: what is read or written there is wherever it leads. Put that "
+            "in its place, or move the link away.",
+        ),
+    ],
+    ids=["folder", "pipe", "endless"],
+)
+def test_what_is_in_a_files_place_is_named_before_it_is_read(
+    put: Callable[[Path], None],
+    said: str,
+    name: str,
+    crafted: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = crafted / name
+    path.unlink(missing_ok=True)
+    put(path)
+    before = sorted(crafted.rglob("*"))
+    for command in (tell, combine, resume, again):
+        assert command(crafted, cache) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f"Error: {said.format(path)}"
+    assert verify(crafted, cache) == (2 if name == "ensemble.json" else 1)
+    output = capsys.readouterr()
+    if path.is_symlink() and name == "ensemble.json":  # a user may have a link to one
+        said, path = "{} is neither a file nor a folder, and a run has nothing else: move it away.", Path("/dev/zero")
+    assert f"{'Error' if name == 'ensemble.json' else 'Changed'}: {said.format(path)}\n" in output.err + output.out
+    assert sorted(crafted.rglob("*")) == before
+
+
+def test_nothing_is_written_where_an_ensemble_cannot_end(
+    crafted: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "elsewhere" / "submission.csv"
+    path.mkdir(parents=True)
+    assert ensemble.main([str(crafted), "--cache", str(cache), "--output", str(path.parent)]) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {path} is a folder, where a run has a file: put that in its place, or move it away.\n"
+    )
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_lock_is_never_a_link(tmp_path: Path) -> None:
