@@ -132,7 +132,7 @@ def read_manifest(path: Path) -> tuple[Manifest, Path]:
     """A manifest and its HOME. Raises UserError, naming the file, for anything else."""
     try:
         check_entry(Path(os.path.realpath(path)))  # the link that a user gives is the user's own
-        manifest = parse_json(path.read_text())
+        manifest = parse_json(path.read_text(), finite=True)
         if manifest["format"] != FORMAT:
             raise UserError(other_format(path, manifest["format"], FORMAT))
         _check_shape(manifest)
@@ -193,7 +193,6 @@ def _check_shape(manifest: Manifest) -> None:
         raise ValueError(f"no method is called {manifest['method']}, or none {manifest['asked']}")
     if not (manifest["members"] and manifest["seed"] >= 0):
         raise ValueError("without a member, or seed is negative")
-    # Each written so that nan, for which every comparison is false, is refused.
     weights = [member["weight"] for member in manifest["members"]]
     shares = all(0 <= weight <= 1 + WEIGHT_TOLERANCE for weight in weights)
     if not (shares and abs(sum(weights) - 1) <= WEIGHT_TOLERANCE):

@@ -140,7 +140,8 @@ def load_run(folder: Path) -> Run:
         if record["format"] != FORMAT:
             raise UserError(other_format(path, record["format"], FORMAT))
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
-        check_types(record["data"], {"cache": str})
+        check_types(record["data"], {"cache": str, "classes": list})
+        check_classes(record["data"]["classes"])
         check_types(record["arguments"], ARGUMENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the record of a run, or is damaged ({reason(error)}).") from None
@@ -333,6 +334,12 @@ def check_types(part: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     for name, expected in types.items():
         if not isinstance(part[name], expected):
             raise TypeError(f"{name} is {part[name]!r}")
+
+
+def check_classes(classes: Sequence[Any]) -> None:
+    """Raises ValueError unless the names of classes are texts that differ."""
+    if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+        raise ValueError("the classes are no texts that differ")
 
 
 def _hashes(checkpoints: Sequence[Path]) -> tuple[str, ...]:

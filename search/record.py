@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint
-from results.members import ARGUMENTS, FORMAT, NUMBER, check_types
+from results.members import ARGUMENTS, FORMAT, NUMBER, check_classes, check_types
 from results.tree import check_tree
 from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, check_ranges, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
@@ -121,6 +121,7 @@ def _check_shape(record: Mapping[str, Any]) -> None:
     data = record["data"]
     check_types(data, dict.fromkeys(("source", "cache", "fingerprint", "split_fingerprint"), str))
     check_types(data, {"images": int, "image_size": int, "counts": dict, "classes": list})
+    check_classes(data["classes"])
     check_types(data["counts"], dict.fromkeys(data["counts"] if record["arguments"]["folds"] else SIDES, int))
     for session in record["sessions"]:
         check_types(session, {"began": str, "command": str, "code": str, "versions": dict, "hardware": dict})

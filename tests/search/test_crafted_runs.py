@@ -2,12 +2,14 @@
 
 import io
 import json
+import math
 import os
 import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +105,37 @@ def test_a_file_that_is_crafted_is_refused(
     assert command(crafted, cache) == 2
     assert capsys.readouterr().err.startswith(said.format(path=path, run=crafted))
     assert not Path("harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda made: made["data"]["classes"].pop(), "{0}/ensemble.json is of other images or classes than {0}."),
+        (
+            lambda made: made["scores"]["single"]["accuracy"].update(low=math.nan),
+            "{0}/ensemble.json is not an ensemble&#39;s manifest, or is damaged (NaN is no number).",
+        ),
+        (
+            lambda made: made["members"][0].update(valid_accuracy=math.inf),
+            "{0}/ensemble.json is not an ensemble&#39;s manifest, or is damaged (Infinity is no number).",
+        ),
+    ],
+)
+def test_an_ensemble_that_no_command_writes_is_a_note(
+    change: Callable[[dict[str, Any]], object], said: str, crafted: Path, cache: Path
+) -> None:
+    manifest = json.loads((crafted / "ensemble.json").read_text())
+    change(manifest)
+    (crafted / "ensemble.json").write_text(json.dumps(manifest))
+    assert tell(crafted, cache) == 0
+    assert said.format(crafted.resolve()) in (crafted / "report.html").read_text()
+
+
+def test_an_infinite_choice_of_a_space_is_null_for_programs(crafted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(crafted, "space", starts=[{"lr": 1e-3}, {"lr": math.inf}])
+    assert report.main([str(crafted), "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["runs"]
+    assert found["space"]["starts"] == [{"lr": 1e-3}, {"lr": None}]
 
 
 @pytest.mark.parametrize("name", ["confirm.json", "ensemble.json", "tune/one/result.json", LOGITS])
