@@ -92,7 +92,8 @@ def _run(facts: Facts) -> dict[str, Any]:
         "balance": [{"class": name, "part": part, "images": images} for name, part, images in facts.balance],
         "timeline": _plain(facts.timeline),
         "use": _plain(facts.use),
-        **{name: record[name] for name in ("arguments", "space", "data", "seed", "created", "sessions")},
+        # A space of the user's own may have an infinite choice.
+        **{name: _plain(record[name]) for name in ("arguments", "space", "data", "seed", "created", "sessions")},
     }
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 from optuna.trial import FrozenTrial
@@ -277,7 +277,7 @@ def _confirmation(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """confirm.json, or what is wrong with it."""
     path = run / CONFIRMATION
     try:
-        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), finite=True)
         _check_confirmation(found)
     except FileNotFoundError:
         return None, []
@@ -303,7 +303,3 @@ def _check_confirmation(found: Mapping[str, Any]) -> None:
         for name in ("against_best", "against_default"):
             if row[name] is not None:
                 check_types(row[name], {"value": NUMBER, "margin": NUMBER})
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")

@@ -18,6 +18,7 @@ from results.members import NUMBER, Member, Run, check_types, trials_compared
 from results.scores import MAX_TEMPERATURE
 from results.selection import AUTO, Selection
 from results.submission import PROBABILITIES, SUBMISSION, Submission
+from results.tree import check_entry
 from results.weights import METHODS
 from trainable import files
 from trainable.checkpoint import file_hash
@@ -116,9 +117,11 @@ def write_ensemble(home: Path, manifest: Manifest, submission: Submission | None
 
 
 def check_kept(home: Path) -> None:
-    """Raises UserError for a file that the next ensemble would replace and that no folder in `ensembles/` keeps."""
+    """Raises UserError for a file that the next ensemble would replace and that no folder in `ensembles/` keeps; and as
+    `check_entry` does for what is in a file's place."""
     for name in NAMES:
         path = home / name
+        check_entry(path)
         if path.is_file():
             content = path.read_bytes()
             if all(kept.read_bytes() != content for kept in home.glob(f"{HISTORY}/*/{name}")):
@@ -128,7 +131,8 @@ def check_kept(home: Path) -> None:
 def read_manifest(path: Path) -> tuple[Manifest, Path]:
     """A manifest and its HOME. Raises UserError, naming the file, for anything else."""
     try:
-        manifest = parse_json(path.read_text())
+        check_entry(Path(os.path.realpath(path)))  # the link that a user gives is the user's own
+        manifest = parse_json(path.read_text(), finite=True)
         if manifest["format"] != FORMAT:
             raise UserError(other_format(path, manifest["format"], FORMAT))
         _check_shape(manifest)
@@ -189,7 +193,6 @@ def _check_shape(manifest: Manifest) -> None:
         raise ValueError(f"no method is called {manifest['method']}, or none {manifest['asked']}")
     if not (manifest["members"] and manifest["seed"] >= 0):
         raise ValueError("without a member, or seed is negative")
-    # Each written so that nan, for which every comparison is false, is refused.
     weights = [member["weight"] for member in manifest["members"]]
     shares = all(0 <= weight <= 1 + WEIGHT_TOLERANCE for weight in weights)
     if not (shares and abs(sum(weights) - 1) <= WEIGHT_TOLERANCE):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.tree import check_tree
 from trainable.checkpoint import checkpoint_names, file_hash
 from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
@@ -108,7 +109,7 @@ def find_run(name: str | None, out: Path) -> Path:
             raise UserError(f"{out} has no runs yet; make one with: python -m search.run")
         return max(runs.values(), key=_last_change)
     for folder in (Path(name), out / name):
-        if (folder / "run.json").is_file():
+        if (folder / "run.json").exists():  # what it is, is said by what reads the run
             return folder
     if Path(name).is_dir():
         raise UserError(f"{name} is not a run's folder: it has no run.json.")
@@ -129,14 +130,18 @@ def run_name(folder: Path) -> str:
 
 
 def load_run(folder: Path) -> Run:
-    """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable."""
+    """Reads a run's record, splits and leaderboard. Raises UserError, naming the file, where one is unusable, or as
+    `check_tree` does."""
     path = folder / "run.json"
+    if path.exists():  # else it is no run's: an ensemble may name any folder, with the whole disk below it
+        check_tree(folder)
     try:
         record = parse_json(path.read_text())
         if record["format"] != FORMAT:
             raise UserError(other_format(path, record["format"], FORMAT))
         _ = [record["objective"], *(record["data"][key] for key in DATA_KEYS)]
-        check_types(record["data"], {"cache": str})
+        check_types(record["data"], {"cache": str, "classes": list})
+        check_classes(record["data"]["classes"])
         check_types(record["arguments"], ARGUMENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the record of a run, or is damaged ({reason(error)}).") from None
@@ -331,6 +336,12 @@ def check_types(part: Mapping[str, Any], types: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {part[name]!r}")
 
 
+def check_classes(classes: Sequence[Any]) -> None:
+    """Raises ValueError unless the names of classes are texts that differ."""
+    if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+        raise ValueError("the classes are no texts that differ")
+
+
 def _hashes(checkpoints: Sequence[Path]) -> tuple[str, ...]:
     return tuple(map(file_hash, checkpoints))
 
@@ -362,7 +373,7 @@ def _value(run: Run, row: Mapping[str, str]) -> float:
 
 def _last_change(folder: Path) -> float:
     files = (folder / "run.json", folder / "leaderboard.csv", folder / "confirm.json")
-    return max(file.stat().st_mtime for file in files if file.is_file())
+    return max(file.stat().st_mtime for file in files if file.exists())
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -24,7 +24,9 @@ from results.chart import Spec
 from results.charts import best_of_runs, figures
 from results.facts import Facts
 from results.sections import sections, status, together
+from trainable import named
 from trainable.dataset import picture
+from trainable.errors import UserError
 
 PICTURE = 96  # pixels of a picture's side
 HERE = Path(__file__).resolve().parent
@@ -42,12 +44,14 @@ def page(
     runs: Sequence[Facts],
     following: Sequence[tuple[str, str]],
     watching: Watching | None = None,
+    data: str | None = None,
 ) -> str:
     """The page of one or more runs. Images that are no longer where they were are shown by their names alone.
 
     Args:
         following: of each run, what is useful next, in words and as a command.
         watching: how the page keeps up; None: it stands alone and may ask nobody anything.
+        data: what the images are of; None: what each run says, where this user has named that.
     """
     drawn: dict[str, Spec] = {}
     for number, facts in enumerate(runs):
@@ -74,7 +78,7 @@ def page(
                 "answer": answer(facts),
                 "notes": facts.notes,
                 "next": {"words": words, "command": command},
-                "parts": [_shown(part, facts) for part in sections(facts)],
+                "parts": [_shown(part, facts, data) for part in sections(facts)],
             }
             for facts, (words, command) in zip(runs, following, strict=True)
         ],
@@ -87,11 +91,11 @@ def page(
     )
 
 
-def _shown(section: Section, facts: Facts) -> dict[str, Any]:
-    return {"title": section.title, "blocks": [_block(block, facts) for block in section.blocks]}
+def _shown(section: Section, facts: Facts, data: str | None) -> dict[str, Any]:
+    return {"title": section.title, "blocks": [_block(block, facts, data) for block in section.blocks]}
 
 
-def _block(block: Block, facts: Facts) -> dict[str, Any]:
+def _block(block: Block, facts: Facts, data: str | None) -> dict[str, Any]:
     match block:
         case Text():
             return {"kind": "caption" if block.aside else "text", "text": block.text}
@@ -101,12 +105,17 @@ def _block(block: Block, facts: Facts) -> dict[str, Any]:
             tables = {name: _table(grid) for name, grid in block.tables.items()}
             return {"kind": "figures", "captions": block.captions, "title": block.title, "tables": tables}
         case Pictures():
-            said = facts.record["data"]
+            images, note = None, None
+            try:  # the page may be sent on, and a run that is somebody else's could put any image of this disk on it
+                images = named.chosen(facts.run, facts.record, {"data": data}, "data")["data"]
+            except UserError as error:
+                note = f"No pictures: {error}"
             return {
                 "kind": "pictures",
+                "note": note,
                 "pictures": [
                     {
-                        "source": _source(picture(said["source"], mistake.image, PICTURE, Path(said["cache"]))),
+                        "source": None if images is None else _source(picture(images, mistake.image, PICTURE)),
                         "label": mistake.label,
                         "said": mistake.said,
                         "confidence": f"{100 * mistake.confidence:.0f} %",

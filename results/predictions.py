@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.manifest import Manifest
+from results.manifest import MANIFEST, Manifest
 from results.members import load_member, load_run
 from results.scores import (
     Estimate,
@@ -91,15 +91,17 @@ def of_ensemble(home: Path, manifest: Manifest) -> Predictions:
 
     Args:
         home: the folder that the manifest's paths are relative to.
-    Raises: UserError where a member is gone or damaged.
+    Raises: UserError where a member is gone or damaged, or of other images or classes than the manifest's.
     """
     runs = {path["path"]: load_run(home / path["path"]) for path in manifest["runs"]}
+    first, classes = next(iter(runs.values())), manifest["data"]["classes"]
+    for run in runs.values():
+        if (run.holdout_ids, run.data["classes"]) != (first.holdout_ids, classes):
+            raise UserError(f"{home / MANIFEST} is of other images or classes than {run.folder}.")
     members = [load_member(runs[one["run"]], one["trial"]) for one in manifest["members"]]
     weights = np.array([one["weight"] for one in manifest["members"]])
     logits = pooled(np.stack([member.logits for member in members]), weights) / manifest["temperature"]
-    first = next(iter(runs.values()))
     part = "labelled images, each by networks that did not learn from it" if manifest["folds"] else "holdout images"
-    classes = manifest["data"]["classes"]
     return _predictions(
         "the ensemble", part, first.holdout_ids, first.holdout_labels, logits, classes, manifest["temperature"]
     )

@@ -110,6 +110,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
 
     from results.members import find_run
+    from results.tree import check_tree
     from search.mirrored import while_mirrored
     from search.plain import Plain
     from search.record import stored
@@ -120,6 +121,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     run = find_run(arguments["run"], arguments["out"] or Path("runs")).absolute()
     named.note(arguments)
+    check_tree(run)
     said = stored(run)
     assert said is not None  # there is a run.json
     given = {**arguments, "goes_on": _again(run, arguments), **named.chosen(run, said, arguments, "storage", "cache")}

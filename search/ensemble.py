@@ -81,7 +81,6 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     from results.selection import select
     from results.submission import make_submission, own_test, predicting, read_test
     from search.plain import Plain
-    from search.record import check_links
     from trainable import named
     from trainable.files import make_folder
 
@@ -89,8 +88,6 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     for name in options.runs or (None,):
         for folder in with_confirmation(find_run(name, options.out)):
             folders.setdefault(folder.resolve(), folder)
-    for folder in folders.values():
-        check_links(folder)
     runs = [load_run(folder) for folder in folders.values()]
     check_comparable(runs)
     home = options.output or runs[0].folder

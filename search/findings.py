@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from results.facts import Facts, gather
+from results.tree import check_tree
 from search.options import CONFIRM, flag
 from search.record import begun, check_search, stored
 from search.study import watched_trials
@@ -19,8 +20,9 @@ def read(run: Path) -> Facts:
     """All that there is to say of a run, which may be under way.
 
     Raises:
-        UserError: where it cannot be read, or is a part of another's confirmation.
+        UserError: where it cannot be read, or is a part of another's confirmation; or as `check_tree` does.
     """
+    check_tree(run)
     record = stored(run)
     assert record is not None  # `find_run` has seen its run.json
     check_search(record, run, "RUN")

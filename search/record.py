@@ -6,7 +6,7 @@ import platform
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from results.fingerprint import code_fingerprint
-from results.members import ARGUMENTS, FORMAT, NUMBER, check_types
+from results.members import ARGUMENTS, FORMAT, NUMBER, check_classes, check_types
+from results.tree import check_tree
 from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, check_ranges, fixed, flag, kept, shown
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
@@ -35,13 +36,13 @@ def lock(run: Path) -> Iterator[None]:
     """Holds the run's lock, which the system frees whenever the process ends.
 
     Raises:
-        UserError: where another process holds it; or as `check_links` does.
+        UserError: where another process holds it; or as `check_tree` does.
     """
     try:
         files.make_folder(run)
     except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"--out: {run} cannot be a folder ({error.strerror}).") from None
-    check_links(run)
+    check_tree(run)
     with open(run / ".lock", "a+", encoding="utf-8", opener=_open_no_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,22 +57,6 @@ def lock(run: Path) -> Iterator[None]:
 
 def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
-
-
-def check_links(run: Path) -> None:
-    """Raises UserError, naming it, for a symbolic link below a run's folder: a run has none, but for those that wandb
-    makes to its own logs."""
-    folders = [str(run)]
-    while folders:
-        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:  # somebody may tidy up
-            for entry in entries:
-                if entry.is_symlink():
-                    raise UserError(
-                        f"{entry.path} is a symbolic link, and a run has none: what is written there would be written "
-                        "to where it leads. Put that in its place, or move the link away."
-                    )
-                if entry.is_dir() and entry.name != "wandb":
-                    folders.append(entry.path)
 
 
 def begun(run: Path) -> bool:
@@ -136,6 +121,7 @@ def _check_shape(record: Mapping[str, Any]) -> None:
     data = record["data"]
     check_types(data, dict.fromkeys(("source", "cache", "fingerprint", "split_fingerprint"), str))
     check_types(data, {"images": int, "image_size": int, "counts": dict, "classes": list})
+    check_classes(data["classes"])
     check_types(data["counts"], dict.fromkeys(data["counts"] if record["arguments"]["folds"] else SIDES, int))
     for session in record["sessions"]:
         check_types(session, {"began": str, "command": str, "code": str, "versions": dict, "hardware": dict})

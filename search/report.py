@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--serve", action="store_true", help="serve the page on this machine alone, and keep it up to date")
     add("--port", type=int, metavar="N", help=f"for --serve; 0 takes any that is free (default: {PORT})")
+    add("--data", metavar="CSV|FOLDER", help="where the page's pictures are (default: the run's data, if yours)")
     add("--out", **shared["out"])
     add("--debug", **shared["debug"])
     return parser
@@ -61,20 +63,27 @@ def _command(arguments: dict[str, Any]) -> int:
     import optuna
 
     from results.members import find_run
+    from trainable import named
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments["serve"] and (arguments["output"] is not None or arguments["format"] != "html"):
         raise UserError("--serve shows a page and writes none; leave --output and --format out.")
     if arguments["port"] is not None and not arguments["serve"]:
         raise UserError("--port: nothing but --serve needs one; add it, or leave --port out.")
+    data = arguments["data"]
+    if data is not None and arguments["format"] != "html":
+        raise UserError("--data: nothing but the page has pictures; leave it or --format out.")
+    if data is not None and not os.path.exists(data):
+        raise UserError(f"--data: no file or folder is called '{data}'.")
+    named.note(arguments)
     out = arguments["out"] or Path("runs")
     found = {run.resolve(): run for run in (find_run(name, out) for name in arguments["runs"] or [None])}
     runs = list(found.values())  # one that is named twice is shown once
     if arguments["serve"]:
         from search.served import serve
 
-        return serve(runs, PORT if arguments["port"] is None else arguments["port"], REFRESH)
-    content = written(runs, arguments["format"])
+        return serve(runs, PORT if arguments["port"] is None else arguments["port"], REFRESH, data)
+    content = written(runs, arguments["format"], data)
     if arguments["format"] != "html" and arguments["output"] is None:
         sys.stdout.write(printable(content) if sys.stdout.isatty() else content)
         return 0
@@ -90,8 +99,9 @@ def _command(arguments: dict[str, Any]) -> int:
     return 0
 
 
-def written(runs: Sequence[Path], form: str) -> str:
-    """The report of runs in one of FORMATS. Raises UserError where one cannot be read."""
+def written(runs: Sequence[Path], form: str, data: str | None) -> str:
+    """The report of runs in one of FORMATS, with what `data` names as the page's pictures. Raises UserError where one
+    cannot be read."""
     from results import exports
     from results.page import page
     from search.findings import following, read_all
@@ -106,7 +116,7 @@ def written(runs: Sequence[Path], form: str) -> str:
         case "md":
             return exports.as_markdown(found, then)
         case _:
-            return page(found, then)
+            return page(found, then, data=data)
 
 
 if __name__ == "__main__":

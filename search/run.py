@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: dict[str, Any], began: float) -> int:
     import optuna
 
+    from results.tree import check_tree
     from search.fetch import fetch
     from search.plain import Plain
     from search.record import remembering, resumed
@@ -57,6 +58,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
         if arguments["name"] not in (None, arguments["resume"]):
             raise UserError("--resume and --name name two runs; give one of them.")
         out = arguments["out"] or Path("runs")
+        check_tree(out / arguments["resume"])
         if arguments["storage"]:
             run = (out / arguments["resume"]).absolute()
             fetch(run, connect(arguments["storage"], run), console)
@@ -66,6 +68,8 @@ def _command(arguments: dict[str, Any], began: float) -> int:
         raise UserError(f"--split and --folds divide the images in two ways; {why}.")
     space = load(given["space"] or "dropout", given_of(given))
     options = resolve(given, space)
+    if arguments["resume"] is None:
+        check_tree(options.run)
     if given["storage"] is None:
         options = remembering(options)
     check_sampler(options, space, console)

@@ -42,10 +42,12 @@ class Pages:
     Args:
         runs: their folders.
         refresh: seconds after which an open page asks whether there is another.
+        data: as for `page`.
     """
 
-    def __init__(self, runs: Sequence[Path], refresh: int) -> None:
+    def __init__(self, runs: Sequence[Path], refresh: int, data: str | None = None) -> None:
         self._runs = runs
+        self._data = data
         self._refresh = refresh
         self._lock = threading.Lock()
         self._made: _Made | None = None
@@ -62,7 +64,8 @@ class Pages:
             if self._made is None or self._made.state != state:
                 first, began = self._made is None, time.thread_time()
                 runs = read_all(self._runs)
-                html = page(runs, [following(facts) for facts in runs], Watching(state, self._refresh))
+                watching = Watching(state, self._refresh)
+                html = page(runs, [following(facts) for facts in runs], watching, self._data)
                 # The first has loaded the libraries too, so that it does not tell how long the next takes.
                 rest = 0.0 if first else REST * (time.thread_time() - began)
                 self._made = _Made(state, html, time.monotonic() + rest)
@@ -78,13 +81,17 @@ class Pages:
         return found.hexdigest()[:16]
 
 
-def serve(runs: Sequence[Path], port: int, refresh: int) -> int:
+def serve(runs: Sequence[Path], port: int, refresh: int, data: str | None) -> int:
     """Serves the page until Ctrl-C. Returns 0.
+
+    Args:
+        port: 0 takes any that is free.
+        runs, refresh, data: as for `Pages`.
 
     Raises:
         UserError: where a run cannot be read, or the port is taken or none.
     """
-    pages = Pages(runs, refresh)
+    pages = Pages(runs, refresh, data)
     pages.html()  # what is wrong with a run is said here
     with _server(pages, port) as server:
         print(f"http://{HOST}:{server.server_port}/ shows it, on this machine alone; Ctrl-C ends it.", flush=True)

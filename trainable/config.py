@@ -35,6 +35,7 @@ MIN_DEPTH, MAX_DEPTH = 4, 12
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 28, 256
 MIN_FOLDS, MAX_FOLDS = 2, 20
 ONE_SIZE = ("cifar10",)  # the architectures whose head is made for one image size
+DIGITS = "digits"  # the data that needs no file; a folder of that name is ./digits
 AGE_GROUPS = (10, 20, 30, 40, 50, 61)  # of UTKFace: the first age of each class, then the first beyond the last
 MIN_ALPHA = 0.01  # a Beta distribution of less underflows: its draws become exactly one half
 SHAPED = ("convnet", "residual")  # the architectures that read depth, widths, dropout, pool and init

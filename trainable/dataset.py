@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.config import AGE_GROUPS
+from trainable.config import AGE_GROUPS, DIGITS
 from trainable.csv_table import read_csv
-from trainable.digits import digits_folder
+from trainable.digits import digit, digits_folder
 from trainable.errors import UserError, nearest
 from trainable.folder import read_folder, read_test_folder
 from trainable.pixels import Pixels, Prepared, decoded_image, prepare
@@ -51,8 +51,6 @@ __all__ = [
     "picture",
     "save_split",
 ]
-
-DIGITS = "digits"  # the data that needs no file; a folder of that name is ./digits
 
 
 @dataclass(frozen=True)
@@ -202,15 +200,15 @@ def decode(table: Table, image_size: int, cache: Path, progress: bool) -> Pixels
     return pixels
 
 
-def picture(data: str, image: str, size: int, cache: Path) -> NDArray[np.uint8] | None:
+def picture(data: str, image: str, size: int) -> NDArray[np.uint8] | None:
     """One (S, S, 3) image of what --data names, at S = `size` pixels; None where it is not to be had (any more).
 
     Args:
         image: as the table names it; what leaves the data's folder is not to be had.
-        cache: the folder of decoded images, where 'digits' are.
     """
-    root = cache / DIGITS if data == DIGITS else Path(data) if Path(data).is_dir() else Path(data).parent
-    return decoded_image(root, image, size)
+    if data == DIGITS:  # not those of a cache, which may be any folder
+        return digit(image, size)
+    return decoded_image(Path(data) if Path(data).is_dir() else Path(data).parent, image, size)
 
 
 def parse_age_groups(text: str) -> tuple[int, ...]:

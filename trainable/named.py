@@ -1,7 +1,7 @@
 """What this user has named in commands on this machine.
 
-A run's folder may be somebody else's. Whose code is run and where files are written for it is believed of its record
-only where this user has named the same before; that is noted outside of all runs.
+A run's folder may be somebody else's. Whose code is run, whose images are shown and where files are written for it is
+believed of its record only where this user has named the same before; that is noted outside of all runs.
 """
 
 import hashlib
@@ -11,11 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainable.config import DIGITS
 from trainable.errors import UserError
 from trainable.files import make_folder, write_bytes
 from trainable.keeper import CACHE
 
-HOW = {"space": "--space FILE", "storage": "--storage FOLDER|URI (or none)", "cache": "--cache DIR"}
+HOW = {
+    "space": "--space FILE",
+    "data": "--data CSV|FOLDER",
+    "storage": "--storage FOLDER|URI (or none)",
+    "cache": "--cache DIR",
+}
 
 
 def note(given: Mapping[str, Any]) -> None:
@@ -44,7 +50,7 @@ def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *opti
         run: its folder.
         record: its run.json.
         given: by option; None or absent where it was not given.
-        options: of "space", "storage" and "cache".
+        options: of HOW.
     Raises:
         UserError: where the run has what this user has not named on this machine; or as `in_full` does.
     """
@@ -56,7 +62,7 @@ def chosen(run: Path, record: Mapping[str, Any], given: Mapping[str, Any], *opti
         listed = " and ".join(f"--{option} {value}" for option, value in unknown.items())
         raise UserError(
             f"{run / 'run.json'} has {listed}, which no command of yours on this machine has named yet. A run may come "
-            f"from anybody, so what it runs and where it writes is yours to say: give "
+            f"from anybody, so what it runs, what it shows and where it writes is yours to say: give "
             f"{' and '.join(HOW[option] for option in unknown)}."
         )
     return whole
@@ -69,7 +75,8 @@ def in_full(option: str, value: Any) -> str:
         UserError: for a cache in a home folder that nobody knows.
     """
     if option != "cache":  # a storage is in full from the command line on
-        return str(Path(value).absolute()) if option == "space" and value.endswith(".py") else str(value)
+        is_path = option == "space" and value.endswith(".py") or option == "data" and value != DIGITS
+        return str(Path(value).absolute()) if is_path else str(value)
     try:
         return str(Path(value).expanduser().absolute())
     except RuntimeError:
@@ -80,7 +87,12 @@ def in_full(option: str, value: Any) -> str:
 
 def _is_known(option: str, whole: str) -> bool:
     """Whether this user has named it, or need not, as it is this program's own, or nothing."""
-    own = {"space": not whole.endswith(".py"), "storage": not whole, "cache": whole == os.path.expanduser(CACHE)}
+    own = {
+        "space": not whole.endswith(".py"),
+        "data": whole == DIGITS,
+        "storage": not whole,
+        "cache": whole == os.path.expanduser(CACHE),
+    }
     try:
         return own[option] or _note(option, whole).exists()
     except (OSError, RuntimeError):

@@ -18,12 +18,32 @@ FAR, FAR_BYTES = b"PK\6\7", 20  # before it where the archive is beyond the old 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def parse_json(text: str | bytes, **options: Any) -> Any:
-    """What a JSON text says. Args: options: of json.loads. Raises ValueError, also where it is nested too deeply."""
+def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
+    """What a JSON text says.
+
+    Args:
+        finite: whether each number has to be a finite float, or an integer that can be made one.
+    Raises:
+        ValueError: also where it is nested too deeply.
+    """
     try:
-        return json.loads(text, **options)
+        if finite:
+            return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)  # of 1e999 it is infinite
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.20} is no number")
+    return number
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def array_names(path: Path) -> list[str]:

@@ -362,6 +362,16 @@ def test_a_record_that_lacks_a_setting_is_damaged(run: Path, name: str, there: b
     assert str(error.value) == f"{run}/run.json is not the record of a run, or is damaged ({fault})."
 
 
+@pytest.mark.parametrize("classes", [["0", "1", []], ["0", "1", "1"]])
+def test_classes_are_texts_that_differ(run: Path, classes: list[object]) -> None:
+    edit_record(run, "data", "classes", classes)
+    with pytest.raises(UserError) as error:
+        load_run(run)
+    assert str(error.value) == (
+        f"{run}/run.json is not the record of a run, or is damaged (the classes are no texts that differ)."
+    )
+
+
 def test_a_record_without_settings_is_damaged(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     del record["arguments"]

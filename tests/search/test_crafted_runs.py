@@ -2,12 +2,14 @@
 
 import io
 import json
+import math
 import os
 import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +44,10 @@ def resume(crafted: Path, cache: Path) -> int:
 
 def combine(crafted: Path, cache: Path) -> int:
     return ensemble.main([str(crafted), "--cache", str(cache)])
+
+
+def again(crafted: Path, cache: Path) -> int:
+    return confirm.main([str(crafted), "--cache", str(cache)])
 
 
 def verify(crafted: Path, cache: Path) -> int:
@@ -101,6 +107,37 @@ def test_a_file_that_is_crafted_is_refused(
     assert not Path("harm").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda made: made["data"]["classes"].pop(), "{0}/ensemble.json is of other images or classes than {0}."),
+        (
+            lambda made: made["scores"]["single"]["accuracy"].update(low=math.nan),
+            "{0}/ensemble.json is not an ensemble&#39;s manifest, or is damaged (NaN is no number).",
+        ),
+        (
+            lambda made: made["members"][0].update(valid_accuracy=math.inf),
+            "{0}/ensemble.json is not an ensemble&#39;s manifest, or is damaged (Infinity is no number).",
+        ),
+    ],
+)
+def test_an_ensemble_that_no_command_writes_is_a_note(
+    change: Callable[[dict[str, Any]], object], said: str, crafted: Path, cache: Path
+) -> None:
+    manifest = json.loads((crafted / "ensemble.json").read_text())
+    change(manifest)
+    (crafted / "ensemble.json").write_text(json.dumps(manifest))
+    assert tell(crafted, cache) == 0
+    assert said.format(crafted.resolve()) in (crafted / "report.html").read_text()
+
+
+def test_an_infinite_choice_of_a_space_is_null_for_programs(crafted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(crafted, "space", starts=[{"lr": 1e-3}, {"lr": math.inf}])
+    assert report.main([str(crafted), "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["runs"]
+    assert found["space"]["starts"] == [{"lr": 1e-3}, {"lr": None}]
+
+
 @pytest.mark.parametrize("name", ["confirm.json", "ensemble.json", "tune/one/result.json", LOGITS])
 def test_what_a_report_can_do_without_is_left_out(
     name: str, crafted: Path, cache: Path, capsys: pytest.CaptureFixture[str]
@@ -141,8 +178,8 @@ def test_python_that_comes_with_a_run_is_not_run(
             assert main([*options, "--cache", str(cache), "--out", "."]) == 2
             assert capsys.readouterr().err == (
                 f"Error: {shown}/run.json has --space {Path(name).absolute()}, which no command of yours on this "
-                "machine has named yet. A run may come from anybody, so what it runs and where it writes is yours to "
-                "say: give --space FILE.\n"
+                "machine has named yet. A run may come from anybody, so what it runs, what it shows and where it "
+                "writes is yours to say: give --space FILE.\n"
             )
     assert not Path("harm").exists()
 
@@ -194,14 +231,69 @@ def test_no_link_in_a_run_leads_what_is_written_elsewhere(
     (crafted / place).parent.mkdir(parents=True, exist_ok=True)
     (crafted / place).unlink(missing_ok=True)
     (crafted / place).symlink_to(victim)
-    for command in (resume, combine, lambda run, cache: confirm.main([str(run), "--cache", str(cache)])):
+    for command in (resume, combine, again):
         assert command(crafted, cache) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.startswith("Error: ") and said.endswith(
-            f"{place} is a symbolic link, and a run has none: what is written there would be written to where it "
-            "leads. Put that in its place, or move the link away."
+            f"{place} is a symbolic link, and a run has none: what is read or written there is wherever it leads. "
+            "Put that in its place, or move the link away."
         )
     assert victim.read_text() == content if content else not any(victim.iterdir())
+
+
+FILES = (
+    *("run.json", "study.journal", "splits.csv", "leaderboard.csv", "trials/0000/metrics.csv", ".lock"),
+    *("ensemble.json", "submission.csv", "confirm.json"),
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        (os.mkdir, "{} is a folder, where a run has a file: put that in its place, or move it away."),
+        (os.mkfifo, "{} is neither a file nor a folder, and a run has nothing else: move it away."),
+        (
+            lambda path: os.symlink("/dev/zero", path),
+            "{} is a symbolic link, and a run has none: what is read or written there is wherever it leads. Put that "
+            "in its place, or move the link away.",
+        ),
+    ],
+    ids=["folder", "pipe", "endless"],
+)
+def test_what_is_in_a_files_place_is_named_before_it_is_read(
+    put: Callable[[Path], None],
+    said: str,
+    name: str,
+    crafted: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = crafted / name
+    path.unlink(missing_ok=True)
+    put(path)
+    before = sorted(crafted.rglob("*"))
+    for command in (tell, combine, resume, again):
+        assert command(crafted, cache) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f"Error: {said.format(path)}"
+    assert verify(crafted, cache) == (2 if name == "ensemble.json" else 1)
+    output = capsys.readouterr()
+    if path.is_symlink() and name == "ensemble.json":  # a user may have a link to one
+        said, path = "{} is neither a file nor a folder, and a run has nothing else: move it away.", Path("/dev/zero")
+    assert f"{'Error' if name == 'ensemble.json' else 'Changed'}: {said.format(path)}\n" in output.err + output.out
+    assert sorted(crafted.rglob("*")) == before
+
+
+def test_nothing_is_written_where_an_ensemble_cannot_end(
+    crafted: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "elsewhere" / "submission.csv"
+    path.mkdir(parents=True)
+    assert ensemble.main([str(crafted), "--cache", str(cache), "--output", str(path.parent)]) == 2
+    assert capsys.readouterr().err == (
+        f"Error: {path} is a folder, where a run has a file: put that in its place, or move it away.\n"
+    )
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_lock_is_never_a_link(tmp_path: Path) -> None:

@@ -488,6 +488,20 @@ def test_a_number_that_no_option_takes_is_refused(
     assert capsys.readouterr().err.startswith(said)
 
 
+@pytest.mark.parametrize("classes", [["0", []], ["0", "1", "0"]])
+def test_classes_that_are_no_texts_that_differ_are_refused(written: Options, classes: list[object]) -> None:
+    content = stored(written)
+    content["data"]["classes"] = classes
+    path = written.run / "run.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError) as error:
+        record.stored(written.run)
+    assert str(error.value) == (
+        f"{path} is not the record of a run, or is damaged (the classes are no texts that differ). Put it back from a "
+        "copy, or make the run anew under another name."
+    )
+
+
 def test_what_a_session_was_asked_for_is_a_text_where_it_is_known(written: Options) -> None:
     record.add_session(written, 2)
     content = stored(written)

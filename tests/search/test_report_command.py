@@ -14,6 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from search import report
 from search.options import CONFIRM
 from tests.search.conftest import TRIALS
+from trainable.digits import digits_folder
 
 
 def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -136,9 +137,34 @@ def test_two_runs_stand_side_by_side(run: Path, tmp_path: Path, capsys: pytest.C
     assert "other has other data than run (or reads other columns), so their figures do not compare." in text
 
 
+def test_pictures_are_of_data_that_this_user_has_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that somebody else has made says that its images are some of this user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    private = digits_folder(tmp_path).rename(tmp_path / "private")
+    record = json.loads((run / "run.json").read_text())
+    record["arguments"]["data"] = record["data"]["source"] = str(private)
+    (run / "run.json").write_text(json.dumps(record))
+    shown, named = '<img src="data:image', '<span class="name">images/'
+    page = page_of(run, capsys)
+    assert page.count(shown) == 0 < page.count(named)
+    assert (
+        f"No pictures: {run / 'run.json'} has --data {private}, which no command of yours on this machine has named "
+        "yet. A run may come from anybody, so what it runs, what it shows and where it writes is yours to say: give "
+        "--data CSV|FOLDER."
+    ) in page
+    printed([str(run), "--data", "private/"], capsys)
+    for page in ((run / "report.html").read_text(), page_of(run, capsys)):  # from then on it is known
+        assert page.count(shown) == page.count(named) > 0 and "No pictures" not in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--format", "csv", "--data", "."], "--data: nothing but the page has pictures; leave it or --format out."),
+        (["--data", "/nowhere"], "--data: no file or folder is called '/nowhere'."),
         (["--serve", "--format", "csv"], "--serve shows a page and writes none; leave --output and --format out."),
         (["--port", "80"], "--port: nothing but --serve needs one; add it, or leave --port out."),
         (

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
-from trainable.digits import digits_folder
+from trainable.digits import digit, digits_folder
 from trainable.errors import UserError
+from trainable.pixels import decoded_image
 
 
 def test_the_digits_are_written_once_as_a_csv_with_images(tmp_path: Path) -> None:
@@ -29,6 +30,13 @@ def test_the_digits_are_written_once_as_a_csv_with_images(tmp_path: Path) -> Non
     assert digits_folder(tmp_path / "cache") == folder
     assert not (folder / "images" / "0001.png").exists()
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["digits"]
+
+
+def test_a_digit_is_the_same_without_the_files(tmp_path: Path) -> None:
+    folder = digits_folder(tmp_path)
+    for name in ("images/0001.png", "images/1797.png"):
+        assert np.array_equal(digit(name, 20), decoded_image(folder, name, 20))
+    assert digit("images/1798.png", 20) is None
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run's record is believed about where to write and whose code to run."""
+"""What a run's record is believed about where to write, whose images to show and whose code to run."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from trainable import named
 from trainable.errors import UserError
 
-ALL = ("space", "storage", "cache")
+ALL = ("space", "data", "storage", "cache")
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def record(space: str = "dropout", storage: str = "", cache: str = "~/.cache/convsearch") -> dict[str, Any]:
-    return {"arguments": {"space": space, "storage": storage}, "data": {"cache": cache}}
+def record(
+    space: str = "dropout", storage: str = "", cache: str = "~/.cache/convsearch", data: str = "digits"
+) -> dict[str, Any]:
+    return {"arguments": {"space": space, "storage": storage, "data": data}, "data": {"cache": cache}}
 
 
 def refusal(said: dict[str, Any], **given: str) -> str:
@@ -31,7 +33,8 @@ def refusal(said: dict[str, Any], **given: str) -> str:
 
 def test_what_is_the_programs_own_needs_no_naming(state: Path) -> None:
     own = named.chosen(Path("run"), record(), {}, *ALL)
-    assert own == {"space": "dropout", "storage": "", "cache": str(Path.home() / ".cache" / "convsearch")}
+    cache = str(Path.home() / ".cache" / "convsearch")
+    assert own == {"space": "dropout", "data": "digits", "storage": "", "cache": cache}
     named.note({**own, "out": Path("runs"), "time_budget": None})
     assert not state.exists()
 
@@ -40,6 +43,7 @@ def test_what_is_the_programs_own_needs_no_naming(state: Path) -> None:
     ("option", "value", "how"),
     [
         ("space", "/home/ann/mine.py", "--space FILE"),
+        ("data", "/home/ann/photos", "--data CSV|FOLDER"),
         ("storage", "s3://bucket/runs", "--storage FOLDER|URI (or none)"),
         ("cache", "/home/ann/cache", "--cache DIR"),
         ("cache", "/home/ann/\ud800", "--cache DIR"),
@@ -49,7 +53,7 @@ def test_what_nobody_has_named_is_refused_until_it_is(option: str, value: str, h
     said = record(**{option: value})
     assert refusal(said) == (
         f"runs/photos/run.json has --{option} {value}, which no command of yours on this machine has named yet. A run "
-        f"may come from anybody, so what it runs and where it writes is yours to say: give {how}."
+        f"may come from anybody, so what it runs, what it shows and where it writes is yours to say: give {how}."
     )
     for other in ALL:
         if other != option:
@@ -68,8 +72,8 @@ def test_all_that_is_missing_is_said_at_once() -> None:
 
 
 def test_what_was_named_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = record(str(tmp_path / "mine.py"), "", str(tmp_path / "cache"))
-    named.note({"space": "mine.py", "cache": Path("cache")})
+    said = record(str(tmp_path / "mine.py"), "", str(tmp_path / "cache"), str(tmp_path / "photos"))
+    named.note({"space": "mine.py", "cache": Path("cache"), "data": "photos/"})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert named.chosen(Path("run"), said, {}, *ALL)["space"] == str(tmp_path / "mine.py")
@@ -77,10 +81,11 @@ def test_what_was_named_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_is_chosen_is_the_same_in_any_folder_whoever_said_it(tmp_path: Path) -> None:
-    given = {"cache": Path("~/cache"), "space": "mine.py"}
+    given = {"cache": Path("~/cache"), "space": "mine.py", "data": "./digits"}
     assert named.chosen(Path("run"), record(), given, *ALL) == {
         "cache": str(Path.home() / "cache"),
         "space": str(tmp_path / "mine.py"),
+        "data": str(tmp_path / "digits"),
         "storage": "",
     }
     named.note({"cache": "cache"})

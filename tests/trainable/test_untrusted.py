@@ -132,6 +132,14 @@ def test_json_with_a_number_of_a_million_digits_is_no_json() -> None:
         parse_json("9" * 1_000_000)
 
 
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 400])
+def test_a_number_beyond_all_floats_is_none_where_that_is_asked(text: str) -> None:
+    parse_json(text)
+    with pytest.raises(ValueError, match=f"^{text[:20]} is no number$"):
+        parse_json(f'{{"a": [{text}]}}', finite=True)
+
+
 def test_other_json_is_what_it_says() -> None:
-    value = {"a": [1, 2.5, None, "ü"]}
+    value = {"a": [1, 2.5, -3, 10**30, None, "ü"]}
     assert parse_json(json.dumps(value)) == parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps(value), finite=True) == value
