@@ -18,11 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from results.leaderboard import read_metrics
 from results.rungs import rungs
-from search.study import JOURNAL, trial_name, watched_trials
+from search.study import JOURNAL, watched_trials
 from trainable.checkpoint import checkpoint_names, file_hash, load_best
 from trainable.config import Objective
 from trainable.errors import UserError
 from trainable.fit import Row, merit, objective_value
+from trainable.paths import trial_name
 
 TEMPORARY = ".tmp"  # a killed writer's, which nobody reads
 ENDS = ("COMPLETE", "PRUNED", "FAIL")

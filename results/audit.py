@@ -22,6 +22,7 @@ from results.rungs import rungs
 from results.scores import Estimate
 from trainable.config import Objective, maximised
 from trainable.fit import Row, objective_value
+from trainable.paths import trial_folder, trial_name
 from trainable.table import count
 
 FEW = 10  # audited trials; with fewer one cannot tell a share of 0 from one of 30 %
@@ -106,8 +107,8 @@ def audit(run: Path, trials: Sequence[FrozenTrial], record: Mapping[str, Any]) -
     sign = 1.0 if maximised(objective) else -1.0
     known = []
     for trial in trials:
-        name = f"{trial.number:04d}"
-        rows = read_metrics(run / "trials" / name / "metrics.csv")
+        name = trial_name(trial.number)
+        rows = read_metrics(trial_folder(run, name) / "metrics.csv")
         if rows and trial.state.name in ("COMPLETE", "PRUNED"):
             stopped_at = trial.user_attrs["end"]["epoch"] if trial.state.name == "PRUNED" else None
             known.append(_Known(name, rows, stopped_at, is_audited(trial)))

@@ -19,6 +19,7 @@ from scipy import stats
 
 from results.leaderboard import SEARCHED, error_over_images
 from results.settings import settings_text
+from trainable.paths import trial_name
 from trainable.table import count
 
 
@@ -161,7 +162,7 @@ def compared(
 def seeds_of(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """The seeds that a study's trials trained with, by their names."""
     return {
-        f"{trial.number:04d}": trial.user_attrs["config"]["seed"] for trial in trials if "config" in trial.user_attrs
+        trial_name(trial.number): trial.user_attrs["config"]["seed"] for trial in trials if "config" in trial.user_attrs
     }
 
 

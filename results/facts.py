@@ -29,6 +29,7 @@ from results.weights import METHODS
 from trainable.config import Objective, maximised
 from trainable.errors import UserError, reason
 from trainable.fit import Row, objective_value
+from trainable.paths import trial_folder, trial_name
 from trainable.untrusted import parse_json
 
 CONFIRMATION = "confirm.json"
@@ -130,7 +131,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
     rows = {trial.number: counted_rows(run, trial) for trial in trials}
     curves = [
         Curve(
-            f"{trial.number:04d}",
+            trial_name(trial.number),
             trial.state.name,
             tuple(row["valid_accuracy"] for row in rows[trial.number]),
             tuple(row["valid_loss"] for row in rows[trial.number]),
@@ -161,7 +162,7 @@ def gather(run: Path, record: Mapping[str, Any], trials: Sequence[FrozenTrial]) 
         epochs=record["arguments"]["epochs"],
         states=states,
         reasons={
-            f"{trial.number:04d}": trial.user_attrs["end"]["reason"]
+            trial_name(trial.number): trial.user_attrs["end"]["reason"]
             for trial in trials
             if "reason" in trial.user_attrs.get("end", {})
         },
@@ -199,7 +200,7 @@ def _audited(run: Path, trial: FrozenTrial, counted: int) -> tuple[float, ...]:
     """The accuracies of the epochs that were trained for the audit alone."""
     if not is_audited(trial):
         return ()
-    rows = read_metrics(run / "trials" / f"{trial.number:04d}" / "metrics.csv")
+    rows = read_metrics(trial_folder(run, trial_name(trial.number)) / "metrics.csv")
     return tuple(row["valid_accuracy"] for row in rows[counted:])
 
 
@@ -211,7 +212,7 @@ def _improvements(
     Args:
         order: trials and epochs as they ended, where that is known; the others come last, a trial after the other.
     """
-    known = {(f"{number:04d}", int(row["epoch"])): row for number, own in rows.items() for row in own}
+    known = {(trial_name(number), int(row["epoch"])): row for number, own in rows.items() for row in own}
     ordered = dict.fromkeys([*(key for key in order if key in known), *known])
     sign = 1 if maximised(objective) else -1
     found: list[Improvement] = []

@@ -22,6 +22,7 @@ from trainable.examples import preprocessing_of
 from trainable.fit import Row, merit
 from trainable.model import parameter_count
 from trainable.network import build_network
+from trainable.paths import trial_folder, trial_name
 
 COLUMNS = (
     "rank trial state epochs best_epoch valid_accuracy valid_loss train_accuracy train_loss seconds parameters".split()
@@ -57,7 +58,7 @@ def leaderboard(
     counted = {} if sizes else _counted(run)
     counts: dict[str, float] = {}  # of each network that there is: to count one takes some milliseconds
     for trial in trials:
-        folder = run / "trials" / f"{trial.number:04d}"
+        folder = trial_folder(run, trial_name(trial.number))
         rows = counted_rows(run, trial)
         best = max(rows, key=lambda row: merit(row, objective), default=None)
         entry: dict[str, Any] = {
@@ -103,7 +104,7 @@ def counted_rows(run: Path, trial: FrozenTrial) -> list[Row]:
 
     Raises: UserError as `read_metrics` does.
     """
-    rows = read_metrics(run / "trials" / f"{trial.number:04d}" / "metrics.csv")
+    rows = read_metrics(trial_folder(run, trial_name(trial.number)) / "metrics.csv")
     return rows[: trial.user_attrs["end"]["epoch"]] if is_audited(trial) else rows
 
 

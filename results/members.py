@@ -20,6 +20,7 @@ from trainable.config import Objective, maximised
 from trainable.csv_table import INTEGER_COLUMNS
 from trainable.errors import UserError, nearest, other_format, reason
 from trainable.logits import NAME, has_holdout
+from trainable.paths import trial_folder
 from trainable.untrusted import parse_json, read_arrays
 
 FORMAT = 2  # of run.json
@@ -233,7 +234,7 @@ def _in_turns(ranked: Sequence[tuple[Run, str]]) -> tuple[tuple[Run, str], ...]:
     turns = []
     for run, trial in ranked:
         try:
-            config = parse_json((run.folder / "trials" / trial / "config.json").read_text(encoding="utf-8"))
+            config = parse_json((trial_folder(run.folder, trial) / "config.json").read_text(encoding="utf-8"))
             seed, key = config.pop("seed"), json.dumps(config, sort_keys=True)
         except (OSError, ValueError, KeyError, AttributeError):  # then it is taken to be the only one of its kind
             seed, key = 0, str(run.folder / trial)
@@ -280,7 +281,7 @@ def without_holdout(trials: Iterable[tuple[Run, str]]) -> tuple[tuple[Run, str],
 
 def checkpoint_paths(run: Run, trial: str) -> tuple[Path, ...]:
     """The checkpoints of a trial's best epoch, one or one a fold. Raises UserError where one is missing."""
-    paths = tuple(run.folder / "trials" / trial / name for name in checkpoint_names(run.folds or 1))
+    paths = tuple(trial_folder(run.folder, trial) / name for name in checkpoint_names(run.folds or 1))
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path} does not exist.")
@@ -347,7 +348,7 @@ def _hashes(checkpoints: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _logits(run: Run, trial: str) -> Path:
-    return run.folder / "trials" / trial / NAME
+    return trial_folder(run.folder, trial) / NAME
 
 
 def _columns(run: Run) -> str:

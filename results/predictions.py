@@ -23,6 +23,7 @@ from results.scores import (
 )
 from trainable.errors import UserError, reason
 from trainable.logits import NAME
+from trainable.paths import trial_folder
 from trainable.untrusted import read_arrays
 
 MISTAKES = 24  # shown of each model
@@ -69,7 +70,7 @@ def of_trial(run: Path, trial: str, classes: Sequence[str], folds: int) -> Predi
 
     Raises: UserError where they are damaged, not finite, or those of other images.
     """
-    path = run / "trials" / trial / NAME
+    path = trial_folder(run, trial) / NAME
     try:
         logits, images = read_arrays(path, "valid", "valid_ids")
         finite, ids = bool(np.isfinite(logits).all()), [str(image) for image in images.tolist()]

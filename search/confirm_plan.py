@@ -14,12 +14,13 @@ from results.confirmation import DEFAULT
 from results.leaderboard import read_metrics
 from search.options import CONFIRM
 from search.samplers import SAMPLERS
-from search.study import JOURNAL, Settings, configured, stored_trials, trial_name
+from search.study import JOURNAL, Settings, configured, stored_trials
 from spaces.loading import load
 from spaces.space import MAY_DECIDE, Given, Space, fingerprint
 from trainable.config import Objective, TrialConfig
 from trainable.errors import UserError
 from trainable.fit import merit
+from trainable.paths import trial_folder, trial_name
 from trainable.ranges import ConfigError
 
 FIRST_SEEDS = 2  # of the first tier
@@ -136,7 +137,7 @@ def _ranked(
     ranked = []
     for key, trials in groups.items():
         complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-        found = [read_metrics(run / "trials" / trial_name(trial.number) / "metrics.csv") for trial in complete]
+        found = [read_metrics(trial_folder(run, trial_name(trial.number)) / "metrics.csv") for trial in complete]
         bests = [max(rows, key=lambda row: merit(row, objective)) for rows in found if rows]
         if bests:
             merits = [merit(best, objective) for best in bests]

@@ -12,12 +12,13 @@ from rich.console import Console
 from results.leaderboard import read_metrics
 from search.cli import say
 from search.mirror import NEWS, RECORD, Mirror, Mirrored, is_journal, is_mirrored, owner_of, states
-from search.record import TRIALS, begun
+from search.record import begun
 from search.storage import State, Storage, telling
-from search.study import JOURNAL, open_storage, trial_name
+from search.study import JOURNAL, open_storage
 from trainable import files
 from trainable.errors import UserError, reason
 from trainable.fit import objective_value
+from trainable.paths import TRIALS, trial_name
 from trainable.table import count
 from trainable.untrusted import parse_json
 

@@ -21,11 +21,12 @@ from search.study import JOURNAL, goes_on_from
 from trainable import files
 from trainable.errors import UserError, reason
 from trainable.keeper import place_of
+from trainable.paths import REFITS, TRIALS
 from trainable.untrusted import parse_json
 
 OWNER = ".owner"  # at the storage: whose mirror it is
 RECORD = ".mirror.json"  # in the run's folder
-TRAININGS = ("/trials", "/refits")  # their folders
+TRAININGS = (f"/{TRIALS}", f"/{REFITS}")  # what their folders are in
 NEWS = ".fetched"  # in the run's folder: what came later from its storage, whole, on the way to its place
 VITAL = ("run.json", JOURNAL)  # which a run never loses by itself
 

@@ -20,10 +20,10 @@ from results.leaderboard import leaderboard, render, searched_columns, write_lea
 from search.cli import say
 from search.options import Options
 from search.record import stored
-from search.study import StudyRecord, trial_name
+from search.study import StudyRecord
 from spaces.space import Space
 from trainable.dataset import LabelledData
-from trainable.keeper import trial_folder
+from trainable.paths import trial_folder, trial_name
 from trainable.table import count
 
 

@@ -24,11 +24,12 @@ from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest, other_format, reason
 from trainable.node import versions
+from trainable.paths import TRIALS
 from trainable.splits import SIDES
 from trainable.table import count
 from trainable.untrusted import parse_json
 
-SPLITS, TRIALS = "splits.csv", "trials"
+SPLITS = "splits.csv"
 
 
 @contextmanager

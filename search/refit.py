@@ -31,6 +31,7 @@ from trainable.errors import UserError, storage_fault
 from trainable.folds import fold_config
 from trainable.keeper import assign, check_assigned, release
 from trainable.metrics import line
+from trainable.paths import REFITS, trial_folder
 from trainable.refit import Refit
 from trainable.table import count
 from trainable.untrusted import parse_json
@@ -81,7 +82,7 @@ def _job(member: Member) -> Refit:
     best = load_best(member.checkpoints[0])
     config = _unfolded(best.config, member) if member.run.folds else best.config
     folder, precision = (
-        member.run.folder.absolute() / "refits" / member.trial,
+        member.run.folder.absolute() / REFITS / member.trial,
         member.run.record["arguments"]["precision"],
     )
     return Refit(folder, config, best.epoch, precision)
@@ -89,7 +90,7 @@ def _job(member: Member) -> Refit:
 
 def _unfolded(first: TrialConfig, member: Member) -> TrialConfig:
     """The trial's configuration from that of its first fold, which has another seed, drawn from the trial's."""
-    path = member.run.folder / "trials" / member.trial / "config.json"
+    path = trial_folder(member.run.folder, member.trial) / "config.json"
     try:
         config = replace(first, seed=parse_json(path.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as error:

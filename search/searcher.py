@@ -17,7 +17,7 @@ from search.unpickled import Unpickled
 from trainable import files
 from trainable.errors import UserError
 from trainable.fit import objective_value
-from trainable.keeper import trial_folder
+from trainable.paths import trial_folder
 
 DEAR = 0.02  # of a trial's time: where to ask for the next takes more, that is done while others train
 

@@ -19,7 +19,7 @@ from search.progress import Progress
 from search.scheduler import SCHEDULERS, Scheduler
 from search.searcher import StudySearcher
 from search.standing import Standing
-from search.study import Settings, StudyRecord, trial_name
+from search.study import Settings, StudyRecord
 from search.track import Followed, trackers
 from search.tuning import Stop, tune_trials
 from search.usage import Usage
@@ -27,6 +27,7 @@ from spaces.space import Space
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
 from trainable.node import versions
+from trainable.paths import trial_name
 from trainable.splits import Split
 from trainable.table import count
 from trainable.tune import Shared

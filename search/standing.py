@@ -8,11 +8,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.study import StudyRecord, trial_name
+from search.study import StudyRecord
 from search.tally import End
 from search.usage import Usage
 from trainable.config import Objective, maximised
 from trainable.fit import objective_value
+from trainable.paths import trial_name
 
 ENDED = {
     TrialState.COMPLETE: "finished",

@@ -32,7 +32,8 @@ from spaces.space import Given, Space, cells, check_decided, sample
 from trainable import files
 from trainable.config import ConfigError, Objective, TrialConfig, maximised
 from trainable.errors import UserError, reason
-from trainable.keeper import release, trial_folder
+from trainable.keeper import release
+from trainable.paths import trial_folder, trial_name
 from trainable.untrusted import parse_json
 
 JOURNAL = "study.journal"
@@ -400,8 +401,3 @@ def watched_trials(run: Path) -> list[FrozenTrial]:
 def _trials_of(storage: JournalStorage) -> list[FrozenTrial]:
     names = optuna.get_all_study_names(storage)
     return optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False) if names else []
-
-
-def trial_name(number: int) -> str:
-    """A trial's name in files and views: its Optuna number in four digits."""
-    return f"{number:04d}"

@@ -20,10 +20,11 @@ from ray.tune import Callback
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from rich.console import Console
 
-from search.study import JOURNAL, StudyRecord, trial_name
+from search.study import JOURNAL, StudyRecord
 from search.unpickled import Unpickled
 from trainable.errors import UserError
 from trainable.files import make_folder
+from trainable.paths import trial_name
 
 MLFLOW = "mlflow.db"  # in a search's folder
 

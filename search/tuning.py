@@ -22,7 +22,8 @@ from search.scheduler import Scheduler
 from search.step_log import StepLog
 from search.unpickled import Unpickled
 from trainable.errors import storage_fault
-from trainable.keeper import assign, release, trial_folder
+from trainable.keeper import assign, release
+from trainable.paths import trial_folder
 from trainable.tune import ConvNetTrial, Shared
 
 WORKER_RETRIES = 3  # of a trial whose worker died: it goes on from its last epoch; see `Elastic` for those in between

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainable import files
 from trainable.errors import storage_fault
+from trainable.paths import REFITS, TRIALS
 
 CACHE = Path("~/.cache/convsearch")  # a node's decoded images, unless it has those of the driver
 WORKER = ".worker"  # in a training's folder while it is trained: whom it is assigned to
@@ -23,11 +24,6 @@ LEFT = (
     re.compile(r"latest\.pt"),
     re.compile(r"refit\.json"),
 )
-
-
-def trial_folder(run: Path, trial: str) -> Path:
-    """Where a trial's files are."""
-    return run / "trials" / trial
 
 
 def place_of(name: str) -> int | None:
@@ -132,7 +128,7 @@ class Keeper:
             pass
 
     def _lock(self, folder: Path) -> threading.Lock:
-        inside = folder.parent.parent in self._runs and folder.parent.name in ("trials", "refits")
+        inside = folder.parent.parent in self._runs and folder.parent.name in (TRIALS, REFITS)
         if not (inside and folder.name.isdecimal()):
             raise ValueError(f"{folder} is the folder of no training")
         return self._locks.setdefault(folder, threading.Lock())

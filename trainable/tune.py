@@ -26,10 +26,11 @@ from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
 from trainable.folds import fit_parts, preprocessing_text
 from trainable.images import Images
-from trainable.keeper import Gone, check_assigned, trial_folder
+from trainable.keeper import Gone, check_assigned
 from trainable.logits import add_holdout, save_logits
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
+from trainable.paths import trial_folder
 from trainable.resume import LATEST, Resumption, resumable
 
 

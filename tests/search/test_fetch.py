@@ -26,10 +26,11 @@ from search.mirror import OWNER, Mirror, TakenOver
 from search.mirrored import while_mirrored
 from search.options import parser
 from search.storage import Storage
-from search.study import JOURNAL, StudyRecord, stored_trials, trial_name
+from search.study import JOURNAL, StudyRecord, stored_trials
 from tests.search.follow import Search
 from trainable import files
 from trainable.errors import UserError
+from trainable.paths import trial_name
 
 EPOCHS = 4
 CONSOLE = Console(file=io.StringIO())

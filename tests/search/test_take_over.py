@@ -16,10 +16,11 @@ from search.fetch import catch_up, fetch
 from search.mirror import NEWS, RECORD, Mirror, states
 from search.mirrored import while_mirrored
 from search.storage import Storage
-from search.study import JOURNAL, stored_trials, trial_name
+from search.study import JOURNAL, stored_trials
 from tests.search.follow import Search
 from tests.search.test_fetch import CONSOLE, all_files, check, writes
 from trainable.errors import UserError
+from trainable.paths import trial_name
 
 ANOTHER = "^--storage: .*/there/run is another state of the run than .*: it was gone on with elsewhere. Move this"
 

@@ -11,7 +11,8 @@ from ray import ActorID
 from ray.tune.experiment import Trial
 
 from search.tuning import Assigned, Forget, Leave, Stop, _Stopped
-from trainable.keeper import Gone, Keeper, Turn, trial_folder
+from trainable.keeper import Gone, Keeper, Turn
+from trainable.paths import trial_folder
 
 ROOT = Path(__file__).parents[2]
 COMMAND = """

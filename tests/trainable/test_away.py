@@ -23,7 +23,8 @@ from trainable.away import Away
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
 from trainable.errors import UserError
-from trainable.keeper import Keeper, assign, release, trial_folder
+from trainable.keeper import Keeper, assign, release
+from trainable.paths import trial_folder
 from trainable.tune import ConvNetTrial, Shared
 
 __all__ = ["data"]  # a fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from trainable import files
-from trainable.keeper import WORKER, Gone, Keeper, Turn, assign, place_of, release, trial_folder
+from trainable.keeper import WORKER, Gone, Keeper, Turn, assign, place_of, release
+from trainable.paths import trial_folder
 
 
 @pytest.fixture

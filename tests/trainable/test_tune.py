@@ -25,9 +25,9 @@ from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
 from trainable.evaluate import predict
 from trainable.examples import examples_of
 from trainable.folds import fold_config
-from trainable.keeper import trial_folder
 from trainable.logits import has_holdout
 from trainable.metrics import METRICS
+from trainable.paths import trial_folder
 from trainable.splits import Parts, Split
 from trainable.tune import ConvNetTrial, Shared
 
