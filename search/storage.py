@@ -14,7 +14,7 @@ from typing import TypeVar
 from pyarrow import fs
 
 from trainable import files
-from trainable.errors import UserError, storage_fault
+from trainable.errors import DISK_FAULTS, UserError, storage_fault
 
 ANSWER_SECONDS = 60.0  # credentials are looked for in several places, and a name that is not found is asked for again
 PROBE = ".probe"
@@ -190,7 +190,7 @@ def telling(storage: Storage, *, alone: bool) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # as in `connect`
-        if storage_fault(error) is not None:
+        if storage_fault(error, DISK_FAULTS) is not None:  # what a network does not do is the storage's
             raise
         raise UserError(
             f"--storage: {storage.shown} does not do what it is asked ({what_is_wrong(error)}); give the same command "

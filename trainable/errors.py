@@ -2,14 +2,13 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-# By name, as not every system has each: of a disk, of one behind a network or FUSE, of too many open files.
-STORAGE_FAULTS = frozenset(
-    "ENOSPC EDQUOT EROFS EIO EACCES EPERM "
-    "ESTALE ENOTCONN ECONNABORTED ETIMEDOUT EHOSTDOWN EREMOTEIO ENODEV "
-    "EMFILE ENFILE".split()
+# By name, as not every system has each. The others: of a disk behind a network or FUSE, and of too many open files.
+DISK_FAULTS = frozenset("ENOSPC EDQUOT EROFS EIO EACCES EPERM".split())
+STORAGE_FAULTS = DISK_FAULTS.union(
+    "ESTALE ENOTCONN ECONNABORTED ETIMEDOUT EHOSTDOWN EREMOTEIO ENODEV EMFILE ENFILE".split()
 )
 
 
@@ -35,14 +34,17 @@ def reason(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
-def storage_fault(error: BaseException) -> str | None:
+def storage_fault(error: BaseException, faults: Collection[str] = STORAGE_FAULTS) -> str | None:
     """What is wrong with the disk, if `error` or what it was raised from is a fault of the disk; else None.
 
     Such a fault is no trial's failure: the search stops, and goes on when there is room again.
+
+    Args:
+        faults: the names of those that count.
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and errno.errorcode.get(cause.errno or 0) in STORAGE_FAULTS:
+        if isinstance(cause, OSError) and errno.errorcode.get(cause.errno or 0) in faults:
             return with_file(cause)
         cause = cause.__cause__ or cause.__context__
     return None

@@ -1,5 +1,6 @@
 """What is put at a storage of each kind is got from there, and one that cannot be used is one sentence."""
 
+import errno
 import os
 import re
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from search import storage
 from search.cli import AGAIN
-from search.storage import Storage, connect
+from search.storage import Storage, connect, telling
 from tests.search.s3 import LOCKED, Store, serving
 from trainable.errors import UserError
 
@@ -175,6 +176,20 @@ def test_no_link_is_followed(kind: str, tmp_path: Path) -> None:
     assert [path.name for path in victim.iterdir()] == ["secret"] and (victim / "secret").read_text() == "secret"
     (place / "photos").symlink_to(victim)
     assert f"({place}/photos is a symbolic link" in refused(f"{kind}{place}", tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, None),  # of the disk here, for all that is known
+        (errno.ESTALE, "--storage: {} does not do what it is asked (Stale file handle); give the same command again."),
+    ],
+)
+def test_a_fault_of_the_disk_here_is_not_the_storages(number: int, told: str | None, tmp_path: Path) -> None:
+    there = Storage(str(tmp_path), "run")
+    with pytest.raises(UserError if told else OSError) as raised, telling(there, alone=False):
+        raise OSError(number, os.strerror(number))
+    assert str(raised.value) == (told or "[Errno 28] No space left on device").format(there.shown)
 
 
 @pytest.mark.parametrize("inside", ["", "run", "run/mirror"])
