@@ -19,6 +19,7 @@ from search.storage import Storage
 from search.study import JOURNAL, stored_trials
 from tests.search.follow import Search
 from tests.search.test_fetch import CONSOLE, all_files, check, writes
+from trainable import files
 from trainable.errors import UserError
 from trainable.paths import trial_name
 
@@ -145,13 +146,20 @@ def test_what_is_damaged_there_by_then_replaces_nothing(taken_over: TakenOver) -
     assert mirrored_files(run) == before and not (run / NEWS).exists()
 
 
-@pytest.mark.parametrize("name", ["", "/trials", "/trials/0000/config.json/x"])
-def test_what_is_on_the_way_may_be_crafted(taken_over: TakenOver, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", r", what came .*, does not fit .* \(.*\): move it away"),
+        ("/trials", r", what came .*, does not fit .* \(.*\): move it away"),
+        ("/trials/0000/config.json/x", "/trials/0000/config.json is a folder, where a run has a file: put that in its"),
+    ],
+)
+def test_what_is_on_the_way_may_be_crafted(taken_over: TakenOver, name: str, said: str) -> None:
     run = taken_over.run
     path, before = Path(f"{run}/{NEWS}{name}"), mirrored_files(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("crafted")
-    with pytest.raises(UserError, match=rf"^{run}/{NEWS}, what came .*, does not fit .* \(.*\): move it away"):
+    with pytest.raises(UserError, match=f"^{run}/{NEWS}{said}"):
         while_mirrored(lambda: 0, run, None, CONSOLE)
     assert mirrored_files(run) == before
 
@@ -161,7 +169,7 @@ def test_a_sigkill_at_any_write_of_a_catch_up_leaves_a_run_that_goes_on_with_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power is cut
-    monkeypatch.setattr(os, "sync", lambda: None)
+    monkeypatch.setattr(files, "_sync_all", lambda path: None)
     points, settled = list[Point](), set[bool]()
     for number in count():
         taken_over, log = TakenOver(tmp_path / str(number)), tmp_path / f"{number}.points"
