@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,37 +104,34 @@ def running(
 ) -> Iterator[Cluster]:
     """A Ray that ends after it, or is left. A lost head ends this process, as `head_watched` does.
 
+    A cluster without room for a trial is waited for: its launcher may have started no more than the head.
+
     Args:
         remedy: how to go on then.
-        Others and errors: as for `start`.
+        patient: whether room is still waited for; where it is not, the cluster may have none.
+        Others: as for `start`.
+    Raises:
+        UserError: with the arithmetic, where not even one trial fits, on this machine or for PATIENCE_SECONDS in a
+            cluster; and as `start` does.
     """
-    cluster = start(address, cpus_per_trial, gpus_per_trial, patient, console)
+    cluster = start(address, cpus_per_trial, gpus_per_trial, console)
     with head_watched(cluster.head, remedy, console):
         try:
-            yield cluster
+            yield _with_room(cluster, gpus_per_trial, patient, console)
         finally:
             _shut_down()  # which waits for the head, too
 
 
-def start(
-    address: str | None,
-    cpus_per_trial: float,
-    gpus_per_trial: float | None,
-    patient: Callable[[], bool],
-    console: Console,
-) -> Cluster:
-    """Joins the cluster at `address`, or starts Ray on this machine alone. One without room for a trial is waited for:
-    its launcher may have started no more than the head.
+def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | None, console: Console) -> Cluster:
+    """Joins the cluster at `address`, or starts Ray on this machine alone.
 
     Args:
         address: as in ray.init; None is RAY_ADDRESS, or a new, local Ray where that is not set.
         cpus_per_trial: CPUs, and CPU threads, of a trial.
-        gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs by then, else none.
-        patient: whether room is still waited for; where it is not, the cluster may have none.
+        gpus_per_trial: GPUs of a trial; None: one if the cluster has GPUs, else none.
         console: is warned of a cluster that asks nobody for a token.
     Raises:
-        UserError: with the arithmetic, where not even one trial fits, on this machine or for PATIENCE_SECONDS in a
-            cluster; or where no Ray can be joined or started.
+        UserError: where no Ray can be joined or started.
     """
     # Our own view replaces Ray's tables; workers stay in the folder that the command was started in.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -171,17 +168,24 @@ def start(
     ray_worker._worker_logs_enabled = False
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
     node = None if own else ray.get_runtime_context().get_node_id()
+    return Cluster(_of_a_trial(cpus_per_trial, gpus_per_trial), dashboard, node, head)
+
+
+def _of_a_trial(cpus: float, gpus: float | None) -> Resources:
+    """Args: gpus: None: one if the cluster has GPUs now, else none."""
+    if gpus is None:
+        gpus = 1.0 if any(node["Resources"].get("GPU") for node in _nodes()) else 0.0
+    return Resources(cpus, gpus)
+
+
+def _with_room(
+    cluster: Cluster, gpus_per_trial: float | None, patient: Callable[[], bool], console: Console
+) -> Cluster:
+    """The cluster when it has room for a trial, or nobody waits any more. Args and errors: as for `running`."""
     began, told = time.monotonic(), False
-    while True:
-        gpus = gpus_per_trial
-        if gpus is None:
-            gpus = 1.0 if any(one["Resources"].get("GPU") for one in _nodes()) else 0.0
-        cluster = Cluster(Resources(cpus_per_trial, gpus), dashboard, node, head)
-        if cluster.slots() or not patient():
-            return cluster
+    while not cluster.slots() and patient():
         shortage = cluster.shortage()
-        if own or time.monotonic() - began > PATIENCE_SECONDS:
-            _shut_down()
+        if cluster.head is None or time.monotonic() - began > PATIENCE_SECONDS:
             raise UserError(
                 f"{shortage[0].upper()}{shortage[1:]}: not one trial fits. Lower --cpus-per-trial or --gpus-per-trial."
             )
@@ -189,6 +193,8 @@ def start(
             say(console, f"Waiting for nodes, {PATIENCE_SECONDS / 60:g} minutes at most: {shortage}.")
             told = True
         time.sleep(CHECK_SECONDS)
+        cluster = replace(cluster, trial=_of_a_trial(cluster.trial.cpus, gpus_per_trial))
+    return cluster
 
 
 def _shut_down() -> None:
@@ -255,7 +261,7 @@ def _started_here() -> str:
         ConnectionError: where there is none.
     """
     given = os.environ.get("RAY_ADDRESS")
-    if given and given != "auto":
+    if given and given not in ("auto", "local"):
         return given
     found = set()
     for process in psutil.process_iter(["cmdline"]):

@@ -251,7 +251,7 @@ def _check_test(options: Options, sizes: "Sizes", console: "Console") -> int:
         return len(data.test.images) if data.test and options.ensemble else 0
     known = data.vocabulary(options.inputs, data.split.trained)
     table, warnings = load_test(options.test, known, image_size=size, cache=options.cache, progress=True)
-    for other in sizes:
+    for other in [*sizes][1:]:
         decode(table, other, options.cache, progress=True)
     for warning in warnings:
         say(console, f"Warning: {warning}")

@@ -135,7 +135,7 @@ class Actor:
         return 7
 
 def join():
-    start(sys.argv[1], 1, 0, lambda: True, Console())
+    start(sys.argv[1], 1, 0, Console())
     actor = ray.remote(Actor).remote()
     print(ray.get(actor.seven.remote(), timeout=60))
     return 0

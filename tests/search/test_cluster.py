@@ -87,7 +87,7 @@ def test_a_cluster_that_cannot_be_joined_is_one_sentence_that_names_where_it_was
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", variable)
     with pytest.raises(UserError) as refused:
-        start(address, 1, None, lambda: True, Console())
+        start(address, 1, None, Console())
     assert str(refused.value) == said
     assert capfd.readouterr() == ("", "")  # and Ray says nothing
 
@@ -99,7 +99,7 @@ def test_a_ray_that_cannot_be_started_is_one_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(UserError, match=r"^Ray cannot be started on this machine \(Ray has no room\)\.$"):
-        start(None, 1, None, lambda: True, Console())
+        start(None, 1, None, Console())
 
 
 @pytest.mark.parametrize(("address", "named"), [("ray://10.0.0.1:10001", "--address"), (None, "RAY_ADDRESS")])
@@ -108,14 +108,14 @@ def test_rays_client_is_refused_with_the_two_ways_that_there_are(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.1:10001")
     with pytest.raises(UserError, match=f"^{named}: ray://10.0.0.1:10001 is .* ray job submit, .* --address auto or"):
-        start(address, 1, None, lambda: True, Console())
+        start(address, 1, None, Console())
     assert not ray.is_initialized()
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")
 def test_a_ray_of_our_own_is_for_this_user_on_this_machine_alone() -> None:
     others = descendants(os.getpid())  # the cluster that other tests join may live
-    dashboard = start(None, 1, None, lambda: True, Console()).dashboard
+    dashboard = start(None, 1, None, Console()).dashboard
     try:
 
         @ray.remote
@@ -171,7 +171,7 @@ def test_the_dashboard_has_logs_where_another_ray_has_the_agents_port() -> None:
         with suppress(OSError):  # another Ray has it indeed
             taken.bind(("127.0.0.1", DEFAULT_DASHBOARD_AGENT_LISTEN_PORT))
             taken.listen()
-        dashboard = start(None, 1, None, lambda: True, Console()).dashboard
+        dashboard = start(None, 1, None, Console()).dashboard
         try:
             (node,) = [one["NodeID"] for one in ray.nodes()]
             assert ray.get(ray.remote(lambda: 1).remote()) == 1

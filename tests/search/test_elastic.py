@@ -139,6 +139,25 @@ def test_a_cluster_without_room_for_a_trial_stops_the_search_which_goes_on_when_
             assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
 
 
+def test_a_head_that_ends_while_nodes_are_waited_for_is_told(search: list[str], where: list[str]) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    address = cluster.address
+    try:
+        command = [sys.executable, "-u", "-m", "search.run", *search, *where, "--address", address]
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Waiting"):
+                break
+        assert line.startswith("Waiting")
+    finally:
+        cluster.shutdown()
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, said
+    assert said.startswith(f"Stopped: the head of the cluster, {address}, has ended. Mend it and go on with: python")
+    assert "Traceback" not in said
+
+
 def test_that_others_hold_the_cluster_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elastic, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(elastic, "CHECK_SECONDS", 0.0)
