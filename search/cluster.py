@@ -1,5 +1,6 @@
 """Starts Ray on this machine or joins a cluster, and works out how many trials fit."""
 
+import logging
 import math
 import os
 import re
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,7 +19,6 @@ import ray
 from ray._private import parameter as ray_parameter
 from ray._private import services as ray_services
 from ray._private import worker as ray_worker
-from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
@@ -31,6 +32,8 @@ from trainable.table import count
 
 LOOPBACK = "127.0.0.1"
 HOST_PORT = re.compile(r"([^\s:]+|\[\S+\]):\d+")  # in brackets an address of IPv6
+DASHBOARD_LOG = re.compile(r"/\S+/dashboard\.(log|err)\b")
+OF_A_SEARCH = re.compile(rf"--temp_dir=.*{PRIVATE}\d+/ray")  # of a raylet: see `private_folder`
 TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
 CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
 PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
@@ -137,8 +140,9 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    source = "--address" if address else "RAY_ADDRESS"
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    source, variable = "--address", os.environ.get("RAY_ADDRESS", "")
+    if not address or (address == "auto" and variable not in ("", "auto", "local")):  # so Ray takes it
+        source, address = "RAY_ADDRESS", variable or "local"
     if address.startswith("ray://"):
         # There Tune runs in an actor of a cluster's node, with copies of the study, the views and what ends a search.
         raise UserError(
@@ -151,19 +155,23 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
             f"{source}: '{address}' is not HOST:PORT, as 10.0.0.1:6379; give auto or HOST:PORT of a head that runs."
         )
     own = address == "local"
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "convsearch"}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "namespace": "convsearch"}
     try:
-        with _keeping_sigterm():
+        with _keeping_sigterm(), _by_a_steady_clock():
             context, head = (_start_here(common), None) if own else _join(address, common, console)
+    except UserError:
+        raise
     except Refused as error:
         raise UserError(f"{source}: {error}") from error
-    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
-        why = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")  # then come paragraphs of advice
+    except Exception as error:  # Ray raises that itself, too
+        why = _why(error)
         if own:
             raise UserError(f"Ray cannot be started on this machine ({why}).") from error
+        auto = "" if address == "auto" else "auto or "
         raise UserError(
-            f"{source}: no Ray cluster can be joined at {address} ({why}); give auto or HOST:PORT of a head that runs."
+            f"{source}: no Ray cluster can be joined at {address} ({why}); give {auto}HOST:PORT of a head that runs."
         ) from error
+    logging.getLogger("ray").setLevel(logging.ERROR)  # what it has to say of its start is said above
     # Ray would print a paragraph, coloured even into a pipe, for each worker that dies: the trial just goes on.
     ray_worker._worker_logs_enabled = False
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
@@ -255,25 +263,27 @@ def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, 
 def _started_here() -> str:
     """The address of the cluster that this machine is part of: the last that `ray start` gave, where there are several.
 
-    Ray's own search for it would find the Ray that another search has started for itself as well.
+    Ray's own search for it would find the Ray that another search has started for itself as well, and those of other
+    users, who would be shown this one's token.
 
     Raises:
-        ConnectionError: where there is none.
+        ConnectionError: where there is none, or it is not known which of several is the last.
     """
-    given = os.environ.get("RAY_ADDRESS")
-    if given and given not in ("auto", "local"):
-        return given
     found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or ()).split(" ")  # a title that was set is a single word
-        if Path(words[0]).name == "raylet" and not any(PRIVATE in word for word in words):
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        user, command = process.info["uids"], process.info["cmdline"] or ()
+        words = " ".join(command).split(" ")  # a title that was set is a single word
+        ours = user is not None and user.real in (0, os.getuid())
+        if ours and Path(words[0]).name == "raylet" and not any(map(OF_A_SEARCH.fullmatch, words)):
             found |= {word.partition("=")[2] for word in words if word.startswith("--gcs-address=")}
     last: str | None = ray_services.find_bootstrap_address(None)
     if last is not None and (last in found or not found):  # whose processes may not be seen from inside a container
         return last
+    if len(found) > 1:
+        raise ConnectionError(f"several run here: {', '.join(sorted(found))}")
     if not found:
         raise ConnectionError("no cluster was started here with ray start")
-    return min(found)
+    return found.pop()
 
 
 @contextmanager
@@ -298,6 +308,24 @@ def _with_our_parameters() -> Iterator[None]:
         yield
     finally:
         ray_parameter.RayParams = parameters
+
+
+def _why(error: Exception) -> str:
+    """What Ray says, without its paragraphs of advice."""
+    if log := DASHBOARD_LOG.search(str(error)):
+        return f"its dashboard does not come: see {log[0]}"
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
+@contextmanager
+def _by_a_steady_clock() -> Iterator[None]:
+    """Ray waits for what it has started by the time of day, which may be set meanwhile."""
+    clock = ray_services.time
+    ray_services.time = SimpleNamespace(**{**vars(clock), "time": clock.monotonic})
+    try:
+        yield
+    finally:
+        ray_services.time = clock
 
 
 @contextmanager

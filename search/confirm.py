@@ -113,7 +113,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     from results.tree import check_tree
     from search.mirrored import while_mirrored
     from search.plain import Plain
-    from search.record import stored
+    from search.record import check_search, stored
     from search.storage import connect
     from trainable import named
 
@@ -124,6 +124,7 @@ def _command(arguments: dict[str, Any], began: float) -> int:
     check_tree(run)
     said = stored(run)
     assert said is not None  # there is a run.json
+    check_search(said, run, "RUN")
     given = {**arguments, "goes_on": _again(run, arguments), **named.chosen(run, said, arguments, "storage", "cache")}
     storage = connect(given["storage"], run) if given["storage"] else None
     deadline = math.inf if arguments["time_budget"] is None else began + arguments["time_budget"]
@@ -163,7 +164,6 @@ def confirm(
     with record.lock(run):
         said = record.stored(run)
         assert said is not None  # there is a run.json
-        record.check_search(said, run, "RUN")
         check_tools(said["arguments"]["track"])
         plan = _plan(run, said, given, console)
         cache, columns = Path(given["cache"]), said["arguments"]["inputs"]
@@ -198,6 +198,7 @@ def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any], console:
     """What was chosen when the confirmation began, or is to be chosen now."""
     from search.confirm_plan import Plan, choose, compared
     from search.record import begun
+    from search.storage import shown
     from trainable import named
     from trainable.untrusted import parse_json
 
@@ -206,6 +207,9 @@ def _plan(run: Path, said: Mapping[str, Any], given: Mapping[str, Any], console:
         space = named.chosen(run, said, given, "space")["space"]
         return choose(run, said, given["top"] or TOP, given["seeds"] or SEEDS, space)
     anew = f"move {run / CONFIRM} away to begin anew"
+    place = said["arguments"]["storage"] if given["storage"] is None else given["storage"]
+    if place:
+        anew = f"move {run / CONFIRM} away and delete {shown(place, run.name)}/{CONFIRM} to begin anew"
     try:
         plan = Plan.from_json(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:

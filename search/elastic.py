@@ -47,9 +47,9 @@ class Elastic(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unty
             self._usage.resize(self._searcher.slots, now)
         elif now - self._had_room > PATIENCE_SECONDS:
             self._stop.fault = f"the cluster has no room for a trial any more: {self._cluster.shortage()}"
-        if any(trial.status == "RUNNING" for trial in trials):
+        if not slots or any(trial.status == "RUNNING" for trial in trials):
             self._had_worker = now
-        elif slots and now - self._had_worker > PATIENCE_SECONDS and not self._told:
+        elif now - self._had_worker > PATIENCE_SECONDS and not self._told:
             self._told = True
             say(self._console, f"Warning: trials wait for workers: of the cluster {self._cluster.free()} are free.")
 

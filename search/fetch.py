@@ -35,7 +35,7 @@ def fetch(run: Path, storage: Storage, console: Console) -> None:
     """
     if begun(run):
         return
-    with telling(storage, alone=False):
+    with telling(storage, run, alone=False):
         if storage.ask(partial(storage.read, JOURNAL)) is None:
             return
         owner = owner_of(storage)
@@ -72,7 +72,7 @@ def catch_up(run: Path, storage: Storage) -> None:
         same = {name: state for name, state in known.files.items() if name in there}  # but for what comes now
         Mirrored(storage.shown, known.owner, same | states(news)).write(news)
 
-    with telling(storage, alone=False):
+    with telling(storage, run, alone=False):
         files.write_folder(run / NEWS, write)
     settle(run)
 

@@ -102,7 +102,7 @@ class Mirror:
         self._changes = self._noted = 0  # at the storage; of those, the ones that RECORD has
 
     def _telling(self) -> AbstractContextManager[None]:
-        return telling(self._storage, alone=self._known.taken_from is None)
+        return telling(self._storage, self._run, alone=self._known.taken_from is None)
 
     def check(self) -> None:
         """Raises UserError unless this folder is the one that is mirrored at the storage, or may become it: nothing is
@@ -118,14 +118,17 @@ class Mirror:
         known = self._known
         if known.taken_from is not None:
             return owner in (known.owner, known.taken_from) and _trained(known.files) == _trained(states(self._run))
-        return owner == known.owner and self._has_all()
+        return owner == known.owner and self._lost() is None
 
-    def _has_all(self) -> bool:
+    def _lost(self) -> str | None:
+        """The path of a study there that has trials that the folder has not; None where no training is lost."""
         there = self._storage.ask(self._storage.states)
-        studies = (name for name in there if is_mirrored(name) and is_journal(name))  # the search's, confirmations'
-        if begun(self._run) and all(map(self._goes_on_from, studies)):
-            return True
-        return not any(is_training(name.rpartition("/")[0]) for name in there)
+        if not any(is_training(name.rpartition("/")[0]) for name in there):
+            return None
+        if not begun(self._run):
+            return JOURNAL
+        studies = sorted(filter(is_journal, filter(is_mirrored, there)), key=len)  # the search's, then confirmations'
+        return next((name for name in studies if not self._goes_on_from(name)), None)
 
     def _goes_on_from(self, journal: str) -> bool:
         there = self._storage.ask(partial(self._storage.read, journal)) or b""
@@ -136,9 +139,12 @@ class Mirror:
         """Raises UserError for a storage that is not this folder's, but where it has nothing of a run."""
         shown, known = self._storage.shown, self._known
         if owner == known.owner and known.taken_from is None:
+            part = (self._lost() or "").rpartition(JOURNAL)[0].partition("/")[0]
+            inside, anew = (f" in {part}", f", delete {shown}/{part} to begin that anew") if part else ("", "")
             raise UserError(
-                f"--storage: {shown} has trials that {self._run} has not: files are lost here, or older. Move this "
-                f"folder away and bring them by --resume {self._run.name}, or choose another place or another --name."
+                f"--storage: {shown} has trials{inside} that {self._run} has not: files are lost here, or older. Move "
+                f"this folder away and bring them by --resume {self._run.name}{anew}, or choose another place or "
+                "another --name."
             )
         if not owner:
             if any(map(is_mirrored, self._storage.ask(self._storage.states))):

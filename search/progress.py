@@ -43,8 +43,8 @@ class Progress(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unt
     ) -> None:
         name = trial.config["trial"]
         self._standing.hear(name, result)
-        if "damaged" in result:
-            self._say(f"Trial {name}: its {result['damaged']} is damaged; it begins anew.")
+        if "anew" in result:
+            self._say(f"Trial {name}: {result['anew']}; it begins anew.")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["trial"])

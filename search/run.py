@@ -78,10 +78,14 @@ def _command(arguments: dict[str, Any], began: float) -> int:
 
 
 def check_sampler(options: Options, space: "Space", console: "Console") -> None:
-    """Warns of parameters that the sampler cannot model. Raises UserError where it can model none."""
+    """Warns of parameters that the sampler cannot model. Raises UserError where it can model none, or does not know
+    what to take of one."""
     from search.samplers import unmodelled
+    from spaces.check import check_searched_by_grid
     from spaces.space import modelled_by_all, parameters
 
+    if options.sampler == "grid":
+        check_searched_by_grid(space, options.space)
     known = set(parameters(space))
     every, numbers = modelled_by_all(space)
     blind = unmodelled(options.sampler, every, numbers, known)

@@ -45,9 +45,8 @@ class Storage:
 
     def __init__(self, place: str, name: str) -> None:
         self.place = place
-        uri = ":" in place.partition("/")[0]
-        self.shown = f"{(place.partition('?')[0] if uri else place).rstrip('/')}/{name}"
-        if uri:
+        self.shown = shown(place, name)
+        if _is_uri(place):
             if not place.startswith(KINDS):
                 raise UserError(
                     f"--storage: {self.shown} is of no kind that is known; give a folder, s3://BUCKET/FOLDER or "
@@ -133,26 +132,37 @@ class Storage:
         return _answers(calls, lambda: self._steps)
 
 
+def shown(place: str, name: str = "") -> str:
+    """A place as it is shown, or what has a name there: what comes after a URI's question mark may be a secret."""
+    place = place.partition("?")[0] if _is_uri(place) else place
+    return f"{place.rstrip('/')}/{name}" if name else place
+
+
 def connect(place: str, run: Path) -> Storage:
     """The storage of a run at a place, after a file was written, read and removed there.
 
     Raises:
         UserError: where that cannot be done, or not within ANSWER_SECONDS; or the place is in the run's own folder.
     """
-    shown = place.partition("?")[0]
+    place_shown = shown(place)
     try:
         return next(_answers([partial(_tried, place, run)]))
     except UserError:
         raise
     except Silent:
         raise UserError(
-            f"--storage: {shown} does not answer within {ANSWER_SECONDS:.0f} s; mend it, or choose another place."
+            f"--storage: {place_shown} does not answer within {ANSWER_SECONDS:.0f} s; mend it, or choose another place."
         ) from None
     except Exception as error:  # each kind of place has its own library
         why = what_is_wrong(error)
-        remedy = "check that it exists and that the credentials for it are in the environment" if ":" in place else ""
-        remedy = remedy or "make it a folder that can be written, or choose another place"
-        raise UserError(f"--storage: {shown} cannot be used from this machine ({why}); {remedy}.") from None
+        remedy = "make it a folder that can be written, or choose another place"
+        if _is_uri(place):
+            remedy = "check that it exists and that the credentials for it are in the environment"
+        raise UserError(f"--storage: {place_shown} cannot be used from this machine ({why}); {remedy}.") from None
+
+
+def _is_uri(place: str) -> bool:
+    return ":" in place.partition("/")[0]
 
 
 def _check_no_link(path: str) -> None:
@@ -179,10 +189,11 @@ def _states(folder: str, inside: str) -> Iterator[tuple[str, State]]:
 
 
 @contextmanager
-def telling(storage: Storage, *, alone: bool) -> Iterator[None]:
+def telling(storage: Storage, run: Path, *, alone: bool) -> Iterator[None]:
     """What a storage does not do inside, though it was tried, is a sentence; a fault of the disk here stays one.
 
     Args:
+        run: the run's folder, which may be on a disk behind a network, too.
         alone: whether the run can do without it, and come back to it.
     """
     try:
@@ -190,12 +201,21 @@ def telling(storage: Storage, *, alone: bool) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # as in `connect`
-        if storage_fault(error, DISK_FAULTS) is not None:  # what a network does not do is the storage's
+        if storage_fault(error, DISK_FAULTS) is not None or _is_here(error, run, storage):  # else of a network
             raise
         raise UserError(
             f"--storage: {storage.shown} does not do what it is asked ({what_is_wrong(error)}); give the same command "
             f"again{', or --storage none' if alone else ''}."
         ) from error
+
+
+def _is_here(error: Exception, run: Path, storage: Storage) -> bool:
+    """Whether a file system's error is of the run's folder, or of what is written beside it on its way there."""
+    name = error.filename if isinstance(error, OSError) else None
+    if not isinstance(name, str):
+        return False
+    there = storage.folder is not None and Path(name).is_relative_to(storage.folder)
+    return Path(name).is_relative_to(run.parent) and not there
 
 
 def _tried(place: str, run: Path) -> Storage:

@@ -12,7 +12,7 @@ import dataclasses
 import errno
 import json
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,22 +152,26 @@ def has_trial(path: Path) -> bool:
     if not path.exists():
         return False
     with open(path, "rb") as journal:
-        for line in journal:
-            if not line.endswith(b"\n"):  # torn: it was never written
-                return False
-            try:
-                if parse_json(line)["op_code"] == JournalOperation.CREATE_TRIAL:
-                    return True
-            except (ValueError, KeyError, TypeError):
+        return _have_trial(journal)
+
+
+def _have_trial(lines: Iterable[bytes]) -> bool:
+    for line in lines:
+        if not line.endswith(b"\n"):  # torn: it was never written
+            return False
+        try:
+            if parse_json(line)["op_code"] == JournalOperation.CREATE_TRIAL:
                 return True
+        except (ValueError, KeyError, TypeError):
+            return True
     return False
 
 
 def goes_on_from(path: Path, copied: bytes) -> bool:
     """Whether the journal at `path` has all of what once was copied of one, but for a trial half asked for. What is
-    damaged has nothing that could be had."""
+    damaged has nothing that could be had, and what has no trial is of a command that failed before the first."""
     content = path.read_bytes() if path.exists() else b""
-    if content.startswith(copied):
+    if content.startswith(copied) or not _have_trial(copied.splitlines(keepends=True)):
         return True
     try:
         return content.startswith(copied[: _whole(copied)])

@@ -45,16 +45,34 @@ def check(space: Space, given: Given, source: str) -> None:
     for i, start in enumerate(space.starts):
         _check_point(space, start, found, given, f"{source}, start {i}")
     for i, cell in enumerate(cells(space) if space.grid is not None else ()):
-        where = f"{source}, grid point {i}"
-        drawn = sorted(_check_point(space, cell, found, given, where) - cell.keys())
-        if drawn:  # points that are called the same would differ in it
-            raise UserError(f"{where}: sample() draws {drawn[0]} too, of which the grid has no values; give it some.")
+        _check_point(space, cell, found, given, f"{source}, grid point {i}")
+
+
+def check_searched_by_grid(space: Space, source: str) -> None:
+    """Raises UserError unless the grid has values of all that is drawn at its points: those that are called the same
+    would differ in the rest."""
+    for i, cell in enumerate(cells(space)):
+        trial = _asked(cell)
+        sample(space, trial, source)
+        drawn = sorted(trial.distributions.keys() - cell.keys())
+        if drawn:
+            raise UserError(
+                f"{source}, grid point {i}: sample() draws {drawn[0]} too, of which the grid has no values; give it "
+                "some, or choose another --sampler."
+            )
+
+
+def _asked(point: Mapping[str, Any]) -> optuna.Trial:
+    """A trial of a point; what that leaves open is drawn at random."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(dict(point))
+    return study.ask()
 
 
 def _check_point(
     space: Space, point: Mapping[str, Any], found: Mapping[str, BaseDistribution], given: Given, source: str
-) -> set[str]:
-    """Raises UserError unless a start or a point of the grid is one of the space's. Returns what sample() draws there.
+) -> None:
+    """Raises UserError unless a start or a point of the grid is one of the space's.
 
     Args:
         found: the parameters of its samples.
@@ -69,9 +87,7 @@ def _check_point(
             if parameter in known and not _contains(known[parameter], value):
                 raise UserError(f"{source}: {parameter} is {value!r}, outside {describe(known[parameter])}.")
 
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(dict(point))
-    trial = study.ask()
+    trial = _asked(point)
     try:
         with warnings.catch_warnings(action="ignore"):  # Optuna warns of a value out of range; we refuse it below
             check_decided(space, sample(space, trial, source), given, source)
@@ -85,7 +101,6 @@ def _check_point(
             hint = nearest(parameter, trial.distributions) or "."
             raise UserError(f"{source}: no parameter is called '{parameter}'{hint}")
     check_values(trial.distributions)
-    return set(trial.distributions)
 
 
 def _check_fields(space: Space, source: str) -> None:

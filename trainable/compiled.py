@@ -41,7 +41,7 @@ def library(source: Path) -> ctypes.CDLL:
         if path.stat().st_uid != os.getuid():
             raise NotCompiledError(f"{path} belongs to somebody else")
         return ctypes.CDLL(str(path))
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home folder; ValueError: CXX's quotes
         raise NotCompiledError(f"{type(error).__name__}: {error}") from error
 
 
@@ -64,7 +64,8 @@ def _compiled(source: Path) -> bytes:
         raise NotCompiledError("there is no C++ compiler (c++, g++, clang++)")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.so"
-        command = [*shlex.split(compiler), *FLAGS, "-o", str(made), str(source)]
+        words = [compiler] if shutil.which(compiler) else shlex.split(compiler)  # CXX may have some, as with ccache
+        command = [*words, *FLAGS, "-o", str(made), str(source)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit code {done.returncode}")

@@ -19,10 +19,14 @@ class Resumption:
     """How a trial goes on."""
 
     state: dict[str, Any] | None = None  # None: it begins anew
-    damaged: str | None = None  # the name of the file for which it does
-    # The checkpoint that the next epoch has to write anew, as it did before a kill came between it and the state: the
-    # best epoch's network is no longer there.
-    ahead: str | None = None
+    anew: str | None = None  # why it does, where it has trained before
+    # The next epoch has to be the best, as it was before a kill came between its checkpoint and the state: the network
+    # of the best one before it is no longer there.
+    ahead: bool = False
+
+
+# A kill, and then numbers that differ a little, as between kinds of machines.
+NOT_BEST_AGAIN = Resumption(anew="trained again, its last epoch is no longer the best, and the best network is gone")
 
 
 def resumable(folder: Path, same: Mapping[str, Any], objective: Objective, networks: int) -> Resumption:
@@ -38,19 +42,24 @@ def resumable(folder: Path, same: Mapping[str, Any], objective: Objective, netwo
     """
     state = load_latest(folder / LATEST)
     if state is None:
-        return Resumption(damaged=LATEST if (folder / LATEST).exists() else None)
+        return _damaged(LATEST) if (folder / LATEST).exists() else Resumption()
     if any(state.get(name) != value for name, value in same.items()):
         return Resumption()
     rows, names, epochs = state["rows"], checkpoint_names(networks), []
     for name in names:
         try:
-            epochs.append(load_best(folder / name).epoch)
-        except UserError:
-            return Resumption(damaged=name)
+            with open(folder / name, "rb"):  # of a disk that fails safetensors does not say what is wrong
+                epochs.append(load_best(folder / name).epoch)
+        except (FileNotFoundError, UserError):
+            return _damaged(name)
     if max(epochs) > len(rows):
-        return Resumption(state, ahead=names[epochs.index(max(epochs))])
-    damaged = _differing(folder, rows, objective, names, epochs)
-    return Resumption(damaged=damaged) if damaged else Resumption(state)
+        return Resumption(state, ahead=True)
+    differing = _differing(folder, rows, objective, names, epochs)
+    return _damaged(differing) if differing else Resumption(state)
+
+
+def _damaged(name: str) -> Resumption:
+    return Resumption(anew=f"its {name} is damaged")
 
 
 def _differing(

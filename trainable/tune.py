@@ -7,7 +7,7 @@ driver; on other nodes its files are a copy, which travels (see `trainable.away`
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from trainable.logits import add_holdout, save_logits
 from trainable.metrics import line, metrics_csv
 from trainable.node import difference, versions
 from trainable.paths import trial_folder
-from trainable.resume import LATEST, Resumption, resumable
+from trainable.resume import LATEST, NOT_BEST_AGAIN, Resumption, resumable
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Trained:
     row: Row
     epochs: int  # of a trial that runs its course
     kept_seconds: float | None = None  # what its files took; None: they were there already
-    damaged: str | None = None  # the file for which the trial had to begin anew, with this epoch
+    anew: str | None = None  # why the trial had to begin anew, with this epoch
     earlier: Sequence[Row] = ()  # the epochs before it, of a trial that goes on
 
 
@@ -70,8 +70,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
     trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
     that was trained just now has its `kept_seconds`, of files, and the `lost_seconds`, in which the actor did neither
-    since its last step; the first of a trial that could not go on where it was has the name of the `damaged` file. A
-    trial that goes on gives its last epoch once more, with the rows of the `earlier` ones.
+    since its last step; the first of a trial that could not go on where it was says why it begins `anew`. A trial that
+    goes on gives its last epoch once more, with the rows of the `earlier` ones.
 
     An actor whose trial the driver has given to another ends: nobody waits for it any more.
     """
@@ -124,8 +124,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
                 spent = trained.row["seconds"] + trained.kept_seconds
                 lost = max(0.0, time.perf_counter() - self.stepped - spent)
                 result |= {"kept_seconds": trained.kept_seconds, "lost_seconds": lost}
-            if trained.damaged is not None:
-                result["damaged"] = trained.damaged
+            if trained.anew is not None:
+                result["anew"] = trained.anew
             if trained.earlier:
                 result["earlier"] = list(trained.earlier)
             return result
@@ -193,7 +193,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             yield Trained(last, config.epochs, earlier=earlier)
             if len(latest["rows"]) == config.epochs:
                 return
-        yield from self._epochs(folder, config, data, parts, same, resumption)
+        going_on: Resumption | None = resumption
+        while going_on is not None:
+            going_on = yield from self._epochs(folder, config, data, parts, same, going_on)
 
     def _parts(self, config: TrialConfig, data: LabelledData) -> list[Examples]:
         """The examples of each part of the split, one or one a fold."""
@@ -212,17 +214,16 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         parts: Sequence[Examples],
         same: Mapping[str, Any],
         resumption: Resumption,
-    ) -> Iterator[Trained]:
-        """The epochs that are left. `same` is as for `resumable`."""
-        latest, damaged, ahead = resumption.state, resumption.damaged, resumption.ahead
-        if damaged is not None:
-            print(f"trial {self.trial} begins anew: its {damaged} is damaged", flush=True)
+    ) -> Generator[Trained, None, Resumption | None]:
+        """The epochs that are left; `same` is as for `resumable`. Returns how the trial is to go on instead."""
+        latest, anew, ahead = resumption.state, resumption.anew, resumption.ahead
+        if anew is not None:
+            print(f"trial {self.trial} begins anew: {anew}", flush=True)
         rows: list[Row] = list(latest["rows"]) if latest else []
         for epoch in fit_parts(config, parts, self.device, latest):
-            if ahead is not None and not epoch.improved:  # as may be on another kind of machine than that which died
-                yield from self._epochs(folder, config, data, parts, same, Resumption(damaged=ahead))
-                return
-            ahead = None
+            if ahead and not epoch.improved:
+                return NOT_BEST_AGAIN
+            ahead = False
             rows.append(epoch.row)
             started = time.perf_counter()
             ended = epoch.row["epoch"] == config.epochs
@@ -237,8 +238,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             # What the driver may take for a trial's end is there before the driver hears of it.
             self._send(wait=ended or epoch.row["epoch"] in self.shared.judged)
             print(line(self.trial, epoch.row, config.epochs), flush=True)
-            yield Trained(epoch.row, config.epochs, time.perf_counter() - started, damaged)
-            damaged = None  # it is said once
+            yield Trained(epoch.row, config.epochs, time.perf_counter() - started, anew)
+            anew = None  # it is said once
+        return None
 
     def _check_assigned(self) -> None:
         """Raises Gone where the trial's own folder is not this worker's any more: when a head is lost its workers live

@@ -1,19 +1,26 @@
 """How many trials fit at once, and who can reach Ray. That a missing GPU is refused is in test_run.py."""
 
+import itertools
 import os
+import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import HTTPError
 
 import grpc
 import psutil
 import pytest
 import ray
+from ray._private import services as ray_services
 from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 from rich.console import Console
 
@@ -73,6 +80,8 @@ FORMAT = f"is not HOST:PORT, as 10.0.0.1:6379{GIVE}"
         ("10.0.0.1:", "", f"--address: '10.0.0.1:' {FORMAT}"),
         ("::1:6379", "", f"--address: '::1:6379' {FORMAT}"),
         (None, "nowhere", f"RAY_ADDRESS: 'nowhere' {FORMAT}"),
+        ("auto", "http://127.0.0.1:8265", f"RAY_ADDRESS: 'http://127.0.0.1:8265' {FORMAT}"),
+        ("auto", "localhost:9", f"RAY_ADDRESS: no Ray cluster can be joined at localhost:9 (nobody answers){GIVE}"),
         # Ray itself would try for a quarter of an hour, deaf to signals.
         ("localhost:9", "", f"--address: no Ray cluster can be joined at localhost:9 (nobody answers){GIVE}"),
         ("[::1]:9", "", f"--address: no Ray cluster can be joined at [::1]:9 (nobody answers){GIVE}"),
@@ -102,7 +111,29 @@ def test_a_ray_that_cannot_be_started_is_one_sentence(monkeypatch: pytest.Monkey
         start(None, 1, None, Console())
 
 
-@pytest.mark.parametrize(("address", "named"), [("ray://10.0.0.1:10001", "--address"), (None, "RAY_ADDRESS")])
+def test_a_clock_that_is_set_while_ray_starts_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = itertools.count(1, 86400)
+    monkeypatch.setattr(time, "time", lambda: time.monotonic() + next(days))
+    try:
+        assert start(None, 1, None, Console()).dashboard is not None
+    finally:
+        ray.shutdown()
+
+
+def test_a_dashboard_that_does_not_come_is_one_sentence(tmp_path: Path) -> None:
+    command = "from rich.console import Console; from search import cluster; cluster.start(None, 1, None, Console())"
+    whole = f"from search.cli import exit_code, process; process(lambda: exit_code(lambda: exec({command!r}) or 0))"
+    environment = {**os.environ, "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0"}
+    done = subprocess.run([sys.executable, "-c", whole], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    sentence = r"Ray cannot be started on this machine \(its dashboard does not come: see /\S+/dashboard\.(log|err)\)\."
+    assert re.fullmatch(f"Error: {sentence}\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [("ray://10.0.0.1:10001", "--address"), (None, "RAY_ADDRESS"), ("auto", "RAY_ADDRESS")],
+)
 def test_rays_client_is_refused_with_the_two_ways_that_there_are(
     address: str | None, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +141,53 @@ def test_rays_client_is_refused_with_the_two_ways_that_there_are(
     with pytest.raises(UserError, match=f"^{named}: ray://10.0.0.1:10001 is .* ray job submit, .* --address auto or"):
         start(address, 1, None, Console())
     assert not ray.is_initialized()
+
+
+@pytest.fixture
+def raylets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Starts processes that look like Ray's on nodes, which are the only ones to be seen then."""
+    started: list[subprocess.Popen[bytes]] = []
+    everything = psutil.process_iter
+
+    def start_one(*arguments: str, path: str = "/opt/ray") -> None:
+        command = [f"{path}/raylet/raylet", "-c", "import time; time.sleep(600)", *arguments]
+        started.append(subprocess.Popen(command, executable=sys.executable))
+        pids = {one.pid for one in started}
+        monkeypatch.setattr(psutil, "process_iter", lambda attrs: (one for one in everything(attrs) if one.pid in pids))
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_auto_is_the_cluster_of_this_machine_whatever_its_folders_are_called(
+    raylets: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last: list[str | None] = [None]
+    monkeypatch.setattr(ray_services, "find_bootstrap_address", lambda folder: last[0])
+    raylets("--gcs-address=10.0.0.7:1", "--temp_dir=/tmp/convsearch-1000/ray")  # a search's own
+    with pytest.raises(ConnectionError, match="^no cluster was started here with ray start$"):
+        _started_here()
+    raylets("--gcs-address=10.0.0.1:6379", "--temp_dir=/tmp/ray", path="/home/me/convsearch-env/lib")
+    assert _started_here() == "10.0.0.1:6379"
+    raylets("--gcs-address=10.0.0.9:6379", "--temp_dir=/tmp/ray")
+    for no_more in (None, "10.0.0.5:6379"):
+        last[0] = no_more
+        with pytest.raises(ConnectionError, match="^several run here: 10.0.0.1:6379, 10.0.0.9:6379$"):
+            _started_here()
+    last[0] = "10.0.0.9:6379"
+    assert _started_here() == "10.0.0.9:6379"
+
+
+def test_auto_is_no_other_users_cluster(raylets: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    raylets("--gcs-address=10.0.0.1:6379", "--temp_dir=/tmp/ray")
+    monkeypatch.setattr(ray_services, "find_bootstrap_address", lambda folder: None)
+    (raylet,) = psutil.process_iter(["cmdline", "uids"])
+    raylet.info["uids"] = SimpleNamespace(real=os.getuid() + 1)
+    monkeypatch.setattr(psutil, "process_iter", lambda attrs: [raylet])
+    with pytest.raises(ConnectionError, match="^no cluster was started here with ray start$"):
+        _started_here()
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of sockets")

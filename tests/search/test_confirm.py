@@ -244,6 +244,17 @@ def test_a_mistake_is_one_sentence(
     assert capsys.readouterr().err == f"Error: {sentence.format(out=out)}\n"
 
 
+def test_beginning_anew_takes_what_is_mirrored_too(
+    done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, there = copied(done, tmp_path), tmp_path / "there"
+    assert confirm.main([str(run), "--storage", str(there), "--top", "2"]) == 2
+    assert capsys.readouterr().err == (
+        f"Error: --top: {run} is being confirmed with 3, not 2; keep that, or move {run}/confirm away and delete "
+        f"{there}/{run.name}/confirm to begin anew.\n"
+    )
+
+
 @pytest.mark.parametrize("option", ["--top", "--seeds"])
 def test_one_is_nothing_to_compare(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

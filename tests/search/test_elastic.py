@@ -183,6 +183,25 @@ def test_that_others_hold_the_cluster_is_said_once(monkeypatch: pytest.MonkeyPat
     assert console.file.getvalue() == "Warning: trials wait for workers: of the cluster 0 of 1 CPU are free.\n"  # type: ignore[attr-defined]
 
 
+def test_a_worker_that_starts_where_there_was_no_room_is_not_said_to_wait_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(elastic, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(elastic, "CHECK_SECONDS", 0.0)
+    console, room = Console(file=io.StringIO()), [1, 0, 0, 1, 1]
+    cluster: Any = SimpleNamespace(slots=lambda: room.pop(0), free=lambda: "1 of 1 CPU", shortage=lambda: "none")
+    searcher, usage, stop = SimpleNamespace(slots=0), SimpleNamespace(resize=lambda slots, now: None), SimpleNamespace()
+    follower = elastic.Elastic(cluster, searcher, None, usage, stop, console)  # type: ignore[arg-type]
+    waiting, running = SimpleNamespace(status="PENDING"), SimpleNamespace(status="RUNNING")
+    for trial in (running, waiting, waiting, waiting):  # its node dies, and another joins
+        time.sleep(0.2)
+        follower.on_step_begin(0, [trial])
+    assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+    time.sleep(0.4)
+    follower.on_step_begin(0, [waiting])
+    assert console.file.getvalue().startswith("Warning: trials wait for workers:")  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("result", "failures"), [({"kept_seconds": 0.1}, 0), ({"earlier": []}, 3), ({}, 3)])
 def test_a_trial_that_tells_an_old_epoch_again_has_not_got_on(result: dict[str, Any], failures: int) -> None:
     """Else one whose every worker dies in the same epoch would be tried for ever."""

@@ -298,18 +298,47 @@ def test_a_folder_that_has_lost_trials_takes_them_from_no_mirror(
     assert {name for name in there if name != OWNER} == set(mirrors.states(run))
 
 
+def confirm(run: Path) -> Path:
+    """Begins a confirmation, if only an epoch of its first trial. Returns its study."""
+    tier = run / "confirm" / "1"
+    tier.mkdir(parents=True, exist_ok=True)
+    next(training(tier, Search(tier).record))
+    return tier / JOURNAL
+
+
 def test_a_folder_from_before_its_confirmation_takes_that_from_no_mirror(mirrored: Storage, tmp_path: Path) -> None:
     run = tmp_path / "here" / "run"
-    confirmation = run / "confirm" / "1"
-    confirmation.mkdir(parents=True)
-    next(training(confirmation, Search(confirmation).record))
+    confirm(run)
     claimed(run, mirrored).round()
     study = mirrored.read(f"confirm/1/{JOURNAL}")
     claimed(run, mirrored)
-    shutil.rmtree(run / "confirm")  # as where a backup of before is brought back
-    with pytest.raises(UserError, match=f"has trials that {run} has not: files are lost here, or older"):
+    (run / "confirm").rename(tmp_path / "before")  # as where a backup of before is brought back
+    with pytest.raises(UserError) as told:
         Mirror(run, mirrored).claim()
+    assert str(told.value) == (
+        f"--storage: {mirrored.shown} has trials in confirm that {run} has not: files are lost here, or older. Move "
+        f"this folder away and bring them by --resume run, delete {mirrored.shown}/confirm to begin that anew, or "
+        "choose another place or another --name."
+    )
     assert study and mirrored.read(f"confirm/1/{JOURNAL}") == study
+    shutil.rmtree(f"{mirrored.shown}/confirm")
+    second = confirm(run)
+    claimed(run, mirrored).round()
+    assert mirrored.read(f"confirm/1/{JOURNAL}") == second.read_bytes() != study
+
+
+def test_a_confirmation_that_failed_before_its_first_trial_may_be_another(mirrored: Storage, tmp_path: Path) -> None:
+    run = tmp_path / "here" / "run"
+    tier = run / "confirm" / "1"
+    tier.mkdir(parents=True)
+    Search(tier)
+    claimed(run, mirrored).round()
+    asked = mirrored.read(f"confirm/1/{JOURNAL}")
+    (tier / JOURNAL).unlink()  # as the next command does, which is killed before the next round
+    study = confirm(run)
+    assert asked and not study.read_bytes().startswith(asked)
+    claimed(run, mirrored).round()
+    assert mirrored.read(f"confirm/1/{JOURNAL}") == study.read_bytes()
 
 
 def test_a_run_that_failed_before_its_first_trial_begins_anew(tmp_path: Path) -> None:

@@ -54,11 +54,11 @@ def test_a_stopped_and_a_failed_trial_are_told_apart(tmp_path: Path) -> None:
     assert "1 stopped early, 1 failed" in second
 
 
-def test_a_trial_that_begins_anew_says_for_which_file(tmp_path: Path) -> None:
+def test_a_trial_that_begins_anew_says_why(tmp_path: Path) -> None:
     search = Search(tmp_path)
     trial = search.start()
     row = {"valid_loss": 0.5, "valid_accuracy": 0.5, "training_iteration": 1}
-    search.progress.on_trial_result(0, [], trial, {**row, "damaged": "best.safetensors"})
+    search.progress.on_trial_result(0, [], trial, {**row, "anew": "its best.safetensors is damaged"})
     assert search.text.getvalue() == "Trial 0000: its best.safetensors is damaged; it begins anew.\n"
 
 

@@ -179,17 +179,37 @@ def test_no_link_is_followed(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "file", "told"),
     [
-        (errno.ENOSPC, None),  # of the disk here, for all that is known
-        (errno.ESTALE, "--storage: {} does not do what it is asked (Stale file handle); give the same command again."),
+        (errno.ENOSPC, None, False),  # of the disk here, for all that is known
+        (errno.ESTALE, None, True),
+        (errno.ESTALE, "runs/run/.mirror.json", False),
+        (errno.ESTALE, "runs/.run.1.tmp/run.json", False),  # as it is fetched
+        (errno.ESTALE, "runs/there/run/run.json", True),
     ],
 )
-def test_a_fault_of_the_disk_here_is_not_the_storages(number: int, told: str | None, tmp_path: Path) -> None:
-    there = Storage(str(tmp_path), "run")
-    with pytest.raises(UserError if told else OSError) as raised, telling(there, alone=False):
-        raise OSError(number, os.strerror(number))
-    assert str(raised.value) == (told or "[Errno 28] No space left on device").format(there.shown)
+def test_a_fault_of_the_disk_here_is_not_the_storages(
+    number: int, file: str | None, told: bool, tmp_path: Path
+) -> None:
+    run, there = tmp_path / "runs" / "run", Storage(str(tmp_path / "runs" / "there"), "run")
+    fault = OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
+    with pytest.raises(UserError if told else OSError) as raised, telling(there, run, alone=False):
+        raise fault
+    assert str(raised.value) == (
+        f"--storage: {there.shown} does not do what it is asked (Stale file handle); give the same command again."
+        if told
+        else str(fault)
+    )
+
+
+def test_a_folder_is_shown_by_its_whole_name_and_a_uri_without_what_may_be_secret(tmp_path: Path) -> None:
+    (tmp_path / "what?").write_text("")
+    said = refused(f"{tmp_path}/what?/a:b", tmp_path / "run")
+    assert said.startswith(f"{tmp_path}/what?/a:b cannot be used from this machine (")
+    assert said.endswith("; make it a folder that can be written, or choose another place.")
+    assert storage.shown("s3://bucket/runs/?secret=1", "run") == "s3://bucket/runs/run"
+    assert storage.shown("s3://bucket/runs?secret=1") == "s3://bucket/runs"
+    assert (storage.shown("/"), storage.shown("/", "run")) == ("/", "/run")
 
 
 @pytest.mark.parametrize("inside", ["", "run", "run/mirror"])

@@ -9,6 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 import spaces
+from spaces.check import check_searched_by_grid
 from spaces.loading import load, names
 from spaces.space import Given, Space, cells, describe, fingerprint, parameters, sample
 from trainable.config import ConfigError, TrialConfig
@@ -528,13 +529,16 @@ def test_published_figures_must_belong_to_the_grid(tmp_path: Path, settings: str
     assert load(str(write(tmp_path, settings=worded))).published == {"0.01": (0.5, 0.6, "above half")}
 
 
-def test_a_grid_has_values_of_all_that_is_drawn(tmp_path: Path) -> None:
+def test_a_grid_that_is_searched_has_values_of_all_that_is_drawn(tmp_path: Path) -> None:
     body = "    return TrialConfig(lr=lr, momentum=trial.suggest_float('momentum', 0.5, 0.9))"
+    space = load(str(write(tmp_path, body, ", grid={'lr': [0.01, 0.02]}")))  # as another sampler searches it
     with pytest.raises(UserError) as error:
-        load(str(write(tmp_path, body, ", grid={'lr': [0.01, 0.02]}")))
+        check_searched_by_grid(space, "mine.py")
     assert str(error.value) == (
-        f"{tmp_path}/mine.py, grid point 0: sample() draws momentum too, of which the grid has no values; give it some."
+        "mine.py, grid point 0: sample() draws momentum too, of which the grid has no values; give it some, or choose "
+        "another --sampler."
     )
+    check_searched_by_grid(load(str(write(tmp_path, body, ", grid={'lr': [0.01], 'momentum': [0.5, 0.9]}"))), "mine.py")
 
 
 def test_published_figures_are_of_one_parameter_alone(tmp_path: Path) -> None:

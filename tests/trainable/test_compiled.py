@@ -67,6 +67,22 @@ def test_a_compiler_with_words_of_its_own(
     assert library(source).answer() == 44
 
 
+def test_a_compiler_in_a_folder_with_a_space(
+    compiler: None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my tools"
+    folder.mkdir()
+    (folder / "c++").symlink_to(next(filter(None, map(shutil.which, ("c++", "g++", "clang++")))))
+    monkeypatch.setenv("CXX", str(folder / "c++"))
+    assert library(source).answer() == 42
+
+
+def test_a_compiler_that_cannot_be_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "c++ '-DANSWER=42")
+    with pytest.raises(NotCompiledError, match="^ValueError: No closing quotation$"):
+        library(source)
+
+
 def test_a_compiler_that_is_not_there(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")
     with pytest.raises(NotCompiledError, match="FileNotFoundError: .*/no/such/compiler"):

@@ -1,3 +1,5 @@
+import ctypes
+import errno
 import json
 import os
 import resource
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import pytest
@@ -238,6 +241,31 @@ def test_a_folder_comes_whole_or_not_at_all(tmp_path: Path) -> None:
     files.write_folder(path, writer)
     assert names(tmp_path) == ["made"]
     assert (path / "one").read_text() == "1"
+
+
+def test_a_folder_reaches_the_disk_before_it_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sync_all, synced_as = tmp_path / "made", files._sync_all, []
+
+    def spy(folder: Path) -> None:
+        synced_as.append((folder.parent, names(folder), path.exists()))
+        sync_all(folder)
+
+    monkeypatch.setattr(files, "_sync_all", spy)
+    files.write_folder(path, lambda folder: (folder / "one").write_text("1"))
+    assert synced_as == [(tmp_path, ["one"], False)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no syncfs")
+def test_a_folder_that_does_not_reach_the_disk_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def syncfs(descriptor: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: SimpleNamespace(syncfs=syncfs))
+    with pytest.raises(OSError, match="Input/output error") as told:
+        files.write_folder(tmp_path / "made", lambda folder: None)
+    assert told.value.errno == errno.EIO and Path(told.value.filename).parent == tmp_path
+    assert names(tmp_path) == []
 
 
 def test_of_two_who_make_a_folder_the_first_ones_stays(tmp_path: Path) -> None:

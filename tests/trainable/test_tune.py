@@ -18,7 +18,7 @@ import pytest
 
 from tests.results.tiny_run import Data, data
 from tests.trainable.tiny import config
-from trainable import block_tail, files, tune
+from trainable import block_tail, files, resume, tune
 from trainable.checkpoint import file_hash, load_best, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
@@ -391,8 +391,22 @@ def test_a_trial_with_a_damaged_file_begins_anew_and_says_so(
     results = trained(actor(shared, "0000", config()))
     assert [result["epoch"] for result in results] == [1, 2, 3]
     nothing_to_say = name == "latest.pt" and damage is None  # as of a trial that has not begun
-    assert [result.get("damaged") for result in results] == [None if nothing_to_say else name, None, None]
+    why = None if nothing_to_say else f"its {name} is damaged"
+    assert [result.get("anew") for result in results] == [why, None, None]
     assert numbers(path.parent) == numbers(trial_folder(whole.run, "0000"))
+
+
+def test_a_network_that_cannot_be_read_costs_no_epoch(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = actor(shared, "0000", config())
+    worker.step()
+    worker.step()
+    with monkeypatch.context() as patch:
+        stale = OSError(errno.ESTALE, "Stale file handle", "best.safetensors")
+        patch.setattr(resume, "open", fails_with(stale), raising=False)  # as of a network folder
+        (result,) = trained(actor(shared, "0000", config()))
+    assert result == {"trial": "0000", "halt": "Stale file handle: best.safetensors", "done": False}
+    results = trained(actor(shared, "0000", config()))
+    assert [(result["epoch"], result.get("anew")) for result in results] == [(2, None), (3, None)]
 
 
 @pytest.mark.parametrize("after", [2, 3])
@@ -413,7 +427,7 @@ def test_a_trial_over_folds_with_a_damaged_file_begins_anew(folded: Shared, name
     worker.step()
     path.write_bytes(garbled(path.read_bytes()))
     results = trained(actor(folded, "0000", config(epochs=2)))
-    assert [(result["epoch"], result.get("damaged")) for result in results] == [(1, name), (2, None)]
+    assert [(result["epoch"], result.get("anew")) for result in results] == [(1, f"its {name} is damaged"), (2, None)]
 
 
 def test_a_state_of_another_configuration_is_not_resumed_from(shared: Shared) -> None:
@@ -452,9 +466,9 @@ def test_an_epoch_that_is_the_best_on_another_machine_alone_costs_the_trial_and_
     latest["rows"][0] |= {"valid_accuracy": 1.0, "valid_loss": 0.0}
     save_latest(folder / "latest.pt", latest)
     results = trained(actor(shared, "0000", config()))
-    assert [(result["epoch"], result.get("damaged")) for result in results] == [
+    assert [(result["epoch"], result.get("anew")) for result in results] == [
         (1, None),
-        (1, "best.safetensors"),
+        (1, "trained again, its last epoch is no longer the best, and the best network is gone"),
         (2, None),
         (3, None),
     ]
