@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds",
         type=several,
         metavar="S",
-        help=f"seeds of the better half; the others have 2 (default: {SEEDS})",
+        help=f"seeds of the better half, the default and the search's winner; the others have 2 (default: {SEEDS})",
     )
     add(
         "--space",

@@ -27,6 +27,9 @@ EXAMPLES = """examples:
   python -m search.ensemble faces --test testdata.csv --sample-submission sample.csv
   python -m search.ensemble faces faces-2 --members 20       the best trials of two runs on one split
   python -m search.ensemble --verify runs/faces/ensemble.json
+
+exit codes:
+  0 done   1 failure, or --verify found a change   2 usage   130 Ctrl-C   143 SIGTERM; with --refit these can be resumed
 """
 
 

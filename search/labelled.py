@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from trainable.dataset import DIGITS, LabelledData, load_labelled, parse_age_groups, parse_fractions
@@ -23,7 +24,11 @@ def labelled_again(
     """
     said = record["arguments"]
     if said["data"] != DIGITS and not Path(said["data"]).exists():
-        raise UserError(f"{purpose}: {run} was made with the data at {said['data']}, where they no longer are.")
+        tell = f"python -m search.run --resume {quote(run.name)} --out {quote(str(run.parent))} --data PLACE"
+        raise UserError(
+            f"{purpose}: {run} was made with the data at {said['data']}, where they no longer are; say where they are: "
+            f"{tell}"
+        )
     data = load_labelled(
         said["data"],
         inputs=sorted(columns),

@@ -31,8 +31,8 @@ exit codes:
 
 # The option --address of every command that needs Ray.
 ADDRESS: dict[str, Any] = {
-    "metavar": "HOST:PORT",
-    "help": "a Ray cluster to join (default: start Ray on this machine)",
+    "metavar": "HOST:PORT|auto|local",
+    "help": "a Ray cluster to join, auto for this machine's (default: RAY_ADDRESS, or a Ray of its own)",
 }
 CONFIRM = "confirm"  # the space of a confirmation's runs, which no user can name, and their folder in the run's
 TRACK = ("tensorboard", "mlflow", "wandb")  # the tools of --track
@@ -151,10 +151,24 @@ def parser() -> argparse.ArgumentParser:
     add("--data", type=nameable, metavar="CSV|FOLDER|digits", help="labelled images (default: digits)")
     add("--inputs", type=_names, metavar="COLUMN,...", help="metadata columns that the network reads (default: none)")
     add("--target", metavar="COLUMN", help="integers to learn and sum into classes, as Age (default: the classes)")
-    add("--age-groups", metavar="YEARS,...", help="bounds of UTKFace's age classes (default: 10,20,30,40,50,61)")
-    add("--image-size", type=_size, metavar="PIXELS", help="side of the images (default: 28 for digits, else 64)")
+    add(
+        "--age-groups",
+        metavar="YEARS,...",
+        help="UTKFace's age classes: their first ages, and the one after the last (default: 10,20,30,40,50,61)",
+    )
+    add(
+        "--image-size",
+        type=_size,
+        metavar="PIXELS",
+        help="side of the images, 28 to 256 (default: 28 for digits, else 64)",
+    )
     add("--split", metavar="A/B/C", help="percent for train, validation and holdout (default: 70/15/15)")
-    add("--folds", type=_folds, metavar="K", help="K networks a trial, each validated on its fold, instead of --split")
+    add(
+        "--folds",
+        type=_folds,
+        metavar="K",
+        help="2 to 20 networks a trial, each validated on its fold, instead of --split",
+    )
     add = parser.add_argument_group("how to search").add_argument
     add("--sampler", choices=SAMPLERS, help="what proposes trials (default: the space's, mostly tpe)")
     add("--scheduler", choices=SCHEDULERS, help="what stops weak trials early (default: the space's, mostly asha)")

@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   python -m search.report faces --format csv         the leaderboard with errors, on stdout
 
 exit codes:
-  0 done   1 failure   2 usage   143 SIGTERM
+  0 done   1 failure   2 usage   130 Ctrl-C (0 of --serve, which it ends)   143 SIGTERM
 """
 
 

@@ -83,9 +83,9 @@ def sample(space: Space, trial: optuna.Trial, source: str | None = None) -> Tria
     default = TrialConfig()
     for field in DECIDED_BY_RUN:
         if field not in space.decides and getattr(config, field) != getattr(default, field):
-            option = "--" + field.replace("_", "-")
+            who = "the space decides" if field == "objective" else f"the run decides (--{field.replace('_', '-')})"
             unless = " unless decides names it" if field in MAY_DECIDE else ""
-            raise UserError(f"{source or space.name}: sample() sets {field}, which the run decides ({option}){unless}.")
+            raise UserError(f"{source or space.name}: sample() sets {field}, which {who}{unless}.")
     if "image_size" in space.decides and config.image_size not in space.image_sizes:
         known = ", ".join(map(str, space.image_sizes)) or "none"
         raise UserError(

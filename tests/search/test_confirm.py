@@ -292,7 +292,10 @@ def test_data_that_moved_and_a_plan_that_is_lost_are_said(
     run = copied(done, tmp_path)
     edit(run, "arguments", data="/nowhere/data.csv")
     assert confirm.main([str(run)]) == 2
-    moved = f"RUN: {run} was made with the data at /nowhere/data.csv, where they no longer are."
+    moved = (
+        f"RUN: {run} was made with the data at /nowhere/data.csv, where they no longer are; say where they are: "
+        f"python -m search.run --resume {run.name} --out {run.parent} --data PLACE"
+    )
     assert capsys.readouterr().err == f"Error: {moved}\n"
     (run / "confirm" / "plan.json").write_text("{")
     assert confirm.main([str(run)]) == 2

@@ -275,7 +275,8 @@ def test_data_that_moved_are_missed(refitted: Path, people: Path, capsys: pytest
     finally:
         moved.rename(path)
     assert capsys.readouterr().err == (
-        f"Error: --refit: {refitted} was made with the data at {path}, where they no longer are.\n"
+        f"Error: --refit: {refitted} was made with the data at {path}, where they no longer are; say where they are: "
+        f"python -m search.run --resume {refitted.name} --out {refitted.parent} --data PLACE\n"
     )
 
 

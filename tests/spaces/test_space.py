@@ -254,6 +254,11 @@ def test_a_file_takes_no_modules_place_and_leaves_none_when_it_fails(tmp_path: P
             "let it choose a name, and look up in a dict what the name stands for.",
         ),
         ("    return {'lr': lr}", "", "{}: sample() gives dict, not a TrialConfig."),
+        (
+            "    return TrialConfig(lr=lr, objective='valid_loss')",
+            "",
+            "{}: sample() sets objective, which the space decides.",
+        ),
         ("    return TrialConfig(lr=lr, epochs=5)", "", "{}: sample() sets epochs, which the run decides (--epochs)."),
         (
             "    return TrialConfig(lr=lr, image_size=64)",
