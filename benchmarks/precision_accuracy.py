@@ -38,9 +38,9 @@ SPACE = Space(
 
 def accuracies(folder: Path) -> dict[int, float]:
     """Of each training of a run, by its seed."""
-    table = pd.read_csv(folder / "leaderboard.csv", dtype={"trial": str}).set_index("trial")
-    seeds = {f"{trial.number:04d}": trial.user_attrs["config"]["seed"] for trial in frozen_trials(folder)}
-    return {seed: float(table.loc[trial, "valid_accuracy"]) for trial, seed in seeds.items()}
+    seeds = {trial.number: trial.user_attrs["config"]["seed"] for trial in frozen_trials(folder)}
+    table = pd.read_csv(folder / "leaderboard.csv")
+    return {seeds[int(row["trial"])]: float(row["valid_accuracy"]) for row in table.to_dict("records")}
 
 
 def figures_of(found: Mapping[str, Mapping[int, float]], what: str) -> list[Figure]:
