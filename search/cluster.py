@@ -26,7 +26,7 @@ import trainable
 from search.authentication import PRIVATE, Refused, authenticate, make_token, private_folder
 from search.cli import say
 from search.head import Head, head_watched
-from trainable.errors import UserError
+from trainable.errors import DISK_FAULTS, UserError, storage_fault
 from trainable.keeper import Keeper
 from trainable.table import count
 
@@ -159,11 +159,11 @@ def start(address: str | None, cpus_per_trial: float, gpus_per_trial: float | No
     try:
         with _keeping_sigterm(), _by_a_steady_clock():
             context, head = (_start_here(common), None) if own else _join(address, common, console)
-    except UserError:
-        raise
     except Refused as error:
         raise UserError(f"{source}: {error}") from error
     except Exception as error:  # Ray raises that itself, too
+        if isinstance(error, UserError) or storage_fault(error, DISK_FAULTS) is not None:
+            raise
         why = _why(error)
         if own:
             raise UserError(f"Ray cannot be started on this machine ({why}).") from error
@@ -314,7 +314,7 @@ def _why(error: Exception) -> str:
     """What Ray says, without its paragraphs of advice."""
     if log := DASHBOARD_LOG.search(str(error)):
         return f"its dashboard does not come: see {log[0]}"
-    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """How many trials fit at once, and who can reach Ray. That a missing GPU is refused is in test_run.py."""
 
+import errno
 import itertools
 import os
 import re
@@ -128,6 +129,16 @@ def test_a_dashboard_that_does_not_come_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     sentence = r"Ray cannot be started on this machine \(its dashboard does not come: see /\S+/dashboard\.(log|err)\)\."
     assert re.fullmatch(f"Error: {sentence}\n", done.stderr)
+
+
+def test_a_disk_that_is_full_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/session")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(OSError, match="No space left on device"):
+        start(None, 1, None, Console())
 
 
 @pytest.mark.parametrize(
