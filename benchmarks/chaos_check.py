@@ -241,13 +241,14 @@ RULES: tuple[Callable[[History], list[str]], ...] = (
 )
 
 
-def budget_is_kept(run: History, kills: int, begun_anew: Collection[str] = ()) -> list[str]:
-    """No trial was trained for more epochs than it has but one for each kill; one whose files were damaged may have
-    begun anew."""
+def budget_is_kept(run: History, kills: int, damaged: Collection[str] = ()) -> list[str]:
+    """No trial was trained for more epochs than it has but one for each kill; each time that a file of its was damaged
+    it may have begun anew."""
+    times = Counter(damaged)
     wrong = []
     for name, trained in run.trained.items():
         more = len(trained) - len(set(trained))
-        allowed = kills + (run.epochs if name in begun_anew else 0)
+        allowed = kills + run.epochs * times[name]
         if more > allowed:
             wrong.append(f"trial {name}: {more} epochs were trained again after {kills} kills: {list(trained)}")
     return wrong
@@ -288,7 +289,7 @@ def _without_seconds(row: Row) -> Row:
 def check(
     run: Path,
     kills: int,
-    begun_anew: Collection[str],
+    damaged: Collection[str],
     before: Sequence[Mapping[str, Told]],
     unbroken: History | None,
 ) -> list[str]:
@@ -296,7 +297,7 @@ def check(
 
     Args:
         kills: that may have cost an epoch.
-        begun_anew: trials whose files were damaged.
+        damaged: a trial for each file that was damaged.
         before: what the study had been told at moments on the way.
         unbroken: as for `numbers_are_those_of`; None: that is not asked.
     """
@@ -305,6 +306,6 @@ def check(
     except (UserError, OSError, ValueError, KeyError) as error:
         return [f"the run cannot be read: {type(error).__name__}: {error}"]
     wrong = [sentence for rule in RULES for sentence in rule(found)]
-    wrong += budget_is_kept(found, kills, begun_anew)
+    wrong += budget_is_kept(found, kills, damaged)
     wrong += [sentence for then in before for sentence in nothing_is_lost(then, found.told)]
     return wrong + (numbers_are_those_of(found, unbroken) if unbroken else [])

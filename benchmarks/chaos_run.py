@@ -139,7 +139,7 @@ class Siege:
     faults: deque[Fault] = field(default_factory=deque)
     undo: list[tuple[float, Callable[[], None]]] = field(default_factory=list)  # time.monotonic(), what ends a fault
     happened: list[Fault] = field(default_factory=list)
-    torn: set[str] = field(default_factory=set)  # trials
+    torn: list[str] = field(default_factory=list)  # a trial for each of its files
     before: list[Mapping[str, Told]] = field(default_factory=list)  # as the study was at each command's end
     sessions: int = 0
     reached: float | None = None  # seconds since the command began: when the next fault's epochs were there
@@ -292,7 +292,7 @@ class Siege:
         content = path.read_bytes()
         at = int(rng.integers(len(content)))
         path.write_bytes(content[:at] if rng.random() < 0.5 else content[:at] + rng.bytes(len(content) - at))
-        self.torn.add(path.parent.name)
+        self.torn.append(path.parent.name)
         return True
 
 

@@ -161,8 +161,11 @@ def test_a_kill_may_cost_an_epoch_and_a_damaged_file_a_trial() -> None:
     assert budget_is_kept(again, kills=1) == [
         "trial 0000: 2 epochs were trained again after 1 kills: [1, 2, 2, 3, 1, 4]"
     ]
-    assert budget_is_kept(again, kills=0, begun_anew={"0000"}) == []
-    assert len(budget_is_kept(again, kills=0, begun_anew={"0001"})) == 1
+    assert budget_is_kept(again, kills=0, damaged=["0000"]) == []
+    assert len(budget_is_kept(again, kills=0, damaged=["0001"])) == 1
+    twice = replace(again, trained={"0000": [*range(1, again.epochs + 1)] * 3})
+    assert budget_is_kept(twice, kills=0, damaged=["0000", "0000"]) == []
+    assert len(budget_is_kept(twice, kills=0, damaged=["0000"])) == 1
 
 
 def test_what_the_study_was_told_is_there_later() -> None:
