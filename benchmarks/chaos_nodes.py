@@ -1,5 +1,6 @@
 """Processes, networks and disks that can be broken on purpose, and are put right again."""
 
+import json
 import os
 import secrets
 import shutil
@@ -128,6 +129,12 @@ class Network:
     def mend(self) -> None:
         """They pass again."""
         _ip("-n", self._between, "link", "set", "port1", "up")
+
+    def moved(self, side: int) -> tuple[int, int]:
+        """How many bytes a namespace has received, and sent."""
+        link = ["ip", "-n", self.sides[side], "-json", "-statistics", "link", "show", "node"]
+        ((found,),) = [json.loads(subprocess.run(link, check=True, capture_output=True).stdout)]
+        return found["stats64"]["rx"]["bytes"], found["stats64"]["tx"]["bytes"]
 
     def remove(self) -> None:
         for namespace in (*self.sides, self._between):
