@@ -43,7 +43,9 @@ def storage_fault(error: BaseException, faults: Collection[str] = STORAGE_FAULTS
         faults: the names of those that count.
     """
     cause: BaseException | None = error
-    while cause is not None:
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:  # Ray raises errors from themselves
+        seen.append(cause)
         if isinstance(cause, OSError) and errno.errorcode.get(cause.errno or 0) in faults:
             return with_file(cause)
         cause = cause.__cause__ or cause.__context__

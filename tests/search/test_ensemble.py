@@ -208,7 +208,7 @@ def test_members_that_were_stopped_need_the_labelled_images(run: Path, capsys: p
     assert call(run) == 2
     assert capsys.readouterr().err == (
         f"Error: trial 0002 was stopped before its end: {run} was made with the data at /nowhere/data.csv, where they "
-        f"no longer are; say where they are: python -m search.run --resume run --out {run.parent} --data PLACE\n"
+        f"no longer are; say where they are: python -m search.run --resume {run.name} --out {run.parent} --data PLACE\n"
     )
 
 

@@ -32,6 +32,14 @@ def test_a_fault_of_the_disk_is_found_behind_what_was_raised_from_it() -> None:
     assert storage_fault(after_it) == "No room"
 
 
+def test_an_error_that_was_raised_from_itself_is_none() -> None:
+    """As Ray does where its dashboard does not come."""
+    one, other = RuntimeError("one"), RuntimeError("other")
+    one.__cause__, other.__cause__ = one, one
+    one.__context__ = other
+    assert storage_fault(other) is None
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError("x")])
 def test_another_error_is_no_fault_of_the_disk(error: Exception) -> None:
     assert storage_fault(error) is None
