@@ -3,9 +3,10 @@
     python -m benchmarks.two_nodes --data faces/data.csv
 
 `python -m search.run --ensemble` of the space `dropout`, each trial to its end, four times: on this machine alone with
-two slots; on two nodes with a slot each, which have an address in a network namespace of their own, and homes of their
-own; the same with the second node killed when half of the epochs are told; and with the network cut then for 20 s.
-Homes are new each time, so that images are decoded and kernels compiled in every one. Needs root on Linux.
+two slots; on two nodes with a slot each, in network namespaces of their own, of which the second sees neither the
+first's folders nor the images; the same with the second node killed when half of the epochs are told; and with the
+network cut then for 20 s. Homes are new each time, so that images are decoded and kernels compiled in every one. Needs
+root on Linux.
 """
 
 import math
@@ -29,13 +30,26 @@ from search.study import JOURNAL
 
 CUT_SECONDS = 20.0
 MB = 10**6
+# A network namespace that `ip` enters has its own mounts.
+HIDING = 'for place in "$0" "$1"; do mount -t tmpfs none "$place" || exit; done; shift; exec "$@"'
 
 
 class Apart(Nodes):
-    """Two nodes whose users have different homes."""
+    """Two nodes of which the second sees nothing that the first has.
+
+    Args:
+        folder, marked, network: as for Nodes.
+        data: the folder of the images, which the first has.
+    """
+
+    def __init__(self, folder: Path, marked: Marked, network: Network, data: Path) -> None:
+        self._data = data
+        super().__init__(folder, marked, network)
 
     def prefix(self, side: int) -> list[str]:
-        return [*super().prefix(side), "env", f"HOME={_home(self._folder, side)}"]
+        first, own = (_place(self._folder, number) for number in (0, side))
+        hiding = ["sh", "-c", HIDING, str(first), str(self._data)] if side else []
+        return [*super().prefix(side), *hiding, "env", f"HOME={own}"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +63,11 @@ class Searched:
     sent: float = 0.0  # by it
 
 
-def _home(folder: Path, side: int) -> Path:
-    home = folder / f"home{side}"
-    home.mkdir(exist_ok=True)
-    return home
+def _place(folder: Path, side: int) -> Path:
+    """Where a node's home is, and its run."""
+    place = folder / f"node{side}"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 @contextmanager
@@ -67,23 +82,26 @@ def place() -> Iterator[tuple[Path, Marked]]:
             marked.kill()
 
 
-def alone(options: Sequence[str]) -> Searched:
-    """A search on this machine alone."""
+def alone(data: Path, options: Sequence[str]) -> Searched:
+    """A search on this machine alone. Args: data: the CSV."""
     with place() as (folder, marked):
-        home = ["env", f"HOME={_home(folder, 0)}"]
-        return _search([*home, *_command(folder, options)], marked.environment, folder / "run", lambda told: None)
+        first = _place(folder, 0)
+        command = ["env", f"HOME={first}", *_command(first, data, options)]
+        return _search(command, marked.environment, first, lambda told: None)
 
 
-def on_two(options: Sequence[str], half: int, fault: str | None) -> Searched:
+def on_two(data: Path, options: Sequence[str], half: int, fault: str | None) -> Searched:
     """A search on two nodes.
 
     Args:
+        data: the CSV.
         half: after how many epochs, of all trials, the fault comes.
         fault: node, cut, or None.
     """
     with place() as (folder, marked):
         network = Network()
-        nodes = Apart(folder, marked, network)
+        nodes = Apart(folder, marked, network, data.parent)
+        first = _place(folder, 0)
         due, mended_at = fault, math.inf
 
         def bring(told: int) -> None:
@@ -100,23 +118,23 @@ def on_two(options: Sequence[str], half: int, fault: str | None) -> Searched:
                 mended_at = math.inf
 
         try:
-            command = [*nodes.prefix(0), *_command(folder, [*options, "--address", nodes.address])]
-            searched = _search(command, nodes.environment, folder / "run", bring)
+            command = [*nodes.prefix(0), *_command(first, data, [*options, "--address", nodes.address])]
+            searched = _search(command, nodes.environment, first, bring)
             received, sent = network.moved(1)
         finally:
             nodes.stop()
         return Searched(**{**asdict(searched), "received": received / MB, "sent": sent / MB})
 
 
-def _command(folder: Path, options: Sequence[str]) -> list[str]:
-    where = ["--out", str(folder), "--name", "run"]
+def _command(first: Path, data: Path, options: Sequence[str]) -> list[str]:
+    where = ["--data", str(data), "--out", str(first), "--name", "run"]
     return [sys.executable, "-u", "-m", "search.run", "--space", "dropout", *options, *where]
 
 
-def _search(command: list[str], environment: dict[str, str], run: Path, bring: Callable[[int], None]) -> Searched:
+def _search(command: list[str], environment: dict[str, str], first: Path, bring: Callable[[int], None]) -> Searched:
     """Runs a search to its end, and tells `bring` again and again how many epochs its study knows. Ends this process
     where the search fails."""
-    began, log = time.monotonic(), run.with_name("said.txt")
+    began, run, log = time.monotonic(), first / "run", first / "said.txt"
     with open(log, "wb") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
     while process.poll() is None:
@@ -143,13 +161,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         data = part_of(arguments.data, arguments.images, Path(folder))
-        options = f"--data {data} --image-size {arguments.image_size} --trials {arguments.trials} --scheduler none"
-        options += f" --epochs {arguments.epochs} --max-concurrent 2 --gpus-per-trial 0 --ensemble"
+        options = f"--image-size {arguments.image_size} --trials {arguments.trials} --epochs {arguments.epochs}"
+        options += " --scheduler none --max-concurrent 2 --gpus-per-trial 0 --ensemble"
         half = arguments.trials * arguments.epochs // 2
-        one = alone(options.split())
-        two = on_two(options.split(), half, None)
-        killed = on_two(options.split(), half, "node")
-        cut = on_two(options.split(), half, "cut")
+        one = alone(data, options.split())
+        two = on_two(data, options.split(), half, None)
+        killed = on_two(data, options.split(), half, "node")
+        cut = on_two(data, options.split(), half, "cut")
     what = f"{arguments.trials} trials of {arguments.epochs} epochs at {arguments.image_size} px"
     figures = [
         Figure(
