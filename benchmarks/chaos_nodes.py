@@ -133,7 +133,7 @@ class Network:
     def moved(self, side: int) -> tuple[int, int]:
         """How many bytes a namespace has received, and sent."""
         link = ["ip", "-n", self.sides[side], "-json", "-statistics", "link", "show", "node"]
-        ((found,),) = [json.loads(subprocess.run(link, check=True, capture_output=True).stdout)]
+        (found,) = json.loads(subprocess.run(link, check=True, capture_output=True).stdout)
         return found["stats64"]["rx"]["bytes"], found["stats64"]["tx"]["bytes"]
 
     def remove(self) -> None:

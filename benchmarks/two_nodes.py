@@ -47,7 +47,7 @@ class Apart(Nodes):
         super().__init__(folder, marked, network)
 
     def prefix(self, side: int) -> list[str]:
-        first, own = (_place(self._folder, number) for number in (0, side))
+        first, own = (_own_folder(self._folder, number) for number in (0, side))
         hiding = ["sh", "-c", HIDING, str(first), str(self._data)] if side else []
         return [*super().prefix(side), *hiding, "env", f"HOME={own}"]
 
@@ -63,11 +63,11 @@ class Searched:
     sent: float = 0.0  # by it
 
 
-def _place(folder: Path, side: int) -> Path:
+def _own_folder(folder: Path, side: int) -> Path:
     """Where a node's home is, and its run."""
-    place = folder / f"node{side}"
-    place.mkdir(exist_ok=True)
-    return place
+    own = folder / f"node{side}"
+    own.mkdir(exist_ok=True)
+    return own
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def place() -> Iterator[tuple[Path, Marked]]:
 def alone(data: Path, options: Sequence[str]) -> Searched:
     """A search on this machine alone. Args: data: the CSV."""
     with place() as (folder, marked):
-        first = _place(folder, 0)
+        first = _own_folder(folder, 0)
         command = ["env", f"HOME={first}", *_command(first, data, options)]
         return _search(command, marked.environment, first, lambda told: None)
 
@@ -100,8 +100,12 @@ def on_two(data: Path, options: Sequence[str], half: int, fault: str | None) -> 
     """
     with place() as (folder, marked):
         network = Network()
-        nodes = Apart(folder, marked, network, data.parent)
-        first = _place(folder, 0)
+        try:
+            nodes = Apart(folder, marked, network, data.parent)
+        except BaseException:  # else they remove it
+            network.remove()
+            raise
+        first = _own_folder(folder, 0)
         due, mended_at = fault, math.inf
 
         def bring(told: int) -> None:
