@@ -310,13 +310,19 @@ def without_ray(alone: bool = False) -> None:
 def command(arguments: Sequence[str], watch: Watch, alone: bool, said: Path) -> int:
     """Runs `search.run` in a process forked from this one, watched. Returns its exit code, or KILLED.
 
+    It waits for the worker, too: a fork holds what its driver had open, the run's lock among it.
+
     Args:
         alone: as of Worker.
         said: a file to which what it says is added.
     """
+    ends, held = os.pipe()  # by all that are forked until they end
     process = os.fork()
     if process:
+        os.close(held)
         _, status = os.waitpid(process, 0)
+        os.read(ends, 1)
+        os.close(ends)
         return os.waitstatus_to_exitcode(status)
     code = BROKEN
     try:
