@@ -70,7 +70,7 @@ def catch_up(run: Path, storage: Storage) -> None:
     def write(news: Path) -> None:
         there = _bring(storage, known.found, news, run)
         same = {name: state for name, state in known.files.items() if name in there}  # but for what comes now
-        Mirrored(storage.shown, known.owner, same | states(news)).write(news)
+        Mirrored(storage.shown, known.owner, known.former, same | states(news)).write(news)
 
     with telling(storage, run, alone=False):
         files.write_folder(run / NEWS, write)

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
@@ -36,7 +36,8 @@ class Mirrored:
     """What a run's folder knows of its mirror, and keeps in RECORD."""
 
     storage: str  # as it is shown
-    owner: str = field(default_factory=lambda: secrets.token_hex(16))  # the folder's name there
+    owner: str = field(default_factory=lambda: secrets.token_hex(16))  # its name there, another in each session
+    former: tuple[str, ...] = ()  # names that it had: there, until the storage has the new one, and at other storages
     files: dict[str, State] = field(default_factory=dict)  # each file's state when it was copied, by its path
     # Of a folder that was fetched and is not yet the one that is mirrored there:
     taken_from: str | None = None  # the owner then, '' for none; None for any other folder
@@ -53,7 +54,7 @@ class Mirrored:
         known = cls.read(run)
         if known is None or (known.storage != storage.shown and known.taken_from is not None):
             return cls(storage.shown)
-        return known if known.storage == storage.shown else cls(storage.shown, known.owner)
+        return known if known.storage == storage.shown else cls(storage.shown, known.owner, known.former)
 
     @classmethod
     def read(cls, run: Path) -> "Mirrored | None":
@@ -65,7 +66,8 @@ class Mirrored:
             )
             if not all(map(is_mirrored, (*known, *found))):  # who has written that wants other files gone
                 raise ValueError("it names what no mirror has")
-            return cls(str(said["storage"]), str(said["owner"]), known, said.get("taken_from"), found)
+            former = tuple(map(str, said.get("former", ())))
+            return cls(str(said["storage"]), str(said["owner"]), former, known, said.get("taken_from"), found)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -117,8 +119,12 @@ class Mirror:
         trials that the folder has not; or it was fetched, and nothing has been trained here since."""
         known = self._known
         if known.taken_from is not None:
-            return owner in (known.owner, known.taken_from) and _trained(known.files) == _trained(states(self._run))
-        return owner == known.owner and self._lost() is None
+            is_its = self._is_own(owner) or owner == known.taken_from
+            return is_its and _trained(known.files) == _trained(states(self._run))
+        return self._is_own(owner) and self._lost() is None
+
+    def _is_own(self, owner: str) -> bool:
+        return owner in (self._known.owner, *self._known.former)
 
     def _lost(self) -> str | None:
         """The path of a study there that has trials that the folder has not; None where no training is lost."""
@@ -138,7 +144,7 @@ class Mirror:
     def _refuse(self, owner: str) -> None:
         """Raises UserError for a storage that is not this folder's, but where it has nothing of a run."""
         shown, known = self._storage.shown, self._known
-        if owner == known.owner and known.taken_from is None:
+        if self._is_own(owner) and known.taken_from is None:
             part = (self._lost() or "").rpartition(JOURNAL)[0].partition("/")[0]
             inside, anew = (f" in {part}", f", delete {shown}/{part} to begin that anew") if part else ("", "")
             raise UserError(
@@ -168,15 +174,17 @@ class Mirror:
         )
 
     def claim(self) -> None:
-        """Makes this folder the one that is mirrored at the storage. What has gone there since it was copied is copied
-        again. The caller holds the run's lock. Raises as `check` does."""
+        """Makes this folder the one that is mirrored at the storage, under a new name: a copy that was made of it is
+        another from then on. What has gone there since it was copied is copied again. The caller holds the run's lock.
+        Raises as `check` does."""
         self.check()
         with self._telling():
-            there = self._storage.ask(self._storage.states)
-            if JOURNAL not in there:  # there is nothing to catch up with
-                self._known = Mirrored(self._storage.shown, self._known.owner)
-            elif self._known.taken_from is None:
-                self._known.files = {name: state for name, state in self._known.files.items() if name in there}
+            there, known = self._storage.ask(self._storage.states), self._known
+            self._known = Mirrored(self._storage.shown, former=(*known.former, known.owner))
+            if JOURNAL in there:  # else there is nothing to catch up with
+                is_fetched = known.taken_from is not None
+                copied = {name: state for name, state in known.files.items() if is_fetched or name in there}
+                self._known = replace(self._known, files=copied, taken_from=known.taken_from, found=known.found)
             self._known.write(self._run)  # before the storage has the name: a kill in between leaves no stranger there
             self._storage.ask(partial(self._storage.write, OWNER, self._known.owner.encode()))
 
@@ -240,7 +248,10 @@ class Mirror:
             self._changes += 1
 
     def _check_owner(self) -> None:
-        if self._storage.read(OWNER) != self._known.owner.encode():
+        owner = self._storage.read(OWNER)
+        if owner is None:  # the place is gone, as where nothing is mounted: it may come back
+            raise FileNotFoundError(f"its {OWNER} has gone")
+        if owner != self._known.owner.encode():
             raise TakenOver
 
 

@@ -5,7 +5,9 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from rich.console import Console
 
@@ -14,7 +16,7 @@ from search.fetch import catch_up, settle
 from search.head import last_of_all
 from search.mirror import FaultHere, Mirror, TakenOver
 from search.record import lock
-from search.storage import Storage, what_is_wrong
+from search.storage import ANSWER_SECONDS, Silent, Storage, what_is_wrong
 
 EVERY_SECONDS = 10.0  # between two rounds
 PATIENCE_SECONDS = 60.0  # without a file written: a command's end waits no longer
@@ -52,7 +54,8 @@ def while_mirrored(
 
 
 class Follower:
-    """Mirrors in a thread, round after round, until `end`. What is wrong is said once, then tried again.
+    """Mirrors in a thread, round after round, until `end`. What is wrong is said once, then tried again; a storage that
+    hangs is waited for.
 
     Attributes:
         fault: why not all is at the storage; None where all was when the last round began.
@@ -75,15 +78,33 @@ class Follower:
             self._over.wait(EVERY_SECONDS)
 
     def _round(self) -> None:
+        ended = SimpleQueue[Exception | None]()
+        threading.Thread(target=lambda: ended.put(self._ending()), daemon=True).start()
+        error: Exception | None = Silent()
+        while isinstance(error, Silent):
+            written = self._mirror.written
+            with suppress(Empty):
+                error = ended.get(timeout=ANSWER_SECONDS)
+            if not isinstance(error, Silent) or written == self._mirror.written:
+                self._judge(error)
+
+    def _ending(self) -> Exception | None:
+        """What a round raises."""
         try:
             self._mirror.round()
+        except Exception as error:  # each kind of storage has its own
+            return error
+        return None
+
+    def _judge(self, error: Exception | None) -> None:
+        if error is None:
             self.fault = None
-        except TakenOver:
+        elif isinstance(error, TakenOver):
             self._lost, self.fault = True, "another machine has gone on with the run from there"
             say(self._console, f"Warning: {self.fault}: nothing more is written to {self._storage.shown}")
-        except FaultHere as error:
+        elif isinstance(error, FaultHere):
             self._tell(f"{error}; what is missing at {self._storage.shown} is tried again", str(error))
-        except Exception as error:  # each kind of storage has its own
+        else:
             fault = what_is_wrong(error)
             what = f"{self._storage.shown} lags behind ({fault})"
             self._tell(f"{what}; the run goes on here, and what is missing there is tried again", fault)

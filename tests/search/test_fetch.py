@@ -194,13 +194,20 @@ def test_a_fetched_run_is_the_storages_from_then_on(mirrored: Storage, tmp_path:
     fetch(run, mirrored, CONSOLE)
     fetch(run, mirrored, CONSOLE)  # it has begun
     assert mirrored.read(OWNER) == before
-    Mirror(tmp_path / "here" / "run", mirrored).claim()  # which has not been gone on with elsewhere yet
     mirror = claimed(run, mirrored)
     assert mirrored.read(OWNER) not in (before, None)
     mirror.round()
     assert mirror.written <= 1  # the study, where it has been told what its files knew
     with pytest.raises(UserError, match="is another state of the run"):
         Mirror(tmp_path / "here" / "run", mirrored).claim()
+
+
+def test_a_fetched_run_whose_machine_goes_on_after_all_is_another_state(mirrored: Storage, tmp_path: Path) -> None:
+    run = tmp_path / "elsewhere" / "run"
+    fetch(run, mirrored, CONSOLE)
+    Mirror(tmp_path / "here" / "run", mirrored).claim()
+    with pytest.raises(UserError, match=r"is another state of the run .*: .* Move this folder away to go on with that"):
+        Mirror(run, mirrored).claim()
 
 
 def claimed(run: Path, storage: Storage) -> Mirror:

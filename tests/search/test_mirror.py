@@ -252,6 +252,33 @@ def test_another_folders_mirror_is_not_overwritten(run: Path, storage: Noted, mi
     assert same(run, storage)
 
 
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_a_copy_of_the_folder_is_another_one_as_soon_as_either_goes_on(
+    run: Path, storage: Noted, mirror: Mirror, tmp_path: Path, first: str
+) -> None:
+    mirror.round()
+    copy = shutil.copytree(run, tmp_path / "copy" / "run")
+    goes_on, refused = (run, copy) if first == "original" else (copy, run)
+    Mirror(goes_on, storage).claim()
+    put(run, "trials/0000/latest.pt")
+    storage.done.clear()
+    with pytest.raises(TakenOver):  # a driver that was at work on the original
+        mirror.round()
+    with pytest.raises(UserError, match=f"^--storage: .* is another state of the run than {refused}: .* Move this"):
+        Mirror(refused, storage).claim()
+    assert storage.done == []
+
+
+def test_a_folder_comes_back_from_another_storage(run: Path, storage: Noted, mirror: Mirror, tmp_path: Path) -> None:
+    mirror.round()
+    other = Noted(tmp_path / "another")
+    for place in (other, storage, other):
+        again = Mirror(run, place)
+        again.claim()
+        again.round()
+        assert same(run, place)
+
+
 def test_who_has_been_taken_over_writes_nothing_more(run: Path, storage: Noted, mirror: Mirror) -> None:
     mirror.round()
     put(run, JOURNAL, "trials/0000/latest.pt")
@@ -335,6 +362,11 @@ def test_a_kill_while_it_is_claimed_leaves_it_claimable(run: Path, storage: Note
         storage.remove(OWNER)
     else:
         put(storage.folder or Path(), JOURNAL)  # the run has begun
+    storage.fault = OSError("AWS Error SLOW_DOWN")
+    for _ in range(2):  # as if killed in between, too
+        with pytest.raises(UserError, match="does not do what it is asked"):
+            Mirror(run, storage).claim()
+    storage.fault = None
     Mirror(run, storage).claim()
     assert storage.read(OWNER) == json.loads((run / RECORD).read_text())["owner"].encode()
 
@@ -398,6 +430,54 @@ def test_a_storage_that_takes_nothing_is_said_once_and_tried_again(
     code, said = told(command, run, storage)
     assert code == 0 and same(run, storage)
     assert said.count("Warning: ") == 1 and "lags behind (No space left on device); the run goes on here" in said
+
+
+def test_a_storage_that_is_gone_for_a_while_is_not_taken_for_another_machines(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
+    text, folder = io.StringIO(), storage.folder or Path()
+
+    def command() -> int:
+        wait_for(lambda: same(run, storage))
+        folder.rename(f"{folder}.away")  # what it is mounted on is empty
+        put(run, "trials/0001/config.json")
+        wait_for(lambda: "Warning" in text.getvalue())
+        assert not folder.exists()
+        Path(f"{folder}.away").rename(folder)
+        return 0
+
+    assert while_mirrored(command, run, storage, Console(file=text, width=200)) == 0
+    assert same(run, storage) and text.getvalue().count("Warning: ") == 1
+    assert "lags behind (its .owner has gone); the run goes on here, and what is missing there" in text.getvalue()
+
+
+def test_a_storage_that_hangs_is_told_of_meanwhile_and_goes_on(
+    run: Path, storage: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "ANSWER_SECONDS", 0.01)
+    text, answers = io.StringIO(), threading.Event()
+    answers.set()
+
+    def write(self: Storage, name: str, content: bytes, write: Callable[..., None] = Storage.write) -> None:
+        assert answers.wait(60)
+        write(self, name, content)
+
+    monkeypatch.setattr(Storage, "write", write)
+
+    def command() -> int:
+        wait_for(lambda: same(run, storage))
+        answers.clear()
+        put(run, "trials/0001/config.json")
+        wait_for(lambda: "Warning" in text.getvalue())
+        time.sleep(0.1)
+        answers.set()
+        return 0
+
+    assert while_mirrored(command, run, storage, Console(file=text, width=200)) == 0
+    assert same(run, storage) and text.getvalue().count("Warning: ") == 1
+    assert "lags behind (it does not answer within 60 s); the run goes on here" in text.getvalue()
 
 
 @pytest.mark.parametrize("mended", [True, False])
