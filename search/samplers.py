@@ -11,7 +11,9 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from trainable.errors import UserError
+from trainable.errors import UserError, reason
+
+DAMAGED_CMAES = "the study's CMA-ES state is damaged ({}): choose another --name."
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,20 @@ class _CmaEsUnpickler(pickle.Unpickler):
 def check_cmaes_state(trials: Iterable[FrozenTrial]) -> None:
     """Makes sure that Optuna can be let loose on a study of its CMA-ES sampler, whose state it keeps there as pickles.
 
+    These pickles are all that is unpickled of a run, and another may have written them.
+
     Raises:
-        UserError: where a pickle holds anything else than that sampler's state.
+        UserError: where a pickle holds anything else than that sampler's state, or is damaged.
     """
     for trial in trials:
         count = sum(key.startswith("cma:optimizer:") for key in trial.system_attrs)
         if count:
-            state = "".join(trial.system_attrs[f"cma:optimizer:{part}"] for part in range(count))
-            _CmaEsUnpickler(io.BytesIO(bytes.fromhex(state))).load()
+            try:
+                state = "".join(trial.system_attrs[f"cma:optimizer:{part}"] for part in range(count))
+                loaded = _CmaEsUnpickler(io.BytesIO(bytes.fromhex(state))).load()
+            except UserError:
+                raise
+            except Exception as error:  # a pickle may raise anything
+                raise UserError(DAMAGED_CMAES.format(reason(error))) from error
+            if type(loaded).__name__ != "CMA":  # of the types that it may have
+                raise UserError(DAMAGED_CMAES.format(f"it is of type {type(loaded).__name__}"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 from search import options
 from search.samplers import SAMPLERS, check_cmaes_state
@@ -109,8 +110,8 @@ class Harmful:
         return os.mkdir, ("harm",)
 
 
-def test_a_cmaes_state_that_optuna_would_not_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def with_state(content: str) -> list[FrozenTrial]:
+    """The trials of a study of CMA-ES, with another state in the last one that has any."""
     study = optuna.create_study(sampler=optuna.samplers.CmaEsSampler(seed=0))
     study.optimize(lambda t: t.suggest_float("x", 0, 1) ** 2 + t.suggest_float("y", 0, 1), n_trials=20)
     trials = study.trials
@@ -119,11 +120,29 @@ def test_a_cmaes_state_that_optuna_would_not_write_is_refused(tmp_path: Path, mo
     check_cmaes_state(trials)  # Optuna's own is let through
     count = sum(key.startswith("cma:optimizer:") for key in states[-1].system_attrs)
     states[-1].system_attrs.update({f"cma:optimizer:{part}": "" for part in range(count)})
-    states[-1].system_attrs["cma:optimizer:0"] = pickle.dumps(Harmful()).hex()
+    states[-1].system_attrs["cma:optimizer:0"] = content
+    return trials
+
+
+def test_a_cmaes_state_that_optuna_would_not_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        check_cmaes_state(trials)
+        check_cmaes_state(with_state(pickle.dumps(Harmful()).hex()))
     assert str(error.value) == (
         "the study's CMA-ES state names posix.mkdir, which Optuna does not write: "
         "somebody may have tampered with it. Choose another --name."
     )
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("zz", r"non-hexadecimal number .*"),
+        (pickle.dumps([1])[:5].hex(), r".*"),
+        (pickle.dumps([1]).hex(), "it is of type list"),
+    ],
+)
+def test_a_damaged_cmaes_state_is_a_sentence(content: str, why: str) -> None:
+    with pytest.raises(UserError, match=rf"^the study's CMA-ES state is damaged \({why}\): choose another --name\.$"):
+        check_cmaes_state(with_state(content))
