@@ -56,7 +56,9 @@ def cluster_id(address: str) -> bytes | None:
             if error.code() != grpc.StatusCode.UNAVAILABLE:
                 raise ConnectionError("what answers is no head of Ray") from error
             refused = os.strerror(errno.ECONNREFUSED) in error.details()
-            raise (ConnectionRefusedError if refused else ConnectionError)("nobody answers") from error
+            if refused:
+                raise ConnectionRefusedError("nobody answers") from error
+            raise ConnectionError("no head of Ray answers") from error  # but perhaps somebody else
 
 
 @contextmanager

@@ -133,7 +133,7 @@ class Storage:
 
 
 def shown(place: str, name: str = "") -> str:
-    """A place as it is shown, or what has a name there: what comes after a URI's question mark may be a secret."""
+    """A place as it is shown, or what has a name there: without a URI's query, which says how to get there."""
     place = place.partition("?")[0] if _is_uri(place) else place
     return f"{place.rstrip('/')}/{name}" if name else place
 

@@ -25,9 +25,19 @@ node() { # HOST OPTIONS...: a node of Ray that ends with this job's step
     local host=$1
     shift
     # Since Slurm 22.05 a step does not inherit the job's --cpus-per-task, and may be bound to a single CPU without.
+    # Ray lets all users of a node into its folder, and obeys whoever writes to the sockets there: it gets one inside
+    # a folder of this user's.
     srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --overlap --nodelist="$host" \
-        ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "$@" &
+        bash -c 'exec ray start --block --temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray" "$@"' bash \
+        --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "$@" &
 }
+
+SEARCH= STOPPED= CODE=143 # where it has to leave before the search begins
+leave() {
+    STOPPED=1
+    [ -z "$SEARCH" ] || kill -TERM "$SEARCH" 2>/dev/null || true
+}
+trap leave USR1 TERM
 
 node "$HEAD" --head --node-ip-address="$ADDRESS" --port="$PORT" --include-dashboard=false
 for _ in $(seq 60); do
@@ -40,15 +50,17 @@ done
 
 # A run that is there is resumed by the same command: nothing is trained twice. No step of its own: srun kills at once
 # what it runs when it hears SIGTERM, where the search has to leave in order.
-python -m search.run --address "$ADDRESS:$PORT" "$@" &
-SEARCH=$!
-trap 'kill -TERM $SEARCH' USR1 TERM
-CODE=0
-wait $SEARCH || CODE=$?
-while kill -0 $SEARCH 2>/dev/null; do # the trap ended the wait, not the search
+if [ -z "$STOPPED" ]; then
+    python -m search.run --address "$ADDRESS:$PORT" "$@" &
+    SEARCH=$!
+    [ -z "$STOPPED" ] || leave
     CODE=0
-    wait $SEARCH || CODE=$?
-done
+    wait "$SEARCH" || CODE=$?
+    while kill -0 "$SEARCH" 2>/dev/null; do # the trap ended the wait, not the search
+        CODE=0
+        wait "$SEARCH" || CODE=$?
+    done
+fi
 if [ "$CODE" -eq 143 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

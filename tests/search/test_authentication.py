@@ -5,7 +5,9 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -121,6 +123,19 @@ def test_what_is_no_head_of_ray_is_said_at_once(host: str) -> None:
             authenticate(f"{host}:{port}")
     finally:
         server.stop(None).wait()
+
+
+def test_what_speaks_another_language_is_said_at_once() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        with pytest.raises(ConnectionError, match="^no head of Ray answers$"):
+            authenticate(f"127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 # With a token in a cluster without one no actor would live.
