@@ -217,6 +217,8 @@ def _shut_down() -> None:
             with suppress(psutil.NoSuchProcess):
                 started += psutil.Process(one.process.pid).children(recursive=True)
     try:
+        if node:
+            node.kill_dashboard(check_alive=False)  # else it starts anew what it misses while all ends
         ray.shutdown()
     finally:  # a second Ctrl-C may come
         for process in started:
