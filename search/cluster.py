@@ -37,6 +37,7 @@ OF_A_SEARCH = re.compile(rf"--temp_dir=.*{PRIVATE}\d+/ray")  # of a raylet: see 
 TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this program
 CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
 PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
+TRIAL_MEMORY = 0.5e9  # bytes: what Python, PyTorch and a small network take of their own; the images are shared
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
@@ -77,6 +78,25 @@ class Cluster:
             f"a trial asks for {trial.cpus:g} CPU and {trial.gpus:g} GPU, but the cluster has {cpus:g} CPU and "
             f"{gpus:g} GPU on {count(len(nodes), 'node')}{where}"
         )
+
+    def crowded(self, at_once: int) -> list[str]:
+        """The nodes without the memory for as many trials as they may get, a sentence each. Ray counts as a node's
+        memory what was free when it was started there, but for its object store.
+
+        Args:
+            at_once: trials, on all nodes together.
+        """
+        sentences = []
+        for node in _nodes():
+            trials = min(at_once, slots_of(node["Resources"], self.trial))
+            memory = node["Resources"].get("memory", math.inf)
+            if memory < trials * TRIAL_MEMORY:
+                sentences.append(
+                    f"node {node['NodeManagerAddress']} has {memory / 1e9:.1f} GB of memory for "
+                    f"{count(trials, 'trial')} at once, each of which takes {TRIAL_MEMORY / 1e9:g} GB or more: have "
+                    "fewer by --max-concurrent, or give more --cpus-per-trial."
+                )
+        return sentences
 
     def free(self) -> str:
         """How much of what trials ask for nobody uses now, in words."""

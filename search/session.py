@@ -123,7 +123,7 @@ def train(
             check_nodes(cluster.others(), pixels)
             at_once = min(cluster.slots(), options.max_concurrent or cluster.slots())
             # Only now: a session that is refused trains nothing.
-            for warning in record.add_session(options, at_once):
+            for warning in [*cluster.crowded(at_once), *record.add_session(options, at_once)]:
                 say(console, f"Warning: {warning}")
             _announce(options, study, at_once, cluster.dashboard, console)
             shared = Shared(

@@ -7,7 +7,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from search import cluster as clusters
 from search import nodes
+from search.cluster import Resources
 from search.nodes import check_nodes
 from trainable.errors import UserError
 from trainable.keeper import CACHE
@@ -63,6 +65,19 @@ def test_where_all_nodes_share_the_drivers_cache_none_needs_its_own(
     check_nodes(ray.nodes(), {tmp_path / "a.npy": 6})
     with pytest.raises(UserError, match="cannot write into /proc"):
         check_nodes(ray.nodes(), {tmp_path / "a.npy": 7})  # another file of the name
+
+
+def test_too_little_memory_for_all_trials_is_told_of_each_node(two: Cluster) -> None:
+    crowded = clusters.Cluster(Resources(0.005, 0), None, None, None).crowded(1000)  # 200 trials on each
+    memory = [node["Resources"]["memory"] / 1e9 for node in ray.nodes()]
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    assert crowded == [
+        f"node {address} has {gigabytes:.1f} GB of memory for 200 trials at once, each of which takes 0.5 GB or more: "
+        "have fewer by --max-concurrent, or give more --cpus-per-trial."
+        for gigabytes in memory
+    ]
+    assert clusters.Cluster(Resources(0.005, 0), None, None, None).crowded(1) == []  # however many would fit
+    assert clusters.Cluster(Resources(1, 0), None, None, None).crowded(1000) == []
 
 
 def test_a_node_that_is_gone_is_told(two: Cluster) -> None:
