@@ -2,11 +2,12 @@
 
     python -m benchmarks.search_quality --data faces/data.csv --folder quality --out search_quality.json
 
-The labelled images are cut once: the untouched ones judge, all others are what both sides search on, the space
-`dropout` at the same size, epochs, seed and --minutes, each with the whole machine. Ours is `python -m search.run` with
-the budget as its --time-budget, which bounds the whole command, start-up and ensemble included; it is given the
-untouched images to predict, whose labels it never reads. The peer is benchmarks/tune_script.py, whose budget, too, runs
-from its command's start, and whose accuracy is that of its best trial's best network by validation.
+The labelled images are cut once: the untouched ones judge, all others are what both sides search on, the space of
+quality_space.py at the same size, epochs, seed and --minutes, each with the whole machine. Ours is
+`python -m search.run` with the budget as its --time-budget, which bounds the whole command, start-up and ensemble
+included; it is given the untouched images to predict, whose labels it never reads. The peer is
+benchmarks/tune_script.py, whose budget, too, runs from its command's start, and whose accuracy is that of its best
+trial's best network by validation.
 
 Curves are judged afterwards. Every --every seconds our run is kept as it stands, and asked later for the ensemble and
 the best single network that `python -m search.ensemble` would have given then; of the peer every epoch's network is
@@ -47,6 +48,7 @@ from trainable.checkpoint import file_hash
 from trainable.files import write_json, write_text
 
 SHARE = 0.15  # of the images, untouched
+SPACE = Path(__file__).with_name("quality_space.py")
 SEARCHED, UNTOUCHED, CACHE = "searched.csv", "untouched.csv", "cache"
 Point = dict[str, float]  # minutes since the command's start, and accuracies by name
 
@@ -78,7 +80,7 @@ def accuracy_of(submission: Path, untouched: Path) -> float:
 def ours(arguments: argparse.Namespace, seed: int, work: Path) -> list[Point]:
     """Searches, keeping the run as it stands every so often; then judges what was kept."""
     home, untouched = work / "ours", arguments.folder / UNTOUCHED
-    options = {**common(arguments, seed), "space": "dropout", "out": work, "name": home.name}
+    options = {**common(arguments, seed), "space": SPACE, "out": work, "name": home.name}
     options |= {"time-budget": f"{60 * arguments.minutes:g}s", "cache": arguments.folder / CACHE, "test": untouched}
     began, process = time.time(), start("search.run", options)
     moments: list[float] = []
@@ -178,7 +180,7 @@ def half(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     """One side of one seed: as it was done before, or done now."""
     path, work = arguments.folder / f"{side}-{seed}.json", arguments.folder / f"{side}-{seed}"
     names = ("image_size", "epochs", "trials", "minutes", "every")
-    settings = {"data": arguments.data.name, **{name: getattr(arguments, name) for name in names}}
+    settings = {"data": arguments.data.name, "space": SPACE.stem, **{name: getattr(arguments, name) for name in names}}
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         if found["settings"] != settings:

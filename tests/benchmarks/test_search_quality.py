@@ -2,13 +2,17 @@ import json
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 
 from benchmarks import search_quality
 from benchmarks.pictures import read_rows, write_images
+from benchmarks.quality_space import SPACE
 from benchmarks.search_quality import SEARCHED, UNTOUCHED, accuracy_of, ahead_from, at, cut, difference, summary
+from spaces import dropout
 
 
 def test_the_untouched_images_are_a_share_of_each_class_and_nobody_elses(tmp_path: Path) -> None:
@@ -19,6 +23,12 @@ def test_the_untouched_images_are_a_share_of_each_class_and_nobody_elses(tmp_pat
     assert Counter(row["Label"] for row in untouched) == dict.fromkeys("01234", 3)
     assert {row["Image"] for row in untouched}.isdisjoint(row["Image"] for row in searched)
     assert len(untouched) + len(searched) == 100
+
+
+def test_both_sides_have_one_recipe() -> None:
+    trial = optuna.trial.FixedTrial(dict(SPACE.starts[0]))
+    assert SPACE.sample(trial) == replace(dropout.sample(trial), t_max=None)
+    assert SPACE.starts == dropout.SPACE.starts
 
 
 def test_accuracy_is_of_a_submissions_classes(tmp_path: Path) -> None:
