@@ -194,6 +194,9 @@ class OneSlot(Cluster):
     def slots(self) -> int:
         return 1
 
+    def crowded(self, at_once: int) -> list[str]:
+        return []
+
 
 class Worker:
     """A process that trains the trials which it is given; where it has died a new one, unless its driver dies with it.
