@@ -1,5 +1,5 @@
 """The space that search_quality searches: `dropout`, with the learning rate falling to the end of training, as in the
-peer. In the report's recipe it rises again after ten epochs, and ends near its highest after twenty."""
+peer. In the report's recipe it rises again after ten epochs, to its highest after twenty."""
 
 from dataclasses import replace
 

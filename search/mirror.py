@@ -249,8 +249,8 @@ class Mirror:
 
     def _check_owner(self) -> None:
         owner = self._storage.read(OWNER)
-        if owner is None:  # the place is gone, as where nothing is mounted: it may come back
-            raise FileNotFoundError(f"its {OWNER} has gone")
+        if owner is None:  # the place may come back
+            raise FileNotFoundError(f"its {OWNER} has gone, as where nothing is mounted")
         if owner != self._known.owner.encode():
             raise TakenOver
 

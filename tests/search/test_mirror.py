@@ -449,7 +449,7 @@ def test_a_storage_that_is_gone_for_a_while_is_not_taken_for_another_machines(
 
     assert while_mirrored(command, run, storage, Console(file=text, width=200)) == 0
     assert same(run, storage) and text.getvalue().count("Warning: ") == 1
-    assert "lags behind (its .owner has gone); the run goes on here, and what is missing there" in text.getvalue()
+    assert "lags behind (its .owner has gone, as where nothing is mounted); the run goes on here" in text.getvalue()
 
 
 def test_a_storage_that_hangs_is_told_of_meanwhile_and_goes_on(
