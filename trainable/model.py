@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from trainable.block_tail import block_tail
 from trainable.config import ConfigError, TrialConfig
+from trainable.convolution import convolve
 
 STAGE_WIDTHS = (32, 64, 128, 256)
 
@@ -106,6 +107,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, block.width, 3, padding=block.padding)
         self.norm = nn.BatchNorm2d(block.width)
+        self.padding = block.padding
         self.pool = block.pool
         self.dropout = block.dropout
 
@@ -122,7 +124,7 @@ class Block(nn.Module):
 
     def _tail(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
         assert self.conv.bias is not None
-        x = F.conv2d(x, self.conv.weight, padding=self.conv.padding)
+        x = convolve(x, self.conv.weight, self.padding)
         return block_tail(x, self.norm, self.conv.bias, min(self.pool, x.shape[3]), relu, dropout)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainable import block_tail
+from trainable import block_tail, convolution
 from trainable.device import choose, out_of_memory
 from trainable.errors import UserError
 
@@ -64,7 +64,8 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     assert chosen.device == torch.device("cpu")
     assert (chosen.compute, chosen.precision) == (compute, reason.split()[0])
     assert chosen.memory_format == torch.channels_last
-    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}"
+    gradients = "; weight gradients in compiled C++" if convolution.ours("cpu", compute) else ""
+    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}{gradients}"
 
 
 @pytest.mark.parametrize(
