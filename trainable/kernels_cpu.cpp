@@ -7,6 +7,13 @@
 // are in the accumulating type (float, or double for double), sums over rows in double. Threads take equal shares of the
 // N maps, and their sums are added in order: the same thread count gives the same bits.
 
+#if defined(__AVX512F__)
+#if !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512")  // else GCC converts vectors by halves on some CPUs
+#endif
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -27,6 +34,7 @@ constexpr int64_t kLanes = 8;
 constexpr int64_t kLanes = 4;
 #endif
 constexpr int64_t kLargestPool = 16;
+constexpr int64_t kAhead = 4096;  // bytes to prefetch: the hardware's own ends with each page
 
 struct bfloat16 {
   uint16_t bits;
@@ -78,6 +86,7 @@ inline V load(const P* from, int64_t lanes) {
 
 template <class T>
 inline Vec<T> read(const T* from, int64_t lanes) {
+  __builtin_prefetch((const char*)from + kAhead);
   if constexpr (std::is_same_v<T, bfloat16>) {
     const Bits bits = __builtin_convertvector(load<Halves>(from, lanes), Bits) << 16;
     return (Floats)bits;
@@ -91,12 +100,21 @@ inline Vec<T> constant(const double* from, int64_t lanes) {
   return __builtin_convertvector(load<Doubles>(from, lanes), Vec<T>);
 }
 
+// To bfloat16: to the nearest, ties to even; NaN stays NaN.
+#if defined(__AVX512BF16__) && !defined(LANES)
+inline Halves rounded(const Floats& v) { return (Halves)_mm512_cvtneps_pbh((__m512)v); }
+#else
+inline Halves rounded(const Floats& v) {
+  const Bits bits = (Bits)v;
+  const Bits up = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return __builtin_convertvector(v == v ? up : up * 0 + 0x7fc0, Halves);
+}
+#endif
+
 template <class T>
 inline void write(T* to, const Vec<T>& v, int64_t lanes) {
-  if constexpr (std::is_same_v<T, bfloat16>) {  // to the nearest, ties to even; NaN stays NaN
-    const Bits bits = (Bits)v;
-    const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const Halves half = __builtin_convertvector(v == v ? rounded : rounded * 0 + 0x7fc0, Halves);
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    const Halves half = rounded(v);
     std::memcpy(to, &half, lanes * sizeof(bfloat16));
   } else {
     std::memcpy(to, &v, lanes * sizeof(T));
