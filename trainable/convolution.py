@@ -27,28 +27,32 @@ class _Convolution(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("n", "h", "w", "inputs", "outputs", "padding", "threads")]
 
 
-def convolve(x: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """(N, I, H, W) maps by (O, I, 3, 3) weights to (N, O, H + 2 P - 2, W + 2 P - 2), in autocast's format if it is on.
+def convolved(x: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """(N, I, H, W) maps by (O, I, 3, 3) weights: (N, O, H + 2 P - 2, W + 2 P - 2), in autocast's format where it is on.
 
     Args:
         padding: P, zeros at each side.
     """
-    differentiated = torch.is_grad_enabled() and weight.requires_grad
-    if differentiated and x.shape[1] >= LEAST_INPUTS and ours(x.device.type, _format(x)):
-        y: Tensor = _Convolve.apply(x, weight, padding)
+    products = _products(x, weight)
+    if products is not None and ours(x.device.type, products):
+        y: Tensor = _Convolved.apply(x.to(products), weight, padding)
         return y
     return F.conv2d(x, weight, padding=padding)
+
+
+def _products(x: Tensor, weight: Tensor) -> torch.dtype | None:
+    """The format of products for which a gradient of ours would do, or None."""
+    needed = torch.is_grad_enabled() and weight.requires_grad and x.shape[1] >= LEAST_INPUTS
+    if x.device.type != "cpu" or weight.dtype != torch.float32 or not needed:
+        return None
+    if not torch.is_autocast_enabled("cpu"):
+        return x.dtype if x.dtype == weight.dtype else None
+    return torch.get_autocast_dtype("cpu") if x.dtype in (torch.float32, torch.bfloat16) else None
 
 
 def ours(device_type: str, products: torch.dtype) -> bool:
     """Whether the weights' gradients of a kind of device and a format are our own."""
     return products in _functions(device_type)
-
-
-def _format(x: Tensor) -> torch.dtype:
-    """Of the products."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 @cache
@@ -71,7 +75,10 @@ def weight_gradient(x: Tensor, g: Tensor, padding: int) -> Tensor:
     that is `ours`."""
     n, inputs, h, w = x.shape
     outputs = g.shape[1]
-    dw = torch.empty(outputs, inputs, 3, 3, memory_format=torch.channels_last)
+    assert g.dtype == x.dtype and g.shape == (n, outputs, h + 2 * padding - 2, w + 2 * padding - 2)
+    dw = torch.empty(
+        outputs, inputs, 3, 3, dtype=torch.float32, device=x.device, memory_format=torch.channels_last
+    )
     given = _Convolution(n, h, w, inputs, outputs, padding, torch.get_num_threads())
     maps = [tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, g)]
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*maps, dw)]
@@ -79,29 +86,24 @@ def weight_gradient(x: Tensor, g: Tensor, padding: int) -> Tensor:
     return dw
 
 
-class _Convolve(torch.autograd.Function):
-    """(x, weight, padding) to y."""
+class _Convolved(torch.autograd.Function):
+    """(x, weight, padding) to y, in the format of x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
-        products = _format(x)
-        x, rounded = x.to(products), weight.to(products)
-        ctx.save_for_backward(x, rounded)
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
         ctx.padding = padding
-        return F.conv2d(x, rounded, padding=padding)
+        return F.conv2d(x, weight, padding=padding)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors
-        padding: int = ctx.padding
-        dx = dw = None
+        sides, only_inputs = [ctx.padding, ctx.padding], [True, False, False]
+        dx = None
         if ctx.needs_input_grad[0]:
-            sides = [padding, padding]
-            only_inputs = [True, False, False]
             dx, _, _ = torch.ops.aten.convolution_backward(
                 g, x, weight, None, [1, 1], sides, [1, 1], False, [0, 0], 1, only_inputs
             )
-        if ctx.needs_input_grad[1]:
-            dw = weight_gradient(x, g, padding)
-        return dx, dw, None
+        return dx, weight_gradient(x, g, ctx.padding), None

@@ -5,10 +5,11 @@
 // Sums of four outputs, three taps and kVectors vectors of inputs stay in registers while the maps pass. Maps are first
 // copied, a chunk at a time that the second cache holds, into the order in which they are read, with their padding. In
 // bfloat16 the copy also pairs the images: an element holds the same value of two, as the instruction that multiplies
-// bfloat16 (vdpbf16ps) adds two products to each sum. Sums are in float. Threads take equal shares of the images, and
-// their sums are added in order: the same thread count gives the same bits.
+// bfloat16 (vdpbf16ps) adds two products to each sum. Sums are in float, a chunk's first. Threads take equal shares of the
+// images, and their sums are added in order: the same thread count gives the same bits.
 //
-// All is for AVX-512, whose 32 registers hold so many sums: on other CPUs this file is empty, and oneDNN's is as fast.
+// All is for AVX-512, whose 32 registers hold so many sums; with AVX2's 16 little was gained over oneDNN's. On CPUs
+// without it this file is empty.
 
 #if defined(__AVX512F__)
 
@@ -105,11 +106,11 @@ class Chunk {
         vectors_(up(c.inputs, kLanes)),
         fours_(up(c.outputs, kOutputs)),
         units_(std::max<int64_t>(1, std::min(units, kChunkBytes / bytes(c.out_h())))),
-        rows_(units_ > 1 || bytes(c.out_h()) <= kChunkBytes ? c.out_h() : fitting()),
+        rows_(bytes(c.out_h()) <= kChunkBytes ? c.out_h() : fitting()),
         x_(vectors_ * x_size()),
         g_(fours_ * g_size()) {}
 
-  int64_t units() const { return units_; }  // of images: one or a pair
+  int64_t images() const { return units_ * F::kImages; }
   int64_t rows() const { return rows_; }    // of g; x has two more
 
   // Fills in the rows from `top` on, of the images from `begin` to `end`.
@@ -183,11 +184,7 @@ class Chunk {
 
   template <int64_t V>
   void multiply(int64_t four, int64_t ky, int64_t v, Floats* sums) const {
-    Floats kept[V][kOutputs][kTaps];  // in registers, as all its indices are constants once the loops are unrolled
-    Floats* own = sums + v * kOutputs * kTaps;
-    for (int64_t k = 0; k < V; k++)
-      for (int64_t o = 0; o < kOutputs; o++)
-        for (int64_t kx = 0; kx < kTaps; kx++) kept[k][o][kx] = own[(k * kOutputs + o) * kTaps + kx];
+    Floats kept[V][kOutputs][kTaps]{};  // in registers, as all its indices are constants once the loops are unrolled
     const int64_t x_apart = x_size(), out_w = c_.out_w();
     for (int64_t unit = 0; unit < filled_; unit++)
       for (int64_t r = 0; r < lines_; r++) {
@@ -203,9 +200,10 @@ class Chunk {
               for (int64_t kx = 0; kx < kTaps; kx++) kept[k][o][kx] = F::added(kept[k][o][kx], taps[k][kx], g[o]);
         }
       }
+    Floats* own = sums + v * kOutputs * kTaps;
     for (int64_t k = 0; k < V; k++)
       for (int64_t o = 0; o < kOutputs; o++)
-        for (int64_t kx = 0; kx < kTaps; kx++) own[(k * kOutputs + o) * kTaps + kx] = kept[k][o][kx];
+        for (int64_t kx = 0; kx < kTaps; kx++) own[(k * kOutputs + o) * kTaps + kx] += kept[k][o][kx];
   }
 
   const Convolution c_;
@@ -214,39 +212,44 @@ class Chunk {
   int64_t top_ = 0, lines_ = 0, filled_ = 0;
 };
 
+// Calls work(t) for each t below `threads`, each on a thread of its own.
+template <class Work>
+void parallel(int64_t threads, const Work& work) {
+  std::vector<std::thread> others;
+  for (int64_t t = 1; t < threads; t++) others.emplace_back(work, t);
+  work(0);
+  for (auto& other : others) other.join();
+}
+
 // dw: (outputs, 3, 3, inputs).
 template <class F>
 void weight_gradient(const Convolution& c, const typename F::value* x, const typename F::value* g, float* dw) {
   const int64_t vectors = up(c.inputs, kLanes), size = up(c.outputs, kOutputs) * kTaps * vectors * kOutputs * kTaps;
-  std::vector<Buffer<Floats>> sums;
-  for (int64_t t = 0; t < c.threads; t++) sums.emplace_back(size);
-  const auto work = [&](int64_t t) {
-    const int64_t begin = c.n * t / c.threads, end = c.n * (t + 1) / c.threads;
+  const int64_t units = up(c.n, F::kImages), threads = std::max<int64_t>(1, std::min(c.threads, units));
+  std::vector<Buffer<Floats>> sums(threads, Buffer<Floats>(0));  // of each thread its own
+  parallel(threads, [&](int64_t t) {
+    const int64_t begin = units * t / threads * F::kImages, end = std::min(c.n, units * (t + 1) / threads * F::kImages);
+    sums[t] = Buffer<Floats>(size);
     Chunk<F> chunk(c, up(end - begin, F::kImages));
-    const int64_t images = chunk.units() * F::kImages;
-    for (int64_t n = begin; n < end; n += images)
+    for (int64_t n = begin; n < end; n += chunk.images())
       for (int64_t top = 0; top < c.out_h(); top += chunk.rows()) {
-        chunk.copy(x, g, n, std::min(n + images, end), top);
+        chunk.copy(x, g, n, std::min(n + chunk.images(), end), top);
         chunk.multiply(sums[t].data());
       }
-  };
-  std::vector<std::thread> others;
-  for (int64_t t = 1; t < c.threads; t++) others.emplace_back(work, t);
-  work(0);
-  for (auto& other : others) other.join();
-  for (int64_t t = 1; t < c.threads; t++)
-    for (int64_t k = 0; k < size; k++) sums[0].data()[k] += sums[t].data()[k];
-
-  for (int64_t o = 0; o < c.outputs; o++)
-    for (int64_t ky = 0; ky < kTaps; ky++)
-      for (int64_t kx = 0; kx < kTaps; kx++)
-        for (int64_t i = 0; i < c.inputs; i += kLanes) {
-          const int64_t four = o / kOutputs, v = i / kLanes;
-          const Floats& sum =
-              sums[0].data()[(((four * kTaps + ky) * vectors + v) * kOutputs + o % kOutputs) * kTaps + kx];
-          std::memcpy(dw + ((o * kTaps + ky) * kTaps + kx) * c.inputs + i, &sum,
-                      std::min(kLanes, c.inputs - i) * sizeof(float));
-        }
+  });
+  parallel(threads, [&](int64_t t) {
+    for (int64_t o = c.outputs * t / threads; o < c.outputs * (t + 1) / threads; o++)
+      for (int64_t ky = 0; ky < kTaps; ky++)
+        for (int64_t v = 0; v < vectors; v++)
+          for (int64_t kx = 0; kx < kTaps; kx++) {
+            const int64_t four = o / kOutputs, i = v * kLanes;
+            const int64_t at = (((four * kTaps + ky) * vectors + v) * kOutputs + o % kOutputs) * kTaps + kx;
+            Floats sum{};
+            for (auto& one : sums) sum += one.data()[at];
+            std::memcpy(dw + ((o * kTaps + ky) * kTaps + kx) * c.inputs + i, &sum,
+                        std::min(kLanes, c.inputs - i) * sizeof(float));
+          }
+  });
 }
 
 }  // namespace

@@ -7,10 +7,7 @@
 // are in the accumulating type (float, or double for double), sums over rows in double. Threads take equal shares of the
 // N maps, and their sums are added in order: the same thread count gives the same bits.
 
-#if defined(__AVX512F__)
-#if !defined(__clang__)
-#pragma GCC target("prefer-vector-width=512")  // else GCC converts vectors by halves on some CPUs
-#endif
+#if defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
 
@@ -86,7 +83,7 @@ inline V load(const P* from, int64_t lanes) {
 
 template <class T>
 inline Vec<T> read(const T* from, int64_t lanes) {
-  __builtin_prefetch((const char*)from + kAhead);
+  if constexpr (kLanes == 16) __builtin_prefetch((const char*)from + kAhead);  // of others it was not measured
   if constexpr (std::is_same_v<T, bfloat16>) {
     const Bits bits = __builtin_convertvector(load<Halves>(from, lanes), Bits) << 16;
     return (Floats)bits;
@@ -100,7 +97,7 @@ inline Vec<T> constant(const double* from, int64_t lanes) {
   return __builtin_convertvector(load<Doubles>(from, lanes), Vec<T>);
 }
 
-// To bfloat16: to the nearest, ties to even; NaN stays NaN.
+// To bfloat16: to the nearest, ties to even; NaN stays NaN. The CPU's own instruction makes zeros of subnormal values.
 #if defined(__AVX512BF16__) && !defined(LANES)
 inline Halves rounded(const Floats& v) { return (Halves)_mm512_cvtneps_pbh((__m512)v); }
 #else

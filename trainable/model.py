@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from trainable.block_tail import block_tail
 from trainable.config import ConfigError, TrialConfig
-from trainable.convolution import convolve
+from trainable.convolution import convolved
 
 STAGE_WIDTHS = (32, 64, 128, 256)
 
@@ -124,7 +124,7 @@ class Block(nn.Module):
 
     def _tail(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
         assert self.conv.bias is not None
-        x = convolve(x, self.conv.weight, self.padding)
+        x = convolved(x, self.conv.weight, self.padding)
         return block_tail(x, self.norm, self.conv.bias, min(self.pool, x.shape[3]), relu, dropout)
 
 

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -5,12 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainable import compiled as compiler
 from trainable import convolution as module
-from trainable.convolution import convolve, weight_gradient
+from trainable.convolution import convolved, weight_gradient
 
 FORMATS = (torch.float32, torch.bfloat16)
-# (N, I, O, H, W): broken pairs of images, vectors of inputs and fours of outputs, the smallest maps, one of many chunks
-SHAPES = ((4, 32, 32, 7, 9), (3, 20, 5, 6, 5), (9, 48, 1, 3, 3), (1, 33, 18, 2, 4), (3, 48, 8, 70, 71))
+SHAPES = (  # (N, I, O, H, W): broken pairs of images, vectors of inputs and fours of outputs, the smallest maps
+    *((4, 32, 32, 7, 9), (3, 20, 5, 6, 5), (9, 48, 1, 3, 3), (1, 33, 18, 2, 4)),
+    (47, 32, 8, 16, 16),  # chunks of some images, the last one not full
+    (3, 48, 8, 70, 71),  # chunks of some rows of an image
+)
 
 
 def compiled(dtype: torch.dtype) -> None:
@@ -70,7 +75,7 @@ def test_maps_in_other_layouts_are_read_as_they_are() -> None:
     wanted = weight_gradient(x, g, 1)
     assert torch.equal(weight_gradient(x.contiguous(), g.contiguous(), 1), wanted)
     summed = torch.zeros(5, 20, 3, 3, requires_grad=True)
-    convolve(x, summed, 1).sum().backward()  # whose gradient is one number, expanded
+    convolved(x, summed, 1).sum().backward()  # whose gradient is one number, expanded
     assert summed.grad is not None and torch.equal(summed.grad, weight_gradient(x, torch.ones_like(g), 1))
 
 
@@ -90,8 +95,9 @@ def test_threads_share_the_images(dtype: torch.dtype) -> None:
 
 
 def test_in_float32_all_but_the_weights_gradient_is_pytorchs_own() -> None:
+    compiled(torch.float32)
     x, weight = maps(4, 32, 8, 8), maps(16, 32, 3, 3)
-    y, dx, dw = gradients(x, weight, 1, convolve)
+    y, dx, dw = gradients(x, weight, 1, convolved)
     theirs = gradients(x, weight, 1, F.conv2d)
     assert torch.equal(y, theirs[0]) and torch.equal(dx, theirs[1])
     assert torch.allclose(dw, theirs[2], rtol=1e-5, atol=1e-4)
@@ -100,44 +106,64 @@ def test_in_float32_all_but_the_weights_gradient_is_pytorchs_own() -> None:
 def test_under_autocast_weights_get_gradients_that_are_not_rounded() -> None:
     x, weight = maps(4, 32, 8, 8), maps(16, 32, 3, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y, dx, dw = gradients(x, weight, 1, convolve)
+        y, dx, dw = gradients(x, weight, 1, convolved)
         theirs = gradients(x, weight, 1, F.conv2d)
     assert y.dtype == torch.bfloat16 and torch.equal(y, theirs[0])
     assert dx.dtype == torch.float32 and torch.equal(dx, theirs[1])
     assert dw.dtype == torch.float32 and (dw - theirs[2]).abs().max() <= 2**-8 * dw.abs().max()
-    if torch.bfloat16 in module._functions("cpu"):
-        assert not torch.equal(dw, dw.bfloat16().float())
+    rounded = torch.equal(dw, dw.bfloat16().float())
+    assert rounded is not module.ours("cpu", torch.bfloat16)
 
 
 def test_few_inputs_no_gradient_and_no_compiler_are_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
     few, weight = maps(4, 3, 8, 8), maps(16, 3, 3, 3)
-    found = zip(gradients(few, weight, 0, convolve), gradients(few, weight, 0, F.conv2d), strict=True)
+    found = zip(gradients(few, weight, 0, convolved), gradients(few, weight, 0, F.conv2d), strict=True)
     assert all(torch.equal(one, other) for one, other in found)
     x, weight = maps(4, 32, 8, 8), maps(16, 32, 3, 3)
     with torch.no_grad():
-        assert torch.equal(convolve(x, weight.requires_grad_(), 1), F.conv2d(x, weight, padding=1))
-    assert not convolve(x, weight.detach(), 1).requires_grad
+        assert torch.equal(convolved(x, weight.requires_grad_(), 1), F.conv2d(x, weight, padding=1))
+    assert not convolved(x, weight.detach(), 1).requires_grad
     monkeypatch.setattr(module, "_functions", lambda device_type: {})
-    found = zip(gradients(x, weight.detach(), 1, convolve), gradients(x, weight.detach(), 1, F.conv2d), strict=True)
+    found = zip(gradients(x, weight.detach(), 1, convolved), gradients(x, weight.detach(), 1, F.conv2d), strict=True)
     assert all(torch.equal(one, other) for one, other in found)
+
+
+def test_formats_that_pytorch_refuses_or_keeps_are_refused_and_kept() -> None:
+    x, weight = maps(2, 16, 4, 4), maps(4, 16, 3, 3).requires_grad_()
+    with pytest.raises(RuntimeError, match="should be the same"):
+        convolved(x.bfloat16(), weight, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert convolved(x.double(), weight.double(), 1).dtype == torch.float64
+    assert convolved(x.to("meta"), weight.to("meta"), 1).shape == (2, 4, 4, 4)
 
 
 def test_only_what_is_asked_for_is_made() -> None:
     x, weight = maps(2, 16, 4, 4), maps(4, 16, 3, 3).requires_grad_()
-    convolve(x, weight, 1).sum().backward()
+    convolved(x, weight, 1).sum().backward()
     assert x.grad is None and weight.grad is not None
 
 
 def test_where_there_are_tiles_bfloat16_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(torch.float32)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    assert torch.bfloat16 not in module._functions.__wrapped__("cpu")
+    assert set(module._functions.__wrapped__("cpu")) == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("without", "formats"), [("-mno-avx512bf16", {torch.float32}), ("-mno-avx512f", set[torch.dtype]())]
+)
+def test_other_cpus_have_what_their_registers_hold(
+    without: str, formats: set[torch.dtype], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled(torch.float32)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(compiler, "FLAGS", (*compiler.FLAGS, without))
+    monkeypatch.setattr(module, "library", compiler.library.__wrapped__)
+    assert set(module._functions.__wrapped__("cpu")) == formats
 
 
 def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSEARCH_COMPILED", "0")
-    module.library.cache_clear()
-    try:
-        assert module._functions.__wrapped__("cpu") == {}
-    finally:
-        module.library.cache_clear()
+    monkeypatch.setattr(module, "library", compiler.library.__wrapped__)
+    assert module._functions.__wrapped__("cpu") == {}
     assert module._functions("cuda") == {}

@@ -59,12 +59,12 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     compute: torch.dtype,
     reason: str,
 ) -> None:
+    gradients = "; weight gradients in compiled C++" if convolution.ours("cpu", compute) else ""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     chosen = choose("cpu", precision)  # type: ignore[arg-type]
     assert chosen.device == torch.device("cpu")
     assert (chosen.compute, chosen.precision) == (compute, reason.split()[0])
     assert chosen.memory_format == torch.channels_last
-    gradients = "; weight gradients in compiled C++" if convolution.ours("cpu", compute) else ""
     assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}{gradients}"
 
 
