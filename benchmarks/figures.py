@@ -134,10 +134,14 @@ def result_of(benchmark: str, machine: Machine, figures: Sequence[Figure], detai
 
 
 def _cpu() -> str:
+    """Its name, and where there are such its family and model: a cloud's name of a CPU is that of several."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    text = path.read_text().partition("\n\n")[0] if path.exists() else ""
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    if "model name" not in said:
+        return platform.processor() or platform.machine()
+    numbers = [f"{name.removeprefix('cpu ')} {said[name]}" for name in ("cpu family", "model") if name in said]
+    return " ".join([said["model name"], *numbers])
 
 
 def _version(library: str) -> str:

@@ -76,9 +76,7 @@ def weight_gradient(x: Tensor, g: Tensor, padding: int) -> Tensor:
     n, inputs, h, w = x.shape
     outputs = g.shape[1]
     assert g.dtype == x.dtype and g.shape == (n, outputs, h + 2 * padding - 2, w + 2 * padding - 2)
-    dw = torch.empty(
-        outputs, inputs, 3, 3, dtype=torch.float32, device=x.device, memory_format=torch.channels_last
-    )
+    dw = torch.empty(outputs, inputs, 3, 3, dtype=torch.float32, device=x.device, memory_format=torch.channels_last)
     given = _Convolution(n, h, w, inputs, outputs, padding, torch.get_num_threads())
     maps = [tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, g)]
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*maps, dw)]
