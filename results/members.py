@@ -195,15 +195,16 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 
 def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
-    """The finished trials by validation, best first, but in turns for configurations of many seeds; unfinished ones
-    only where none is finished.
+    """The trials by validation, best first, but in turns for configurations of many seeds.
 
-    A trial that failed is not among them, whatever it has left; one whose logits were lost is. Nor is one that was
-    audited: its best network may be of an epoch after the one at which it was to be stopped, which nobody shall know.
+    How far a trial came does not count: one that was stopped late may be better than one that ran its course, and an
+    early-stopping search has few of the latter. One that failed is not among them, whatever it has left; one whose
+    logits were lost is. Nor is one that was audited: its best network may be of an epoch after the one at which it was
+    to be stopped, which nobody shall know.
 
     Args:
-        runs: comparable ones. One run's order is its leaderboard's; of equals in two runs the earlier run's is first.
-    Raises: UserError where no trial has left logits.
+        runs: comparable ones. Equals are in the order of the runs and of their leaderboards.
+    Raises: UserError where no trial has left logits, or one that has is without the objective's value.
     """
     ranked = [
         (run, row)
@@ -213,14 +214,11 @@ def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
         and not row.get("audited")
         and (_cell(run, row) or _logits(run, row["trial"]).is_file())
     ]
-    usable = {row["state"] for run, row in ranked if _logits(run, row["trial"]).is_file()}
-    if not usable:
+    if not any(_logits(run, row["trial"]).is_file() for run, row in ranked):
         folders = ", ".join(str(run.folder) for run in runs)
         raise UserError(f"{folders}: no trial has finished an epoch without failing, so there is nothing to combine.")
-    chosen = [(run, row) for run, row in ranked if row["state"] == "COMPLETE" or "COMPLETE" not in usable]
-    if len(runs) > 1:  # a stable sort, so that each leaderboard's own order of equals stays
-        chosen.sort(key=lambda pair: _value(*pair), reverse=maximised(runs[0].objective))
-    return _in_turns([(run, row["trial"]) for run, row in chosen])
+    ranked.sort(key=lambda pair: _value(*pair), reverse=maximised(runs[0].objective))  # stable
+    return _in_turns([(run, row["trial"]) for run, row in ranked])
 
 
 def _in_turns(ranked: Sequence[tuple[Run, str]]) -> tuple[tuple[Run, str], ...]:
@@ -275,7 +273,7 @@ def distinct_trials(runs: Sequence[Run], count: int) -> tuple[tuple[tuple[Run, s
 
 
 def without_holdout(trials: Iterable[tuple[Run, str]]) -> tuple[tuple[Run, str], ...]:
-    """Those of some trials that were stopped before they came to the holdout, where none ran its course."""
+    """Those of some trials that were stopped before they came to the holdout."""
     return tuple((run, trial) for run, trial in trials if not has_holdout(_logits(run, trial)))
 
 

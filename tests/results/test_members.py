@@ -82,16 +82,30 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
     assert str(error.value) == f"{tmp_path} has no runs yet; make one with: python -m search.run"
 
 
-def test_members_are_the_complete_trials_in_the_leaderboards_order(run: Path) -> None:
-    assert names(run) == [("faces", "0002"), ("faces", "0004"), ("faces", "0006")]
-    assert chosen(run, count=2) == ([("faces", "0002"), ("faces", "0004")], ())
+def test_members_are_the_best_trials_by_validation_however_far_they_came(run: Path) -> None:
+    assert names(run) == [("faces", f"000{number}") for number in (2, 4, 6, 8)]
+    edit_leaderboard(run, valid_accuracy=[0.7, 0.6, 0.5, 0.65, 0.9])  # 0008 was stopped, 0010 has failed
+    assert names(run) == [("faces", f"000{number}") for number in (2, 8, 4, 6)]
+    assert chosen(run, count=2) == ([("faces", "0002"), ("faces", "0008")], ())
+
+
+def test_of_equal_trials_the_leaderboards_first_is_first(run: Path) -> None:
+    edit_leaderboard(run, valid_accuracy=[0.6, 0.6, 0.5, 0.6, 0.6])
+    assert names(run) == [("faces", f"000{number}") for number in (2, 4, 8, 6)]
+
+
+def test_a_trial_with_logits_but_no_value_is_refused(run: Path) -> None:
+    edit_leaderboard(run, valid_accuracy=[0.7, "", 0.5, 0.4, 0.3])
+    with pytest.raises(UserError) as error:
+        names(run)
+    assert str(error.value) == f"{run}/leaderboard.csv: trial 0004 has no valid_accuracy."
 
 
 def test_a_trial_whose_logits_are_lost_is_left_out_and_said(run: Path) -> None:
     for trial in ("0002", "0006"):
         (run / "trials" / trial / "logits.npz").unlink()
     note = f"{run}: {{}} left out, as logits.npz is missing."
-    assert chosen(run) == ([("faces", "0004")], (note.format("trials 0002, 0006"),))
+    assert chosen(run) == ([("faces", "0004"), ("faces", "0008")], (note.format("trials 0002, 0006"),))
     assert chosen(run, count=1) == ([("faces", "0004")], (note.format("trial 0002"),))  # 0006 would not be a member
 
 
@@ -99,11 +113,6 @@ def test_a_trial_without_an_epoch_has_lost_nothing(run: Path) -> None:
     edit_leaderboard(run, state=["RUNNING"] * 5, valid_accuracy=[0.7, 0.6, 0.5, 0.4, ""])
     (run / "trials/0010/logits.npz").unlink()
     assert chosen(run) == ([("faces", f"000{number}") for number in (2, 4, 6, 8)], ())
-
-
-def test_unfinished_trials_are_members_only_where_none_is_complete(run: Path) -> None:
-    edit_leaderboard(run, state=["RUNNING", "PRUNED", "PRUNED", "PRUNED", "FAIL"])
-    assert names(run) == [("faces", f"000{number}") for number in (2, 4, 6, 8)]
 
 
 def test_no_trial_with_logits_is_refused(run: Path) -> None:
@@ -153,8 +162,8 @@ def test_one_configuration_alone_has_all_places(run: Path) -> None:
 def test_a_copied_run_adds_no_members_and_no_trials(run: Path, data: Data) -> None:
     copy = shutil.copytree(run, run.parent / "copy")
     members, notes = chosen(run, copy)
-    assert members == [("faces", "0002"), ("faces", "0004"), ("faces", "0006")]
-    assert notes == (f"{copy}: trials 0002, 0004, 0006 left out, as the same network is a member already.",)
+    assert members == [("faces", f"000{number}") for number in (2, 4, 6, 8)]
+    assert notes == (f"{copy}: trials 0002, 0004, 0006, 0008 left out, as the same network is a member already.",)
     assert trials_compared([load_run(run), load_run(copy)]) == 5
 
 
@@ -178,10 +187,10 @@ def test_what_is_left_out_makes_room_for_the_next(run: Path, data: Data) -> None
 @pytest.mark.parametrize(
     ("objective", "values", "order"),
     [
-        ("valid_accuracy", [0.65, 0.6, 0.1, 0, 0], ["f2", "t2", "f4", "t4", "f6", "t6"]),
-        ("valid_loss", [0.65, 0.7, 1.5, 0, 0], ["t2", "t4", "f2", "f4", "f6", "t6"]),
+        ("valid_accuracy", [0.65, 0.6, 0.1, 0, 0], ["f2", "t2", "f4", "t4", "f6", "f8", "t6", "t8"]),
+        ("valid_loss", [0.65, 0.7, 1.5, 0, 0], ["t8", "t2", "t4", "f2", "f4", "f6", "f8", "t6"]),
         # Of plain cross-entropy, as the other run is, the validation loss is that of the objective: 1 each.
-        ("valid_objective_loss", [0.65, 0.7, 1.5, 0, 0], ["t2", "t4", "f2", "f4", "f6", "t6"]),
+        ("valid_objective_loss", [0.65, 0.7, 1.5, 0, 0], ["t8", "t2", "t4", "f2", "f4", "f6", "f8", "t6"]),
     ],
 )
 def test_two_runs_are_merged_by_their_objective(run: Path, objective: str, values: list[object], order: str) -> None:

@@ -50,7 +50,7 @@ def test_help_is_quick_and_needs_no_library() -> None:
 
 def test_the_command_writes_and_prints(run: Path, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
     test, sample = str(data.folder / "testdata.csv"), str(data.folder / "sample.csv")
-    assert call(run, "faces", "--test", test, "--sample-submission", sample) == 0
+    assert call(run, "faces", "--test", test, "--sample-submission", sample, "--members", "3") == 0
     output = capsys.readouterr()
     assert output.err == ""
     lines = output.out.splitlines()
@@ -146,9 +146,9 @@ def test_a_copied_run_is_announced(run: Path, capsys: pytest.CaptureFixture[str]
     copy = shutil.copytree(run, run.parent / "copy")
     assert call(run, "faces", "copy") == 0
     lines = capsys.readouterr().out.splitlines()
-    left_out = "trials 0002, 0004, 0006 left out, as the same network is a member already."
+    left_out = "trials 0002, 0004, 0006, 0008 left out, as the same network is a member already."
     assert lines[0] == f"Note: {copy}: {left_out}"
-    assert [line.split()[:2] for line in lines[2:6]] == [["0002", "faces"], ["0004", "faces"], ["0006", "faces"], []]
+    assert [line.split()[:2] for line in lines[2:7]] == [*([f"000{number}", "faces"] for number in (2, 4, 6, 8)), []]
 
 
 def test_the_next_command_is_quoted(run: Path, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
