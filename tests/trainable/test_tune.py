@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.results.tiny_run import Data, data
 from tests.trainable.tiny import config
-from trainable import block_tail, files, resume, tune
+from trainable import block_tail, convolution, files, resume, tune
 from trainable.checkpoint import file_hash, load_best, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
@@ -598,7 +599,8 @@ def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureF
     trained(actor(shared, "0000", config(epochs=1)))
     first, second, third = capsys.readouterr().out.splitlines()
     said = "convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last"
-    assert first == f"{said}; {block_tail.reason('cpu')}"
+    gradients = "; weight gradients in compiled C++" if convolution.ours("cpu", torch.float32) else ""
+    assert first == f"{said}; {block_tail.reason('cpu')}{gradients}"
     assert re.fullmatch(r"trial 0000 with \d+\.\d MB of pixels in memory, shared by the trials of this machine", second)
     assert " trial 0000 epoch  1/1  train loss " in third
 
