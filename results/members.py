@@ -204,7 +204,7 @@ def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
 
     Args:
         runs: comparable ones. Equals are in the order of the runs and of their leaderboards.
-    Raises: UserError where no trial has left logits, or one that has is without the objective's value.
+    Raises: UserError where no trial has left logits, or a value is no number.
     """
     ranked = [
         (run, row)
@@ -212,7 +212,7 @@ def ranked_trials(runs: Sequence[Run]) -> tuple[tuple[Run, str], ...]:
         for row in run.leaderboard
         if row["state"] != FAILED
         and not row.get("audited")
-        and (_cell(run, row) or _logits(run, row["trial"]).is_file())
+        and _cell(run, row)  # a trial that goes on may have left its first logits before the leaderboard has its value
     ]
     if not any(_logits(run, row["trial"]).is_file() for run, row in ranked):
         folders = ", ".join(str(run.folder) for run in runs)

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,9 +100,9 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     check_kept(home)
     cache = Path(named.chosen(runs[0].folder, runs[0].record, {"cache": options.cache}, "cache")["cache"])
     trials, notes = distinct_trials(runs, options.members)
-    add_missing_holdouts(trials, cache)
+    trials, waiting = with_holdouts(trials, cache)
     members = tuple(load_member(run, trial) for run, trial in trials)
-    warnings = list(notes)
+    warnings = [*notes, *waiting]
     if all(member.state != "COMPLETE" for member in members):
         warnings.append("No trial has run its course yet; the members are unfinished ones.")
     logits = np.stack([member.logits for member in members])
@@ -141,23 +141,45 @@ def build_ensemble(options: EnsembleOptions, *, progress: bool = False) -> Ensem
     return Ensemble(home, folder, manifest, selection, tuple(warnings))
 
 
-def add_missing_holdouts(trials: "Iterable[tuple[Run, str]]", cache: Path) -> None:
-    """Has the logits on the holdout made of the trials that were stopped before their end."""
+def with_holdouts(
+    trials: "Sequence[tuple[Run, str]]", cache: Path
+) -> "tuple[tuple[tuple[Run, str], ...], tuple[str, ...]]":
+    """The trials that have logits on the holdout, and a line for each run of which others were left out.
+
+    Those of trials that were stopped before their end are made now, where the run and its labelled images can be had.
+
+    Raises: UserError, saying why, where no trial has them.
+    """
     from results.members import checkpoint_paths, without_holdout
     from search.labelled import labelled_again
     from search.record import lock
     from trainable.checkpoint import load_best
     from trainable.logits import add_holdout
 
+    missing = without_holdout(trials)
     sizes: dict[tuple[Path, int], LabelledData] = {}
-    for run, trial in without_holdout(trials):
-        with lock(run.folder):
-            (checkpoint,) = checkpoint_paths(run, trial)
-            size = load_best(checkpoint).config.image_size
-            if (run.folder, size) not in sizes:
-                columns, purpose = run.record["arguments"]["inputs"], f"trial {trial} was stopped before its end"
-                sizes[run.folder, size] = labelled_again(run.folder, run.record, columns, size, cache, purpose)
-            add_holdout(checkpoint.parent, sizes[run.folder, size], "auto")
+    failures: dict[Path, UserError] = {}  # what goes wrong with one trial of a run does so with the others
+    for run, trial in missing:
+        if run.folder in failures:
+            continue
+        try:
+            with lock(run.folder):
+                (checkpoint,) = checkpoint_paths(run, trial)
+                size = load_best(checkpoint).config.image_size
+                if (run.folder, size) not in sizes:
+                    columns, purpose = run.record["arguments"]["inputs"], f"trial {trial} was stopped before its end"
+                    sizes[run.folder, size] = labelled_again(run.folder, run.record, columns, size, cache, purpose)
+                add_holdout(checkpoint.parent, sizes[run.folder, size], "auto")
+        except UserError as error:
+            failures[run.folder] = error
+    still = {(run.folder, trial) for run, trial in without_holdout(missing)}
+    if still and len(still) == len(trials):
+        raise next(iter(failures.values()))
+    notes = tuple(
+        f"Trials of {folder} that were stopped early left out, as their holdout was not to be had: {error}"
+        for folder, error in failures.items()
+    )
+    return tuple((run, trial) for run, trial in trials if (run.folder, trial) not in still), notes
 
 
 def refitted(

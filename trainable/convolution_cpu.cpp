@@ -111,7 +111,7 @@ class Chunk {
         g_(fours_ * g_size()) {}
 
   int64_t images() const { return units_ * F::kImages; }
-  int64_t rows() const { return rows_; }    // of g; x has two more
+  int64_t rows() const { return rows_; }  // of g; x has two more
 
   // Fills in the rows from `top` on, of the images from `begin` to `end`.
   void copy(const typename F::value* x, const typename F::value* g, int64_t begin, int64_t end, int64_t top) {

@@ -1,6 +1,7 @@
 """The command from end to end: what it writes, what it prints, and what it says to a mistake."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from results.weights import METHODS as ROWS
 from search.ensemble import METHODS, EnsembleOptions, build_ensemble, main
+from search.record import lock
 from tests.results.tiny_run import Data, data, run, template
 from trainable.errors import UserError
 from trainable.logits import has_holdout
@@ -187,6 +189,26 @@ def stopped(run: Path) -> dict[Path, np.ndarray]:
         taken[logits] = left.pop("holdout")
         np.savez(logits, **left)
     return taken
+
+
+def test_beside_a_search_that_goes_on_stopped_trials_wait(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "trials/0008/logits.npz"
+    with np.load(path) as arrays:
+        left = {name: arrays[name] for name in arrays.files if name != "holdout"}
+    np.savez(path, **left)
+    busy = f"{run} is being worked on by process {os.getpid()}."
+    with lock(run):
+        assert call(run) == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        f"Note: Trials of {run} that were stopped early left out, as their holdout was not to be had: {busy}"
+    )
+    assert not has_holdout(path)
+    for trial in ("0002", "0004", "0006"):
+        (run / "trials" / trial / "logits.npz").unlink()
+    with lock(run):
+        assert call(run) == 2
+    assert capsys.readouterr().err == f"Error: {busy}\n"
+    assert call(run) == 0 and has_holdout(path)
 
 
 def test_members_that_were_stopped_come_to_the_holdout_now(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
