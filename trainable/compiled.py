@@ -25,7 +25,8 @@ class NotCompiledError(Exception):
 
 @cache
 def library(source: Path) -> ctypes.CDLL:
-    """The shared library of a C++ file, from the cache or compiled into it (some seconds).
+    """The shared library of a C++ file, which may include headers beside it, from the cache or compiled into it (some
+    seconds).
 
     Raises:
         NotCompiledError: where there is no compiler, it fails, the cache cannot be written, or SWITCH says no.
@@ -34,7 +35,7 @@ def library(source: Path) -> ctypes.CDLL:
         raise NotCompiledError(f"{SWITCH} is 0")
     try:
         folder = Path.home() / ".cache" / "convsearch" / "compiled"
-        code = source.read_bytes()
+        code = b"\0".join(path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h"))))
         path = folder / f"{source.stem}-{_key(code)}.so"
         if not path.exists():
             files.make_folder(folder)

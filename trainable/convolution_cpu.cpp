@@ -13,17 +13,7 @@
 
 #if defined(__AVX512F__)
 
-#include <immintrin.h>
-
-#include <algorithm>
-#include <cstdint>
-#include <cstring>
-#include <thread>
-#include <vector>
-
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-#define PAIRS
-#endif
+#include "vectors.h"
 
 // What the function takes; convolution.py has the same fields.
 struct Convolution {
@@ -39,63 +29,8 @@ struct Convolution {
 
 namespace {
 
-constexpr int64_t kLanes = 16, kVectors = 2, kOutputs = 4, kTaps = 3;
+constexpr int64_t kVectors = 2, kOutputs = 4, kTaps = 3;
 constexpr int64_t kChunkBytes = 512 << 10;  // half of a common second cache
-constexpr int64_t kAhead = 4096;            // bytes to prefetch: the hardware's own ends with each page
-
-typedef float Floats __attribute__((vector_size(kLanes * 4)));
-
-constexpr int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
-
-// A format: the elements of copies, how they are made of the maps' values, and how products are added to sums.
-struct Float {
-  using value = float;    // of the maps
-  using element = float;  // of the copies
-  using vector = Floats;
-  static constexpr int64_t kImages = 1;
-
-  static vector load(const float* first, const float*, int64_t count) {
-    vector v{};
-    std::memcpy(&v, first, std::min(count, kLanes) * sizeof(float));
-    return v;
-  }
-  static Floats added(const Floats& sum, const vector& x, element g) { return sum + x * g; }
-};
-
-#if defined(PAIRS)
-struct Pair {
-  using value = uint16_t;
-  using element = uint32_t;
-  using vector = __m512i;
-  static constexpr int64_t kImages = 2;
-
-  static vector load(const uint16_t* first, const uint16_t* second, int64_t count) {
-    const __mmask16 there = count < kLanes ? (1 << count) - 1 : -1;
-    const vector low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, first));
-    if (second == nullptr) return low;
-    const vector high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, second));
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-  }
-  static Floats added(const Floats& sum, const vector& x, element g) {
-    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)_mm512_set1_epi32(g));
-  }
-};
-#endif
-
-// Zeros, at the start of a cache line.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t size) : lines_(up(size * sizeof(T), sizeof(Line))) {}
-  T* data() { return (T*)lines_.data(); }
-  const T* data() const { return (const T*)lines_.data(); }
-
- private:
-  struct alignas(64) Line {
-    char bytes[64];
-  };
-  std::vector<Line> lines_;
-};
 
 // Copies of some rows of some images: x by vectors, g by fours of outputs, each in the order of images, rows and columns.
 template <class F>
@@ -175,11 +110,6 @@ class Chunk {
     if (both) __builtin_prefetch((const char*)(from + next) + kAhead);
     return F::load(from, both ? from + next : nullptr, count);
   }
-  static typename F::vector read(const typename F::element* from) {
-    typename F::vector v;
-    std::memcpy(&v, from, sizeof(v));
-    return v;
-  }
   static void store(typename F::element* to, const typename F::vector& v) { std::memcpy(to, &v, sizeof(v)); }
 
   template <int64_t V>
@@ -194,7 +124,7 @@ class Chunk {
         for (int64_t column = 0; column < out_w; column++, x += kLanes, g += kOutputs) {
           typename F::vector taps[V][kTaps];
           for (int64_t k = 0; k < V; k++)
-            for (int64_t kx = 0; kx < kTaps; kx++) taps[k][kx] = read(x + k * x_apart + kx * kLanes);
+            for (int64_t kx = 0; kx < kTaps; kx++) taps[k][kx] = fetch<F>(x + k * x_apart + kx * kLanes);
           for (int64_t o = 0; o < kOutputs; o++)
             for (int64_t k = 0; k < V; k++)
               for (int64_t kx = 0; kx < kTaps; kx++) kept[k][o][kx] = F::added(kept[k][o][kx], taps[k][kx], g[o]);
@@ -211,15 +141,6 @@ class Chunk {
   Buffer<typename F::element> x_, g_;
   int64_t top_ = 0, lines_ = 0, filled_ = 0;
 };
-
-// Calls work(t) for each t below `threads`, each on a thread of its own.
-template <class Work>
-void parallel(int64_t threads, const Work& work) {
-  std::vector<std::thread> others;
-  for (int64_t t = 1; t < threads; t++) others.emplace_back(work, t);
-  work(0);
-  for (auto& other : others) other.join();
-}
 
 // dw: (outputs, 3, 3, inputs).
 template <class F>

@@ -1,34 +1,54 @@
 """What the kernels of a block's tail are given and must give, on any device; block_tail.py has the maths."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+BLOCK = 2**16  # numbers at a time, which stay in a cache
+
 
 class Dropout:
-    """Which outputs of one step are dropped: each with probability p, to 16 bits; the others are multiplied with
-    1 / (1 - p).
+    """Which outputs of one step are dropped: each with probability p, to 16 bits or more; the others are multiplied
+    with 1 / (1 - p).
 
-    On a CPU the numbers come from torch's generator by way of a seed, as it is slow to draw many.
+    Each output has a number, `noise`, all of a range equally likely, and is dropped where that is below `threshold`.
+    On a CPU, where to draw many is slow, and so is memory, kernels make an output's number whenever they need it, from
+    a `seed` that torch's generator draws.
     """
 
     def __init__(self, p: float, outputs: int, device: torch.device) -> None:
-        dropped = min(round(p * 2**16), 2**16 - 1)  # never all
-        self.threshold, self.kept = dropped - 2**15, 2**16 / (2**16 - dropped)
-        # (outputs,) int16, each number equally often: dropped where below the threshold.
+        self.outputs = outputs
+        bits = 32 if device.type == "cpu" else 16
+        dropped = min(round(p * 2**bits), 2**bits - 1)  # never all
+        self.threshold, self.kept = dropped - 2 ** (bits - 1), 2**bits / (2**bits - dropped)
         if device.type == "cpu":
-            draws = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-outputs // 4))
-            self.noise = torch.from_numpy(draws.view(np.int16)[:outputs])
+            self.seed = int(torch.randint(2**62, ()))
         else:
             self.noise = torch.randint(-(2**15), 2**15, (outputs,), dtype=torch.int16, device=device)
 
+    @cached_property
+    def noise(self) -> Tensor:
+        """(outputs,) in the order of N, H, W, C. On a CPU what kernels make, `noise` of vectors.h, which says how."""
+        found = np.empty(self.outputs, np.uint32)
+        step, offset = np.uint32(self.seed & 0xFFFFFFFF | 1), np.uint32(self.seed >> 32)
+        for start in range(0, self.outputs, BLOCK):
+            x = np.arange(start, min(start + BLOCK, self.outputs), dtype=np.uint32)
+            x *= step
+            x += offset
+            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+                x ^= x >> np.uint32(shift)
+                x *= np.uint32(factor)
+            found[start : start + BLOCK] = x ^ x >> np.uint32(16)
+        return torch.from_numpy(found.view(np.int32))
+
     def __call__(self, y: Tensor) -> Tensor:
-        """(N, C, H, W) values in any layout, the noise being in the order of N, H, W, C."""
+        """(N, C, H, W) values in any layout."""
         n, c, h, w = y.shape
-        mask = (self.noise >= self.threshold).view(n, h, w, c).permute(0, 3, 1, 2)
+        mask: Tensor = (self.noise >= self.threshold).view(n, h, w, c).permute(0, 3, 1, 2)
         return y * mask.to(y.dtype).mul_(self.kept)
 
 

@@ -7,31 +7,13 @@
 // are in the accumulating type (float, or double for double), sums over rows in double. Threads take equal shares of the
 // N maps, and their sums are added in order: the same thread count gives the same bits.
 
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
-#include <algorithm>
-#include <cstdint>
-#include <cstring>
-#include <thread>
 #include <type_traits>
-#include <vector>
 
 namespace {
 
-// Of vectors wider than the CPU's registers GCC makes code that is several times slower than PyTorch's operators.
-#if defined(LANES)
-constexpr int64_t kLanes = LANES;
-#elif defined(__AVX512F__)
-constexpr int64_t kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int64_t kLanes = 8;
-#else
-constexpr int64_t kLanes = 4;
-#endif
 constexpr int64_t kLargestPool = 16;
-constexpr int64_t kAhead = 4096;  // bytes to prefetch: the hardware's own ends with each page
 
 struct bfloat16 {
   uint16_t bits;
@@ -47,14 +29,6 @@ struct Traits<bfloat16> {
 };
 template <class T>
 using Acc = typename Traits<T>::acc;
-
-typedef float Floats __attribute__((vector_size(kLanes * 4)));
-typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
-typedef uint32_t Bits __attribute__((vector_size(kLanes * 4)));
-typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
-typedef int16_t Noises __attribute__((vector_size(kLanes * 2)));
-typedef double Doubles __attribute__((vector_size(kLanes * 8)));
-typedef int64_t Longs __attribute__((vector_size(kLanes * 8)));
 
 template <class A>
 struct Vectors;
@@ -73,14 +47,6 @@ using Vec = typename Vectors<Acc<T>>::value;
 template <class T>
 using Mask = typename Vectors<Acc<T>>::mask;
 
-// `lanes` is a constant where all are there: then these are single instructions (two, of double).
-template <class V, class P>
-inline V load(const P* from, int64_t lanes) {
-  V v{};
-  std::memcpy(&v, from, lanes * sizeof(P));
-  return v;
-}
-
 template <class T>
 inline Vec<T> read(const T* from, int64_t lanes) {
   if constexpr (kLanes == 16) __builtin_prefetch((const char*)from + kAhead);  // of others it was not measured
@@ -97,17 +63,6 @@ inline Vec<T> constant(const double* from, int64_t lanes) {
   return __builtin_convertvector(load<Doubles>(from, lanes), Vec<T>);
 }
 
-// To bfloat16: to the nearest, ties to even; NaN stays NaN. The CPU's own instruction makes zeros of subnormal values.
-#if defined(__AVX512BF16__) && !defined(LANES)
-inline Halves rounded(const Floats& v) { return (Halves)_mm512_cvtneps_pbh((__m512)v); }
-#else
-inline Halves rounded(const Floats& v) {
-  const Bits bits = (Bits)v;
-  const Bits up = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return __builtin_convertvector(v == v ? up : up * 0 + 0x7fc0, Halves);
-}
-#endif
-
 template <class T>
 inline void write(T* to, const Vec<T>& v, int64_t lanes) {
   if constexpr (std::is_same_v<T, bfloat16>) {
@@ -122,13 +77,13 @@ inline void write(T* to, const Vec<T>& v, int64_t lanes) {
 
 // What all functions take; kernels_cpu.py has the same fields.
 struct Tail {
-  int64_t n, h, w, c;    // maps of x: channels last
-  int64_t pool;          // side of a window, at least 1 and at most h and w
-  int64_t threads;       // at least 1
-  int64_t relu;          // 0 or 1
-  int64_t threshold;     // an output is dropped where its noise is below it
-  const int16_t* noise;  // a number for each output, or null: no dropout
-  double kept;           // what an output that is not dropped is multiplied with
+  int64_t n, h, w, c;  // maps of x: channels last
+  int64_t pool;        // side of a window, at least 1 and at most h and w
+  int64_t threads;     // at least 1
+  int64_t relu;        // 0 or 1
+  int64_t drop;        // 0 or 1: whether outputs are dropped
+  int64_t seed, threshold;  // as of `dropped`
+  double kept;              // what an output that is not dropped is multiplied with
 
   int64_t out_h() const { return h / pool; }
   int64_t out_w() const { return w / pool; }
@@ -138,12 +93,8 @@ namespace {
 
 // Calls work(share, begin, end) with equal shares of `rows`, each on a thread of its own.
 template <class Work>
-void divide(int64_t rows, int64_t threads, Work work) {
-  std::vector<std::thread> others;
-  for (int64_t t = 1; t < threads; t++)
-    others.emplace_back([&work, rows, threads, t] { work(t, rows * t / threads, rows * (t + 1) / threads); });
-  work(0, 0, rows / threads);
-  for (auto& other : others) other.join();
+void divide(int64_t rows, int64_t threads, const Work& work) {
+  parallel(threads, [&](int64_t t) { work(t, rows * t / threads, rows * (t + 1) / threads); });
 }
 
 // Calls work(channel, lanes) for kLanes channels at a time; lanes is a constant but for the last ones.
@@ -180,12 +131,6 @@ class Sums {
   std::vector<double> sums_;
 };
 
-template <class T>
-inline Mask<T> lanewise(int64_t value) {
-  using Lane = std::conditional_t<sizeof(Acc<T>) == 8, int64_t, int32_t>;
-  return Mask<T>{} + Lane(value);
-}
-
 // A window's largest normalised value, the first one as in PyTorch, or NaN where there is one.
 template <class T>
 struct Window {
@@ -214,16 +159,16 @@ inline Vec<T> rectified(const Tail& t, const Vec<T>& top, const Vec<T>& v) {
 
 // Dropout: what the outputs from `at` on, or their gradients, are multiplied with.
 template <class T>
-inline Vec<T> kept(const Tail& t, int64_t at, int64_t lanes) {
-  const auto noise = __builtin_convertvector(load<Noises>(t.noise + at, lanes), Mask<T>);
-  return noise < lanewise<T>(t.threshold) ? Vec<T>{} : Vec<T>{} + Acc<T>(t.kept);
+inline Vec<T> kept(const Tail& t, int64_t at) {
+  const auto none = __builtin_convertvector(dropped(t.seed, t.threshold, at), Mask<T>);
+  return none ? Vec<T>{} : Vec<T>{} + Acc<T>(t.kept);
 }
 
 // The gradient that arrives at the largest value of a window.
 template <class T>
 inline Vec<T> arriving(const Tail& t, const T* g, const Vec<T>& top, int64_t at, int64_t lanes) {
   const Vec<T> v = rectified<T>(t, top, read(g + at, lanes));
-  return t.noise ? v * kept<T>(t, at, lanes) : v;
+  return t.drop ? v * kept<T>(t, at) : v;
 }
 
 template <class T>
@@ -268,7 +213,7 @@ void forward(const Tail& t, const T* x, const double* a, const double* b, T* y) 
           const int64_t out = (row * t.out_w() + w) * t.c + at;
           const Vec<T> top = largest<T, P>(line + w * p * t.c + at, t, scale, shift, lanes).top;
           const Vec<T> v = rectified<T>(t, top, top);
-          write(y + out, t.noise ? v * kept<T>(t, out, lanes) : v, lanes);
+          write(y + out, t.drop ? v * kept<T>(t, out) : v, lanes);
         }
       });
     }

@@ -17,8 +17,8 @@ class _Tail(ctypes.Structure):
     """The arguments that all functions of kernels_cpu.cpp share; its `Tail` says what they mean."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "pool", "threads", "relu", "threshold")),
-        ("noise", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "pool", "threads", "relu")),
+        *((name, ctypes.c_int64) for name in ("drop", "seed", "threshold")),
         ("kept", ctypes.c_double),
     ]
 
@@ -58,7 +58,8 @@ class CpuKernels:
     def _call(self, function: str, tail: Tail, x: Tensor, *tensors: Tensor) -> None:
         given = _Tail(tail.n, tail.h, tail.w, tail.c, tail.pool, torch.get_num_threads(), tail.relu)
         if tail.drop is not None:
-            given.noise, given.threshold, given.kept = tail.drop.noise.data_ptr(), tail.drop.threshold, tail.drop.kept
+            given.drop, given.seed, given.threshold = True, tail.drop.seed, tail.drop.threshold
+            given.kept = tail.drop.kept
         pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, *tensors)]
         getattr(self._library, f"{function}_{NAMES[x.dtype]}")(ctypes.byref(given), *pointers)
 

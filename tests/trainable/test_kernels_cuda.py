@@ -25,6 +25,13 @@ def interpreted() -> Kernels:
     return CudaKernels()
 
 
+def as_on_a_card(p: float, outputs: int) -> Dropout:
+    drop = Dropout(p, outputs, CPU)
+    drop.threshold, drop.kept = drop.threshold >> 16, 1 / (0.5 - (drop.threshold >> 16) / 2**16)
+    drop.noise = torch.randint(-(2**15), 2**15, (outputs,), dtype=torch.int16)
+    return drop
+
+
 def step(ours: Kernels | None, shape: tuple[int, ...], pool: int, relu: bool, dropout: float) -> list[Tensor]:
     """Outputs, gradients and running statistics of one training step."""
     torch.manual_seed(sum(shape))
@@ -34,7 +41,7 @@ def step(ours: Kernels | None, shape: tuple[int, ...], pool: int, relu: bool, dr
     with torch.no_grad():
         norm.weight.normal_()
         norm.bias.normal_()
-    drop = Dropout(dropout, n * c * (h // pool) * (w // pool), CPU) if dropout else None
+    drop = as_on_a_card(dropout, n * c * (h // pool) * (w // pool)) if dropout else None
     tail = Tail(n, c, h, w, pool, relu, drop)
     if ours is None:
         y = nn.functional.max_pool2d(module._normalised(x, norm, bias), pool)
