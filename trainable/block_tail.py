@@ -123,10 +123,10 @@ def _normalised(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor) -> Tensor:
         # Ahead of the call, which keeps what it updates: r + m / (1 - m) b becomes (1 - m) r + m b.
         mean.add_(bias, alpha=momentum / (1 - momentum))
         norm.num_batches_tracked += 1  # type: ignore[assignment, operator]
-    return F.batch_norm(x, mean, variance, norm.weight, _shift(norm, bias), True, momentum, norm.eps)
+    return F.batch_norm(x, mean, variance, norm.weight, shift_of(norm, bias), True, momentum, norm.eps)
 
 
-def _shift(norm: nn.BatchNorm2d, bias: Tensor) -> Tensor:
+def shift_of(norm: nn.BatchNorm2d, bias: Tensor) -> Tensor:
     """beta, with a gradient of zero for the convolution's bias."""
     return norm.bias + 0 * bias
 
@@ -139,19 +139,35 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, float]:
 
 def _fused(ours: Kernels, tail: Tail, x: Tensor, norm: nn.BatchNorm2d, bias: Tensor) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
-    running_mean, running_variance, momentum = _statistics(norm)
     if norm.training:
         y: Tensor
-        y, mean, variance = _Fused.apply(x, norm.weight, _shift(norm, bias), norm.eps, tail, ours)
-        with torch.no_grad():
-            count = tail.n * tail.h * tail.w
-            running_mean.lerp_((mean + bias).to(running_mean.dtype), momentum)
-            running_variance.lerp_((variance * (count / (count - 1))).to(running_variance.dtype), momentum)
-            norm.num_batches_tracked += 1  # type: ignore[assignment, operator]
+        y, mean, variance = _Fused.apply(x, norm.weight, shift_of(norm, bias), norm.eps, tail, ours)
+        update(norm, bias, mean, variance, tail.n * tail.h * tail.w)
         return y
+    return ours.forward(tail, x, *constants(norm, bias))  # where nothing is differentiated
+
+
+@torch.no_grad()
+def update(norm: nn.BatchNorm2d, bias: Tensor, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Moves the running statistics towards a batch's.
+
+    Args:
+        bias: as for `block_tail`.
+        mean, variance: (C,) float64, of the outputs without their bias; the variance biased.
+        count: values of a channel in the batch.
+    """
+    running_mean, running_variance, momentum = _statistics(norm)
+    running_mean.lerp_((mean + bias).to(running_mean.dtype), momentum)
+    running_variance.lerp_((variance * (count / (count - 1))).to(running_variance.dtype), momentum)
+    norm.num_batches_tracked += 1  # type: ignore[assignment, operator]
+
+
+def constants(norm: nn.BatchNorm2d, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """What evaluation multiplies with and adds, (C,) float64 each."""
+    running_mean, running_variance, _ = _statistics(norm)
     scale = norm.weight / (running_variance + norm.eps).sqrt()
     shift = norm.bias + (bias - running_mean) * scale
-    return ours.forward(tail, x, scale.double(), shift.double())  # where nothing is differentiated
+    return scale.double(), shift.double()
 
 
 class _Fused(torch.autograd.Function):

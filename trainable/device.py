@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from trainable import block_tail, convolution
+from trainable import block_tail, convolution, stem
 from trainable.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -95,6 +95,8 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
     why = "asked for" if precision != "auto" else "the hardware has it" if fast else "no fast bfloat16 here"
     # Channels last is the layout that oneDNN and cuDNN convolve in without reordering.
     said = f"{where}; {str(compute).removeprefix('torch.')} ({why}); channels last; {block_tail.reason(device.type)}"
+    if stem.ours(device.type, compute):
+        said += "; the first block as one operator"
     if convolution.ours(device.type, compute):
         said += "; weight gradients in compiled C++"
     return Device(device, compute, torch.channels_last, said)

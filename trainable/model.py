@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from trainable.block_tail import block_tail
 from trainable.config import ConfigError, TrialConfig
 from trainable.convolution import convolved
+from trainable.stem import stem
 
 STAGE_WIDTHS = (32, 64, 128, 256)
 
@@ -112,18 +113,22 @@ class Block(nn.Module):
         self.dropout = block.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._tail(x, relu=True, dropout=self.dropout)
+        return self._through(x, relu=True, dropout=self.dropout)
 
     def convolve(self, x: Tensor) -> Tensor:
         """The block up to its ReLU: where a skip is added."""
-        return self._tail(x, relu=False, dropout=0.0)
+        return self._through(x, relu=False, dropout=0.0)
 
     def activate(self, x: Tensor) -> Tensor:
         """The block from its ReLU on."""
         return F.dropout(F.relu(x), self.dropout, self.training)
 
-    def _tail(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
+    def _through(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
         assert self.conv.bias is not None
+        if relu and self.pool == 1 and self.padding == 0:
+            y = stem(x, self.conv.weight, self.norm, self.conv.bias, dropout)
+            if y is not None:
+                return y
         x = convolved(x, self.conv.weight, self.padding)
         return block_tail(x, self.norm, self.conv.bias, min(self.pool, x.shape[3]), relu, dropout)
 

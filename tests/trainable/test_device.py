@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainable import block_tail, convolution
+from trainable import block_tail, convolution, stem
 from trainable.device import choose, out_of_memory
 from trainable.errors import UserError
 
@@ -59,13 +59,15 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     compute: torch.dtype,
     reason: str,
 ) -> None:
+    first_block = "; the first block as one operator" if stem.ours("cpu", compute) else ""
     gradients = "; weight gradients in compiled C++" if convolution.ours("cpu", compute) else ""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     chosen = choose("cpu", precision)  # type: ignore[arg-type]
     assert chosen.device == torch.device("cpu")
     assert (chosen.compute, chosen.precision) == (compute, reason.split()[0])
     assert chosen.memory_format == torch.channels_last
-    assert chosen.reason == f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}{gradients}"
+    said = f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}"
+    assert chosen.reason == f"{said}{first_block}{gradients}"
 
 
 @pytest.mark.parametrize(
