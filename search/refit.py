@@ -235,4 +235,3 @@ def _refit(
                 away.send()
         if away is not None:
             away.send()
-            away.arrive()

@@ -38,13 +38,11 @@ class Away:
     def __init__(self, keeper: Any, worker: str) -> None:
         self._keeper, self._worker = keeper, worker
         self._there: Path | None = None  # the training's folder at the driver
-        self._sent: dict[str, tuple[int, int]] = {}  # what of it is at the keeper, or on its way
-        self._on_its_way: Any = None
+        self._sent: dict[str, tuple[int, int]] = {}  # what of it is at the keeper
         self._calls = count(1)
 
     def begin(self, folder: Path) -> Path:
         """The folder here of a training, with what it has left in its folder at the driver so far."""
-        self.arrive()
         if self._there is not None:
             shutil.rmtree(self._here, ignore_errors=True)
         self._there = folder
@@ -98,28 +96,23 @@ class Away:
             raise UserError(f"{name} did not come as it is at the driver.")
 
     def send(self) -> None:
-        """Sends what has changed in the folder here, and returns when what was sent before has arrived.
+        """Sends what has changed in the folder here, and returns when it has arrived.
 
         Raises:
             UserError: where the keeper cannot write.
         """
-        self.arrive()
         folder, states = self._here, _states(self._here)
         changed = {
             name: (folder / name).read_bytes() for name, state in states.items() if self._sent.get(name) != state
         }
         if changed:
-            self._on_its_way = self._keeper.keep.remote(self._there, changed, self._turn())
+            fault = ray.get(self._keeper.keep.remote(self._there, changed, self._turn()))
+            if fault is not None:
+                raise UserError(f"{fault} (on the driver's node)")
         self._sent = states
 
     def _turn(self) -> Turn:
         return Turn(self._worker, next(self._calls))
-
-    def arrive(self) -> None:
-        """Returns when all that was sent has arrived. Raises UserError where the keeper cannot write."""
-        sent, self._on_its_way = self._on_its_way, None
-        if sent is not None and (fault := ray.get(sent)) is not None:
-            raise UserError(f"{fault} (on the driver's node)")
 
     def end(self) -> None:
         """Removes the folder."""

@@ -43,7 +43,8 @@ class NonFiniteLossError(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch leaves. Its functions are to be called before the next epoch, which changes the weights."""
+    """What one epoch leaves. Its functions are to be called before the next epoch, which changes the weights; what they
+    have given stays as it is."""
 
     row: Row  # of metrics.csv
     improved: bool  # whether it is the best so far; without validation, whether it is the last
@@ -238,15 +239,17 @@ class _Training:
 
     def state(self, rows: list[Row]) -> dict[str, Any]:
         """What `resume` takes."""
-        return {
+        state = {
             "config": self.config.to_dict(),
             "preprocessing": self.examples.preprocessing.to_json(),
             "model": self.model.state_dict(),
             "averages": [average.state_dict() for average in self.averages],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "rows": list(rows),
+            "rows": rows,
         }
+        copied: dict[str, Any] = _on_cpu(state)
+        return copied
 
     def resume(self, state: dict[str, Any]) -> list[Row]:
         """Takes up a `state`, and returns the rows of its epochs."""
@@ -286,6 +289,17 @@ def _cuts(images: int, batch_size: int) -> list[int]:
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A copy on the CPU, in the plain layout that safetensors writes."""
     return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+def _on_cpu(state: Any) -> Any:
+    """A copy of tensors, and of the dicts, lists and tuples that hold them."""
+    if isinstance(state, Tensor):
+        return state.to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {name: _on_cpu(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_on_cpu(value) for value in state)
+    return state
 
 
 def _mean(values: Tensor) -> float:

@@ -3,19 +3,26 @@
 A trial's own folder is its record: metrics, the best epoch with its logits, and the latest epoch to resume from. So a
 trial goes on wherever its actor or the whole search died, and Ray's own checkpoints are not needed. It is at the
 driver; on other nodes its files are a copy, which travels (see `trainable.away`).
+
+A result is told when its epoch's files are written. Meanwhile the next epoch trains already, in a thread of its own,
+unless the driver may end the trial.
 """
 
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 
 from trainable import files
+from trainable.ahead import Ahead
 from trainable.away import Away, begin_beside, here, is_away
 from trainable.checkpoint import checkpoint_names, save_best, save_latest
 from trainable.config import TrialConfig
@@ -56,7 +63,8 @@ class Trained:
 
     row: Row
     epochs: int  # of a trial that runs its course
-    kept_seconds: float | None = None  # what its files took; None: they were there already
+    kept_seconds: float | None = None  # what its files kept from training; None: they were there already
+    trained_at: float = 0.0  # by time.perf_counter
     anew: str | None = None  # why the trial had to begin anew, with this epoch
     earlier: Sequence[Row] = ()  # the epochs before it, of a trial that goes on
 
@@ -69,9 +77,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
     trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
-    that was trained just now has its `kept_seconds`, of files, and the `lost_seconds`, in which the actor did neither
-    since its last step; the first of a trial that could not go on where it was says why it begins `anew`. A trial that
-    goes on gives its last epoch once more, with the rows of the `earlier` ones.
+    that was trained just now has its `kept_seconds`, in which files kept the actor from training, and the
+    `lost_seconds` before it, in which it did neither; the first of a trial that could not go on where it was says why
+    it begins `anew`. A trial that goes on gives its last epoch once more, with the rows of the `earlier` ones.
 
     An actor whose trial the driver has given to another ends: nobody waits for it any more.
     """
@@ -89,7 +97,10 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.unfit = difference(shared.versions, versions()) if self.away else None
         # Pixels and labels are opened once for the trials that follow each other: by what they are read for.
         self.examples: tuple[tuple[Any, ...], list[Examples]] | None = None
-        self.stepped = time.perf_counter()  # when the last step ended
+        # Threads of an operator are counted for the thread that it is called from.
+        counted = None if shared.threads is None else partial(torch.set_num_threads, shared.threads)
+        self.trainer = ThreadPoolExecutor(1, "trainer", counted)
+        self.free_at = time.perf_counter()  # since when nothing keeps it from training
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -108,8 +119,6 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             print(f"trial {self.trial}: {gone}", flush=True)
             self.cleanup()
             raise SystemExit from gone  # to Ray the actor's end
-        finally:
-            self.stepped = time.perf_counter()
 
     def _step(self) -> dict[str, Any]:
         try:
@@ -121,8 +130,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             epoch = int(trained.row["epoch"])
             result = {**trained.row, "trial": self.trial, "training_iteration": epoch, "done": epoch >= trained.epochs}
             if trained.kept_seconds is not None:
-                spent = trained.row["seconds"] + trained.kept_seconds
-                lost = max(0.0, time.perf_counter() - self.stepped - spent)
+                lost = max(0.0, trained.trained_at - trained.row["seconds"] - self.free_at)
+                self.free_at = trained.trained_at + trained.kept_seconds
                 result |= {"kept_seconds": trained.kept_seconds, "lost_seconds": lost}
             if trained.anew is not None:
                 result["anew"] = trained.anew
@@ -140,7 +149,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             self._check_assigned()
             try:
                 files.write_text(self.folder / "error.txt", traceback.format_exc())
-                self._send(wait=True)
+                self._send()
             except (OSError, UserError) as fault:  # nothing can be kept here
                 return self._halt(self._storage_fault(fault) or str(fault))
             return {"trial": self.trial, "failed": reason, "done": True}
@@ -186,7 +195,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         if latest is not None:
             # It may have been damaged since, or have come from another trial.
             files.write_text(folder / "metrics.csv", metrics_csv(latest["rows"]))
-            self._send(wait=True)
+            self._send()
             # The driver may have died before it heard of the last epoch, and a damaged study have lost some before; it
             # ignores what it knows already.
             *earlier, last = latest["rows"]
@@ -220,25 +229,33 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         if anew is not None:
             print(f"trial {self.trial} begins anew: {anew}", flush=True)
         rows: list[Row] = list(latest["rows"]) if latest else []
-        for epoch in fit_parts(config, parts, self.device, latest):
+        epochs = Ahead(_timed(fit_parts(config, parts, self.device, latest)), self.trainer)
+        for epoch, trained_at in epochs:
             if ahead and not epoch.improved:
                 return NOT_BEST_AGAIN
             ahead = False
             rows.append(epoch.row)
-            started = time.perf_counter()
             ended = epoch.row["epoch"] == config.epochs
+            networks = epoch.networks() if epoch.improved else ()
+            # Nothing is trained from the course's end.
+            state = {**same, "rows": rows} if ended else epoch.latest()
+            goes_on = not ended and epoch.row["epoch"] not in self.shared.judged
+            if goes_on:
+                epochs.begin()
+            free_at = time.perf_counter()
             self._check_assigned()
             if epoch.improved:
-                _save_best(folder, epoch, data, self.shared.device if ended else None)
+                for name, network in zip(checkpoint_names(len(networks)), networks, strict=True):
+                    save_best(folder / name, network)
+                save_logits(folder, data, epoch.valid_logits.numpy(), self.shared.device if ended else None)
             elif ended:
                 add_holdout(folder, data, self.shared.device)
             files.write_text(folder / "metrics.csv", metrics_csv(rows))
-            # Written last, as it vouches for all others. Nothing is trained from the course's end.
-            save_latest(folder / LATEST, {**same, "rows": rows} if ended else epoch.latest())
-            # What the driver may take for a trial's end is there before the driver hears of it.
-            self._send(wait=ended or epoch.row["epoch"] in self.shared.judged)
+            save_latest(folder / LATEST, state)  # last, as it vouches for all others
+            self._send()
             print(line(self.trial, epoch.row, config.epochs), flush=True)
-            yield Trained(epoch.row, config.epochs, time.perf_counter() - started, anew)
+            kept = (free_at if goes_on else time.perf_counter()) - trained_at
+            yield Trained(epoch.row, config.epochs, kept, trained_at, anew)
             anew = None  # it is said once
         return None
 
@@ -248,14 +265,13 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         if self.worker is not None and self.away is None:
             check_assigned(self.folder, self.worker)
 
-    def _send(self, wait: bool) -> None:
-        """Lets the trial's files travel, where the run's folder is on another node; to have arrived, if to `wait`."""
+    def _send(self) -> None:
+        """Has the trial's files arrive where the run's folder is, if that is on another node."""
         if self.away is not None:
             self.away.send()
-            if wait:
-                self.away.arrive()
 
     def cleanup(self) -> None:
+        self.trainer.shutdown(wait=False, cancel_futures=True)
         if self.away is not None:
             self.away.end()
 
@@ -263,8 +279,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         return f"convsearch {self.shared.title}"
 
 
-def _save_best(folder: Path, epoch: Epoch, data: LabelledData, device: str | None) -> None:
-    networks = epoch.networks()
-    for name, network in zip(checkpoint_names(len(networks)), networks, strict=True):
-        save_best(folder / name, network)
-    save_logits(folder, data, epoch.valid_logits.numpy(), device)
+def _timed(epochs: Iterator[Epoch]) -> Iterator[tuple[Epoch, float]]:
+    """Each with the moment of its end, by time.perf_counter."""
+    for epoch in epochs:
+        yield epoch, time.perf_counter()

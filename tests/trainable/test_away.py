@@ -60,7 +60,8 @@ def shared(cluster: None, data: Data, tmp_path: Path) -> Shared:
     run = tmp_path / "run"
     keeper = kept_by(Keeper, run, data.labelled)
     beside = Shared(run, "tiny", {28: data.labelled}, "cpu", "float32", threads=1)
-    return replace(beside, data={28: elsewhere(data.labelled)}, node="another", keeper=keeper, judged=frozenset({2}))
+    judged = frozenset(range(1, 9))  # a death here is forgetting an actor, which would train on
+    return replace(beside, data={28: elsewhere(data.labelled)}, node="another", keeper=keeper, judged=judged)
 
 
 def worker_of(shared: Shared, trial: str, config: TrialConfig, name: str = "a") -> ConvNetTrial:
@@ -113,12 +114,11 @@ def test_a_worker_at_the_driver_writes_nothing_to_a_trial_that_is_anothers_by_no
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_what_the_driver_may_end_a_trial_after_is_there_when_it_hears_of_it(shared: Shared) -> None:
+def test_files_are_there_when_the_driver_hears_of_their_epoch(shared: Shared) -> None:
     worker = worker_of(shared, "0000", config(epochs=4))
     for epoch in range(1, 5):
         worker.step()
-        if epoch in (2, 4):
-            assert epochs_kept(shared.run, "0000") == [str(number) for number in range(1, epoch + 1)]
+        assert epochs_kept(shared.run, "0000") == [str(number) for number in range(1, epoch + 1)]
     worker.cleanup()
 
 
@@ -126,11 +126,9 @@ def test_a_worker_that_dies_costs_its_trial_at_most_an_epoch(shared: Shared) -> 
     lost = worker_of(shared, "0000", config(epochs=5))
     for _ in range(4):
         lost.step()
-    # It dies without a word: what was on its way has arrived, or not.
+    # It dies without a word.
     again = worker_of(shared, "0000", config(epochs=5), "b")
-    first = again.step()["training_iteration"]
-    assert first in (3, 4)
-    assert [row["training_iteration"] for row in trained(again)] == list(range(first + 1, 6))
+    assert [row["training_iteration"] for row in trained(again)] == [4, 5]
     assert epochs_kept(shared.run, "0000") == ["1", "2", "3", "4", "5"]
 
 
@@ -183,7 +181,6 @@ def test_pixels_that_come_garbled_are_refused(cluster: None, data: Data, tmp_pat
 def test_a_disk_at_the_driver_that_takes_nothing_stops_the_search(shared: Shared) -> None:
     worker = worker_of(shared, "0000", config(epochs=3))
     worker.step()
-    worker.away.arrive()
     kept = trial_folder(shared.run, "0000") / "metrics.csv"
     kept.unlink()
     kept.mkdir()

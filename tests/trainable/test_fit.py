@@ -121,6 +121,14 @@ def test_a_resumed_run_knows_the_best_epoch_from_before(tmp_path: Path) -> None:
         assert [e.row["epoch"] for e in later if e.improved] == [epoch for epoch in bests if epoch > after]
 
 
+def test_what_an_epoch_has_given_stays_as_it_is_while_the_run_goes_on() -> None:
+    unbroken = outcome(fit(config(), DATA, FLOAT32))
+    run = fit(config(), DATA, FLOAT32)
+    latest = next(run).latest()
+    list(run)
+    assert unbroken[:1] + outcome(fit(config(), DATA, FLOAT32, latest)) == unbroken
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     save_latest(tmp_path / "latest.pt", trained(config())[-1].latest())
     assert list(fit(config(), DATA, FLOAT32, load_latest(tmp_path / "latest.pt"))) == []
