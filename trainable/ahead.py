@@ -31,7 +31,7 @@ class Ahead(Generic[T]):
         self.begin()
         assert self._begun is not None
         begun, self._begun = self._begun, None
-        # result() would raise it from one of two lines, as it was done or waited for: a trial's error.txt tells of lines.
+        # result() would raise it from one of two lines, as it was done or waited for, and error.txt tells of lines.
         if (error := begun.exception()) is not None:
             raise error
         return begun.result()
