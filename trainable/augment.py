@@ -1,7 +1,6 @@
 """What training does to its images: a batch at a time, each image with its own draws, on the device that trains.
 
-Shapes: B images of 3 channels and S x S pixels in 0..255, not normalised yet, which come as bytes and leave as bytes
-where they were mirrored alone, else as float32; R rounds of RandAugment.
+Shapes: B images of 3 channels and S x S pixels, float32 in 0..255, not normalised yet; R rounds of RandAugment.
 
 Every draw is made on the CPU from torch's global generator, and is small: so it is the same on every device, and a step
 never waits for what a card has computed. What is off, or certain, draws nothing. Draws are made in the order in which
@@ -65,10 +64,10 @@ class Augmenter:
         """The batch as an epoch shows it. The batch that is given stays as it is.
 
         Args:
-            images: (B, 3, S, S) bytes or float32 in 0..255, on the device.
+            images: (B, 3, S, S) float32 in 0..255, on the device.
             rows: (B,) int64 on the CPU, the images' rows in the data, each in [0, N).
             epoch: from 1.
-        Returns: the same shape, range and memory format.
+        Returns: the same shape, type, range and memory format.
         """
         settings, count, size = self.settings, len(images), images.shape[3]
         layout = (
@@ -91,7 +90,6 @@ class Augmenter:
         elif flipped is not None:
             images = torch.where(self._sent(flipped)[:, None, None, None], images.flip(3), images)
         if settings.brightness or settings.contrast:
-            images = images.float()
             brightness, contrast = 1 + uniform(settings.brightness, count), 1 + uniform(settings.contrast, count)
             images = adjust(images, self._sent(brightness), self._sent(contrast))
         grayed = happens(settings.grayscale, count)

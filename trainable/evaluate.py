@@ -22,9 +22,9 @@ BATCH = 256  # images; larger batches gained nothing on a CPU
 
 
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(B, 3, S, S) in 0..255 to the network's units, float32: mean 0 and deviation 1 over the training part."""
+    """(B, 3, S, S) in 0..255 to the network's units: mean 0 and deviation 1 over the training part."""
     scale, shift = _constants(preprocessing.mean, preprocessing.std, images.device)
-    return torch.addcmul(shift, images.float(), scale)
+    return torch.addcmul(shift, images, scale)
 
 
 @lru_cache(maxsize=64)

@@ -43,8 +43,7 @@ class Images:
         return len(self.pixels)
 
     def __call__(self, rows: NDArray[np.int64], side: int | None = None) -> Tensor:
-        """(B,) rows to (B, 3, S, S) in 0..255, in the device's memory format: bytes, a quarter of the memory of floats,
-        but on a card with a `side`.
+        """(B,) rows to (B, 3, S, S) float32 in 0..255, in the device's memory format.
 
         With a `side` of less than S to (B, 3, side, side): bilinear over the area that a pixel takes, as stored images
         were made of larger ones. A CPU does that to bytes, rounding, which is many times as fast; a card has it for
@@ -58,7 +57,7 @@ class Images:
         if side is not None and side < batch.shape[3]:
             batch = batch if batch.device.type == "cpu" else batch.float()
             batch = F.interpolate(batch, size=(side, side), mode="bilinear", antialias=True)
-        return batch.contiguous(memory_format=self.device.memory_format)
+        return batch.float().contiguous(memory_format=self.device.memory_format)
 
     def _on_card(self) -> tuple[Tensor | None, str]:
         key = (getattr(self.pixels, "filename", None) or id(self.pixels), self.device.device)

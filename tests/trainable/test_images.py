@@ -14,9 +14,10 @@ ROWS = np.array([5, 0, 5, 37])
 
 def test_a_batch_is_its_rows_of_pixels() -> None:
     batch = Images(DATA.pixels, FLOAT32)(ROWS)
-    assert (batch.shape, batch.dtype) == ((4, 3, SIZE, SIZE), torch.uint8)
+    assert (batch.shape, batch.dtype) == ((4, 3, SIZE, SIZE), torch.float32)
     assert batch.is_contiguous(memory_format=torch.channels_last)
-    assert np.array_equal(batch.numpy(), DATA.pixels[ROWS].transpose(0, 3, 1, 2))
+    expected = DATA.pixels[ROWS].transpose(0, 3, 1, 2).astype(np.float32)
+    assert np.array_equal(batch.numpy(), expected)
 
 
 def test_a_batch_of_mapped_pixels_may_be_changed(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_smaller_batch_is_one_plain_colour_where_the_pixels_are(side: int) -> 
     colours = np.array([[0, 128, 255], [7, 8, 9]], np.uint8)
     pixels = np.broadcast_to(colours[:, None, None], (2, SIZE, SIZE, 3)).copy()
     batch = Images(pixels, FLOAT32)(np.array([1, 0]), side)
-    assert (batch.shape, batch.dtype) == ((2, 3, side, side), torch.uint8)
+    assert (batch.shape, batch.dtype) == ((2, 3, side, side), torch.float32)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert np.array_equal(batch.numpy(), np.broadcast_to(colours[::-1, :, None, None], (2, 3, side, side)))
 
