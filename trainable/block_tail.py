@@ -170,6 +170,15 @@ def constants(norm: nn.BatchNorm2d, bias: Tensor) -> tuple[Tensor, Tensor]:
     return scale.double(), shift.double()
 
 
+def slope_and_offset(
+    scale: Tensor, inverse: Tensor, mean: Tensor, dgamma: Tensor, dbeta: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """What of dx = scale g + slope x + offset is the same for all values of a channel, (C,) each; M is `count`, and
+    `inverse` 1 / sqrt(variance + eps)."""
+    slope = -scale * inverse * dgamma / count
+    return slope, -scale * dbeta / count - slope * mean
+
+
 class _Fused(torch.autograd.Function):
     """(x, gamma, beta) to (y, mean, variance); the latter two, (C,) float64, without gradients."""
 
@@ -195,7 +204,6 @@ class _Fused(torch.autograd.Function):
         dbeta, products = ctx.ours.backward_sums(tail, x, g, scale, shift, mean)
         dgamma = products * inverse
         count = tail.n * tail.h * tail.w
-        slope = -scale * inverse * dgamma / count
-        offset = -scale * dbeta / count - slope * mean
+        slope, offset = slope_and_offset(scale, inverse, mean, dgamma, dbeta, count)
         dx = ctx.ours.backward_input(tail, x, g, scale, shift, slope, offset)
         return dx, dgamma.to(gamma.dtype), dbeta.to(gamma.dtype), None, None, None

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainable.block_tail import constants, shift_of, update
+from trainable.block_tail import constants, shift_of, slope_and_offset, update
 from trainable.compiled import NotCompiledError, library
 from trainable.kernels import Dropout
 
@@ -135,8 +135,7 @@ class _Function(torch.autograd.Function):
         arrived, dbeta = sums[:PATCH].T, sums[PATCH]
         dgamma = ((filters * arrived).sum(1) - mean * dbeta) * inverse
         count = y.numel() // len(filters)
-        slope = -scale * inverse * dgamma / count
-        offset = -scale * dbeta / count - slope * mean
+        slope, offset = slope_and_offset(scale, inverse, mean, dgamma, dbeta, count)
         dw = scale[:, None] * arrived + slope[:, None] * products + offset[:, None] * patches
         dw = dw.view(-1, 3, 3, CHANNELS).permute(0, 3, 1, 2)
         return None, dw.float(), dgamma.to(gamma.dtype), dbeta.to(gamma.dtype), None, None
