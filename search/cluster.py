@@ -38,6 +38,9 @@ TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this p
 CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
 PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
 TRIAL_MEMORY = 0.5e9  # bytes: what Python, PyTorch and a small network take of their own; the images are shared
+# Of a worker's process: trials train in a thread of its own, and the pages that it frees glibc keeps (trainable.device)
+# in its first arena alone. It must be said before the process has threads.
+WORKERS = {"env_vars": {"MALLOC_ARENA_MAX": "1"}}
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
@@ -258,6 +261,7 @@ def _start_here(common: dict[str, Any]) -> Any:
             address="local",
             include_dashboard=True,
             dashboard_host=LOOPBACK,
+            runtime_env=WORKERS,
             _node_ip_address=LOOPBACK,
             _temp_dir=str(private_folder()),
             # A worker for each CPU, started at once, would serve no trial: Tune asks for one with its own variables.
@@ -278,7 +282,7 @@ def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, 
             "Start its nodes with RAY_AUTH_MODE=token, as docs/clusters.md shows.",
         )
     # The code reaches nodes where it is not installed, and is the same on all.
-    context = ray.init(address=address, runtime_env={"py_modules": [str(TRAINABLE)]}, **common)
+    context = ray.init(address=address, runtime_env={**WORKERS, "py_modules": [str(TRAINABLE)]}, **common)
     return context, Head(address, cluster)
 
 

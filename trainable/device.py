@@ -104,16 +104,22 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory left for a tensor, on a card or beside the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "_ALLOC_FAILED"))  # cuBLAS's and cuDNN's
 
 
 def _keep_freed_pages() -> None:
     """Tells glibc to keep freed activations instead of handing them back to the system and faulting them in again
-    at each step (1.2x to 1.5x on a whole CPU epoch). Elsewhere than on Linux with glibc nothing happens."""
+    at each step (1.2x to 1.5x on a whole CPU epoch). Elsewhere than on Linux with glibc nothing happens.
+
+    It does so in its first arena, which is what all threads have where MALLOC_ARENA_MAX is 1 from the process's start.
+    """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         m_trim_threshold, m_mmap_threshold, limit = -1, -3, 2**31 - 1
         mallopt(m_trim_threshold, limit)
-        mallopt(m_mmap_threshold, limit)
+        if not mallopt(m_mmap_threshold, limit):  # before 2.35 no more than this is taken
+            mallopt(m_mmap_threshold, 2**25)

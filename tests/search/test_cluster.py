@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -232,6 +233,35 @@ def test_a_ray_of_our_own_is_for_this_user_on_this_machine_alone() -> None:
     unauthorised.value.close()
     home = session.parents[1].stat()  # of its sockets, code and logs
     assert (home.st_uid, stat.S_IMODE(home.st_mode)) == (os.getuid(), 0o700)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_worker_keeps_the_pages_that_a_thread_of_it_frees(own: bool, request: pytest.FixtureRequest) -> None:
+    address = None if own else request.getfixturevalue("cluster")
+    with running(address, 1, None, "", lambda: True, Console()):
+
+        @ray.remote
+        def pages() -> int:
+            """That the system has to give anew in a thread that makes and frees its activations again and again."""
+            from concurrent.futures import ThreadPoolExecutor
+
+            import torch
+
+            from trainable.device import choose
+
+            choose("cpu", threads=1)
+
+            def steps(count: int) -> int:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+                for _ in range(count):
+                    torch.zeros(25 * 2**20)  # 100 MiB: more than a heap of any arena but the first
+                return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+            with ThreadPoolExecutor(1) as trainer:
+                trainer.submit(steps, 40).result()  # by which memory has its order
+                return trainer.submit(steps, 10).result()
+
+        assert ray.get(pages.remote()) < 100 * 2**20 // resource.getpagesize()  # of one step: it would be ten times so
 
 
 def test_of_a_ray_of_our_own_nothing_is_left_not_even_a_worker_that_hears_nothing() -> None:
