@@ -32,6 +32,9 @@ class Ahead(Generic[T]):
         assert self._begun is not None
         begun, self._begun = self._begun, None
         # result() would raise it from one of two lines, as it was done or waited for, and error.txt tells of lines.
-        if (error := begun.exception()) is not None:
+        if (error := begun.exception()) is None:
+            return begun.result()
+        try:
             raise error
-        return begun.result()
+        finally:  # its traceback has this frame, which must not have it: what a trial had on a card would stay there
+            del begun, error

@@ -13,6 +13,7 @@ from trainable.config import TrialConfig
 from trainable.device import Device
 
 STEP = 8  # pixels: each size of images is a shape that kernels are made or looked up for
+CHUNK = 2**26  # bytes that are sent to a card at a time, of pixels that stay there
 SHARE = 4  # pixels stay on a card where they take at most a quarter of its free memory
 
 _resident: WeakValueDictionary[tuple[str | int, torch.device], Tensor] = WeakValueDictionary()
@@ -22,7 +23,8 @@ class Images:
     """Batches of stored pixels.
 
     On a card the pixels stay there as uint8 where they fit (SHARE), one copy for all that read the same file; else each
-    batch is gathered by the CPU and copied from pinned memory, which goes on beside the card's work.
+    batch is gathered by the CPU and copied from pinned memory, in a stream of its own: while the card computes a step,
+    the CPU is ahead of it and the next step's batch is on its way.
 
     Args:
         pixels: (N, S, S, 3) uint8, usually memory-mapped.
@@ -35,9 +37,12 @@ class Images:
     def __init__(self, pixels: NDArray[np.uint8], device: Device, *, once: bool = False) -> None:
         self.pixels, self.device = pixels, device
         self.resident: Tensor | None = None
+        self.copies: torch.cuda.Stream | None = None  # where batches are copied
         self.where = f"{_size(pixels.nbytes)} of pixels in memory, shared by the trials of this machine"
         if device.device.type == "cuda" and not once:
             self.resident, self.where = self._on_card()
+        if device.device.type == "cuda" and self.resident is None:
+            self.copies = torch.cuda.Stream(device.device)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -52,12 +57,22 @@ class Images:
         if self.resident is not None:
             batch = self.resident[self.device.send(torch.from_numpy(rows))]
         else:
-            batch = self.device.send(torch.from_numpy(self.pixels[rows]))
+            batch = self._copied(torch.from_numpy(self.pixels[rows]))
         batch = batch.permute(0, 3, 1, 2)
         if side is not None and side < batch.shape[3]:
             batch = batch if batch.device.type == "cpu" else batch.float()
             batch = F.interpolate(batch, size=(side, side), mode="bilinear", antialias=True)
         return batch.float().contiguous(memory_format=self.device.memory_format)
+
+    def _copied(self, batch: Tensor) -> Tensor:
+        if self.copies is None:
+            return self.device.send(batch)
+        computing = torch.cuda.current_stream(self.device.device)
+        with torch.cuda.stream(self.copies):
+            sent = self.device.send(batch)
+        computing.wait_stream(self.copies)
+        sent.record_stream(computing)  # its memory is not given to a later copy before it was read
+        return sent
 
     def _on_card(self) -> tuple[Tensor | None, str]:
         key = (getattr(self.pixels, "filename", None) or id(self.pixels), self.device.device)
@@ -70,7 +85,11 @@ class Images:
                     None,
                     f"{size} of pixels through pinned memory: more than 1/{SHARE} of the card's free {_size(free)}",
                 )
-            found = _resident[key] = torch.tensor(self.pixels, device=self.device.device)
+            found = torch.empty(self.pixels.shape, dtype=torch.uint8, device=self.device.device)
+            at_once = max(1, CHUNK // max(1, self.pixels[:1].nbytes))
+            for start in range(0, len(self.pixels), at_once):  # not all of them a second time in the machine's memory
+                found[start : start + at_once] = torch.tensor(self.pixels[start : start + at_once])
+            _resident[key] = found
         return found, f"{size} of pixels on the card"
 
 

@@ -95,8 +95,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             self.worker, self.away = worker, Away(shared.keeper, worker) if is_away(shared.node) else None
         # The nodes that there were at the start have been asked; this one may have joined since.
         self.unfit = difference(shared.versions, versions()) if self.away else None
-        # Pixels and labels are opened once for the trials that follow each other: by what they are read for.
-        self.examples: tuple[tuple[Any, ...], list[Examples]] | None = None
+        # Pixels and labels are opened, and sent to a card, once for the trials that follow each other: by what they are
+        # read for.
+        self.examples: tuple[tuple[Any, ...], list[Examples], Images] | None = None
         # Threads of an operator are counted for the thread that it is called from.
         counted = None if shared.threads is None else partial(torch.set_num_threads, shared.threads)
         self.trainer = ThreadPoolExecutor(1, "trainer", counted)
@@ -186,8 +187,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         data = self.shared.data[config.image_size]
         if self.away is not None:
             data = self.away.with_pixels(data)
-        parts = self._parts(config, data)
-        images = Images(parts[0].pixels, self.device)  # on a card they stay as long as this does, from fold to fold
+        parts, images = self._examples(config, data)
         print(f"trial {self.trial} with {images.where}", flush=True)
         same = {"config": config.to_dict(), "preprocessing": preprocessing_text(parts)}
         resumption = resumable(folder, same, config.objective, len(parts))
@@ -206,14 +206,16 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         while going_on is not None:
             going_on = yield from self._epochs(folder, config, data, parts, same, going_on)
 
-    def _parts(self, config: TrialConfig, data: LabelledData) -> list[Examples]:
-        """The examples of each part of the split, one or one a fold."""
+    def _examples(self, config: TrialConfig, data: LabelledData) -> tuple[list[Examples], Images]:
+        """The examples of each part of the split, one or one a fold, and what keeps their pixels on a card."""
         columns = (config.inputs, config.target, config.experts)  # all that `examples_of` reads of the configuration
         key = (data.fingerprint, data.split_fingerprint, data.pixels.path, *columns)
         if self.examples is None or self.examples[0] != key:
             self.examples = None  # before others take as much memory
-            self.examples = key, [examples_of(data, config, parts) for parts in data.split.parts]
-        return self.examples[1]
+            parts = [examples_of(data, config, part) for part in data.split.parts]
+            self.examples = key, parts, Images(parts[0].pixels, self.device)
+        _, examples, images = self.examples
+        return examples, images
 
     def _epochs(
         self,
@@ -240,10 +242,10 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             # Nothing is trained from the course's end.
             state = {**same, "rows": rows} if ended else epoch.latest()
             goes_on = not ended and epoch.row["epoch"] not in self.shared.judged
+            self._check_assigned()
             if goes_on:
                 epochs.begin()
             free_at = time.perf_counter()
-            self._check_assigned()
             if epoch.improved:
                 for name, network in zip(checkpoint_names(len(networks)), networks, strict=True):
                     save_best(folder / name, network)

@@ -1,6 +1,9 @@
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -63,3 +66,27 @@ def test_what_goes_wrong_is_raised_where_the_item_is_asked_for(executor: Executo
     with pytest.raises(ValueError, match="no more"):
         next(ahead)
     assert list(ahead) == []
+
+
+def test_what_went_wrong_leaves_nothing_in_memory(executor: Executor) -> None:
+    class Network:
+        pass
+
+    kept: list[weakref.ref[Network]] = []
+
+    def items() -> Iterator[int]:
+        network = Network()
+        kept.append(weakref.ref(network))
+        yield 0
+        raise ValueError("no more")
+
+    ahead = Ahead(items(), executor)
+    assert next(ahead) == 0 and kept[0]() is not None
+    gc.disable()  # which would find it some time
+    try:
+        with suppress(ValueError):
+            next(ahead)
+        executor.submit(lambda: None).result()  # the executor keeps the last thing it did until the next one
+        assert kept[0]() is None
+    finally:
+        gc.enable()
