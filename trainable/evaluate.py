@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from trainable.checkpoint import Best
 from trainable.config import Views
-from trainable.device import Device, choose
+from trainable.device import Device, choose, out_of_memory
 from trainable.errors import UserError
 from trainable.head import head_of
 from trainable.images import Images
@@ -61,21 +61,29 @@ def outputs_of(
     preprocessing: Preprocessing,
     views: Views = "one",
 ) -> Tensor:
-    """(N, O) float32 outputs on the CPU, in evaluation mode and averaged over the views, of the N given rows.
+    """(N, O) float32 outputs on the CPU, in evaluation mode and averaged over the views, of the N given rows. Where
+    there is no memory for BATCH of them, so many at a time as there is.
 
     `metadata` is (., K), on the images' device, indexed by the same rows.
     """
     device = images.device
     training = model.training
     model.eval()
-    parts = []
+    parts: list[Tensor] = []
+    start, size = 0, BATCH
     with torch.inference_mode(), device.autocast():
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            inputs = metadata[device.send(torch.from_numpy(batch))]
-            seen = view_list(normalised(images(batch), preprocessing), views)
-            outputs = [model(view, inputs).float() for view in seen]
-            parts.append(torch.stack(outputs).mean(dim=0))
+        while start < len(rows):
+            batch = rows[start : start + size]
+            try:
+                inputs = metadata[device.send(torch.from_numpy(batch))]
+                seen = view_list(normalised(images(batch), preprocessing), views)
+                parts.append(torch.stack([model(view, inputs).float() for view in seen]).mean(dim=0))
+            except Exception as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                size //= 2  # a batch that trains may be far smaller than BATCH
+            else:
+                start += size
         result = torch.cat(parts).cpu()
     model.train(training)
     return result

@@ -44,6 +44,30 @@ def test_pixels_are_scaled_and_normalised_by_channel() -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
+class Demanding(nn.Module):
+    """Wants memory that no machine has for more than so many images at a time, and tells of how many there are."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.batches = most, []  # type: ignore[var-annotated]
+
+    def forward(self, images: torch.Tensor, metadata: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            torch.empty(2**55)
+        self.batches.append(len(images))
+        return images.mean((2, 3))
+
+
+def test_where_memory_is_short_fewer_images_are_looked_at_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 32)
+    model, metadata = Demanding(10), torch.from_numpy(DATA.metadata)
+    found = outputs_of(model, Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING)
+    assert model.batches == [8] * (len(ROWS) // 8) + [len(ROWS) % 8] * (len(ROWS) % 8 > 0)
+    assert torch.allclose(found, to_network(DATA.pixels).mean((2, 3)))
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        outputs_of(Demanding(0), Images(DATA.pixels, FLOAT32), metadata, ROWS, PREPROCESSING)
+
+
 def test_logits_are_those_of_evaluation_mode_and_training_mode_comes_back() -> None:
     model = build(best(), FLOAT32)
     metadata = torch.from_numpy(DATA.metadata)
