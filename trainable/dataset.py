@@ -126,8 +126,9 @@ def load_labelled(
     assert labels is not None  # what `_read` gives has labels
     problems = list(listing.problems)
     prepared = _prepare(table, image_size, cache, progress, problems)
+    warnings = [*listing.warnings, *prepared.warnings]
     if test is not None:
-        _prepare(test, image_size, cache, progress, problems)
+        warnings += _prepare(test, image_size, cache, progress, problems).warnings
     groups = _same_pixels(prepared)
     problems += _class_problems(table.classes, labels, groups, folds)
     problems += _target_problems(table, labels, target)
@@ -139,7 +140,7 @@ def load_labelled(
         split = Split(stratified_folds(labels, groups, folds, seed), folds)
     else:
         split = Split(stratified_split(labels, groups, fractions, seed))
-    warnings = [*listing.warnings, *_label_conflicts(table, labels, groups), *_telling_inputs(table, labels, inputs)]
+    warnings += [*_label_conflicts(table, labels, groups), *_telling_inputs(table, labels, inputs)]
     columns = sorted(table.columns.items())
     loaded = LabelledData(
         table=table,
@@ -183,9 +184,9 @@ def load_test(
     else:
         raise UserError(f"--test: no file or folder is called '{test}'")
     problems = list(listing.problems)
-    _prepare(listing.table, image_size, cache, progress, problems)
+    prepared = _prepare(listing.table, image_size, cache, progress, problems)
     refuse(test, problems, "nothing was predicted")
-    return listing.table, (*listing.warnings, *_unseen_values(listing.table, vocabulary, test))
+    return listing.table, (*listing.warnings, *prepared.warnings, *_unseen_values(listing.table, vocabulary, test))
 
 
 def decode(table: Table, image_size: int, cache: Path, progress: bool) -> Pixels:

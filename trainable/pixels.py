@@ -83,6 +83,7 @@ class Prepared:
     pixels: Pixels  # its file exists where no image has a fault
     facts: NDArray[np.void]  # (N,) of FACTS; zeros where the image has a fault
     faults: dict[int, str]  # row index -> what is wrong with the image, to go on from its name
+    warnings: tuple[str, ...] = ()  # a line each
 
 
 def prepare(table: Table, image_size: int, cache: Path, *, progress: bool) -> Prepared:
@@ -118,10 +119,13 @@ def prepare(table: Table, image_size: int, cache: Path, *, progress: bool) -> Pr
     content = _digest(b"".join(digests.values())).hex()
     pixels = Pixels(cache / f"{content}-{image_size}px-v{DECODER}.npy", image_size, content)
     facts_path = pixels.path.with_suffix(".facts.npy")
+    warnings: tuple[str, ...] = ()
     if not faults:
         stored = _stored_facts(pixels, facts_path, number)
         if stored is not None:
             return Prepared(pixels, stored, faults)
+        if pixels.path.exists():
+            warnings = (f"the decoded images in {pixels.path} are damaged: they are decoded anew",)
 
     facts = np.zeros(number, FACTS)
 
@@ -143,7 +147,7 @@ def prepare(table: Table, image_size: int, cache: Path, *, progress: bool) -> Pr
         make_folder(cache)
         write_with(pixels.path, write)
         write_with(facts_path, lambda file: np.save(file, facts))
-    return Prepared(pixels, facts, faults)
+    return Prepared(pixels, facts, faults, warnings)
 
 
 def decoded_image(root: Path, image: str, image_size: int) -> NDArray[np.uint8] | None:
