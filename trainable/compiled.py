@@ -49,15 +49,14 @@ def library(source: Path) -> ctypes.CDLL:
 
 
 def _key(code: bytes) -> str:
-    """One for each source, flags and kind of CPU: a home folder may be shared by machines that differ."""
+    """One for each source, compiler that was named, flags and kind of CPU: machines that differ may share a home."""
     try:
         described = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
         cpu = "\n".join(line for line in described.splitlines() if line.startswith(("model", "flags", "Features")))
     except OSError:
         cpu = platform.processor()
-    return hashlib.sha256(
-        b"\0".join([code, *map(str.encode, FLAGS), platform.machine().encode(), cpu.encode()])
-    ).hexdigest()[:16]
+    words = [os.environ.get("CXX", ""), *FLAGS, platform.machine(), cpu]
+    return hashlib.sha256(b"\0".join([code, *map(os.fsencode, words)])).hexdigest()[:16]
 
 
 def _compiled(source: Path) -> bytes:

@@ -197,7 +197,7 @@ void statistics(const Tail& t, const T* x, double* mean, double* variance) {
   for (int64_t c = 0; c < t.c; c++) {
     const double d = sums.first(c) / count;
     mean[c] = origins[c] + d;
-    variance[c] = sums.second(c) / count - d * d;
+    variance[c] = std::max(sums.second(c) / count - d * d, 0.0);  // rounding; NaN stays NaN
   }
 }
 

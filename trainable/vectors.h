@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -134,11 +135,17 @@ class Buffer {
   std::vector<Line> lines_;
 };
 
-// Calls work(t) for each t below `threads`, each on a thread of its own.
+// Calls work(t) for each t below `threads`, each on a thread of its own, as long as the system gives some.
 template <class Work>
 void parallel(int64_t threads, const Work& work) {
   std::vector<std::thread> others;
-  for (int64_t t = 1; t < threads; t++) others.emplace_back(work, t);
+  others.reserve(threads);
+  int64_t t = 1;
+  try {
+    for (; t < threads; t++) others.emplace_back(work, t);
+  } catch (const std::system_error&) {
+    for (; t < threads; t++) work(t);
+  }
   work(0);
   for (auto& other : others) other.join();
 }

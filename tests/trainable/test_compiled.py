@@ -65,6 +65,9 @@ def test_a_compiler_with_words_of_its_own(
     source.write_text('extern "C" int answer() { return ANSWER; }\n')
     monkeypatch.setenv("CXX", "env c++ -DANSWER=44")  # as with ccache
     assert library(source).answer() == 44
+    library.cache_clear()
+    monkeypatch.setenv("CXX", "env c++ -DANSWER=45")
+    assert library(source).answer() == 45  # what another one made is not taken
 
 
 def test_a_compiler_in_a_folder_with_a_space(
