@@ -18,8 +18,8 @@ Result = Mapping[str, Any]  # as `figures.result_of` makes it
 HEAD = """# Results
 
 The last run of each benchmark, as `python -m benchmarks.results` wrote it from their JSON. Ours and the peer ran in
-turn on one machine; a ratio is the median over n pairs where there are pairs. README.md in this folder says what each
-measures, and against what.
+turn on one machine, but for what has halves, which were run by themselves on one; a ratio is the median over n pairs
+where there are pairs. README.md in this folder says what each measures, and against what.
 """
 
 
@@ -35,7 +35,8 @@ def load(folder: Path) -> list[Result]:
 
 def markdown(results: Sequence[Result]) -> str:
     """RESULTS.md."""
-    machines = list(dict.fromkeys(machine_text(result) for result in results))
+    ran = [run for result in results for run in runs_of(result)]
+    machines = list(dict.fromkeys(machine_text(machine) for *_, machine in ran))
     figures = [
         [result["benchmark"], row["what"], *map(number, (row["peer"], row["ours"], row["ratio"])), str(row["n"])]
         + [row["goal"] or "", {True: "yes", False: "no", None: ""}[row["met"]]]
@@ -43,14 +44,9 @@ def markdown(results: Sequence[Result]) -> str:
         for row in result["figures"]
     ]
     runs = [
-        [
-            f"`{result['command']}`",
-            result["machine"]["date"],
-            str(result["minutes"]),
-            number(result["machine"]["load_average"]),
-        ]
-        + [result["machine"]["commit"], result["machine"]["code"][:8], str(1 + machines.index(machine_text(result)))]
-        for result in results
+        [command, began, minutes, number(machine["load_average"]), machine["commit"], machine["code"][:8]]
+        + [str(1 + machines.index(machine_text(machine)))]
+        for command, began, minutes, machine in ran
     ]
     return "\n".join(
         [
@@ -65,9 +61,18 @@ def markdown(results: Sequence[Result]) -> str:
     )
 
 
-def machine_text(result: Result) -> str:
+def runs_of(result: Result) -> list[tuple[str, str, str, Mapping[str, Any]]]:
+    """What was run, when, for how many minutes and where: a benchmark, and each half that was run by itself before."""
+    ran = [(f"`{result['command']}`", result["machine"]["date"], str(result["minutes"]), result["machine"])]
+    details = result["details"]
+    for half in details.get("halves", ()) if isinstance(details, Mapping) else ():
+        machine, minutes = half["machine"], f"{half['settings']['minutes']:g}"
+        ran.append((f"its half of {half['side']}, seed {half['seed']}", f"until {machine['date']}", minutes, machine))
+    return ran
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
     """The machine and the versions in a sentence."""
-    machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     gpu = "no GPU" if machine["gpu"] == "none" else machine["gpu"]
     return (

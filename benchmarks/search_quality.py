@@ -40,6 +40,7 @@ from scipy.stats import t as student
 
 from benchmarks.figures import Figure, Goal, Machine, finish, parser
 from benchmarks.pictures import read_rows, write_part
+from benchmarks.results import machine_text
 from benchmarks.runs import check, run, start
 from benchmarks.tune_script import Photos, decoded, kept_accuracy, network
 from results.submission import SUBMISSION
@@ -185,6 +186,8 @@ def half(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
         if found["settings"] != settings:
             sys.exit(f"{path} was made with {found['settings']}, not {settings}; give another --folder.")
+        if machine_text(found["machine"]) != (here := machine_text(asdict(Machine.now()))):
+            sys.exit(f"{path} was made on {machine_text(found['machine'])}; this is {here}. Give another --folder.")
         if found["machine"]["code"] != Machine.now().code:
             print(f"{side}, seed {seed} was made by other code than this.", file=sys.stderr)
         return found

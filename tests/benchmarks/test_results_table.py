@@ -36,6 +36,14 @@ def test_every_figure_has_a_line_with_its_goal() -> None:
     assert "1. Some CPU, 2 cores, bf16 by avx512, 16 GB, no GPU, Linux; python 3.11.1, torch 2.9.0" in text
 
 
+def test_halves_that_were_run_by_themselves_have_their_own_lines() -> None:
+    whole = result("a", FIGURE)
+    machine = {**MACHINE, "date": "2026-01-01 00:00", "commit": "89abcde"}
+    whole["details"] = {"halves": [{"side": "ours", "seed": 1, "settings": {"minutes": 30.0}, "machine": machine}]}
+    text = markdown([whole])
+    assert "| its half of ours, seed 1 | until 2026-01-01 00:00 | 30 | 0.25 | 89abcde | abcdef01 | 1 |" in text
+
+
 def test_results_are_those_of_benchmarks_in_the_order_of_their_runs(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(result("late", FIGURE, date="2026-01-03 00:00")))
     (tmp_path / "b.json").write_text(json.dumps(result("early", FIGURE)))

@@ -103,3 +103,8 @@ def test_both_sides_search_are_judged_and_are_not_done_twice(
     monkeypatch.setattr(sys, "argv", [*command, "--epochs", "2"])
     with pytest.raises(SystemExit, match="give another --folder"):
         search_quality.main()
+    path = tmp_path / "done" / "peer-0.json"
+    path.write_text(path.read_text().replace('"cores": ', '"cores": 1'))
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=r"peer-0.json was made on .*Give another --folder.$"):
+        search_quality.main()
