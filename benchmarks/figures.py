@@ -147,7 +147,7 @@ def _cpu() -> str:
 def _version(library: str) -> str:
     try:
         return version(library)
-    except PackageNotFoundError:  # benchmarks.gpu needs torch alone
+    except PackageNotFoundError:  # benchmarks.gpu needs few
         return "none"
 
 

@@ -18,8 +18,8 @@ Result = Mapping[str, Any]  # as `figures.result_of` makes it
 HEAD = """# Results
 
 The last run of each benchmark, as `python -m benchmarks.results` wrote it from their JSON. Ours and the peer ran in
-turn on one machine, but for what has halves, which were run by themselves on one; a ratio is the median over n pairs
-where there are pairs. README.md in this folder says what each measures, and against what.
+turn on one machine, but for what has halves, each of which ran by itself (see the runs); a ratio is the median over n
+pairs where there are pairs. README.md in this folder says what each measures, and against what.
 """
 
 

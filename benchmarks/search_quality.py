@@ -186,8 +186,11 @@ def half(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
         if found["settings"] != settings:
             sys.exit(f"{path} was made with {found['settings']}, not {settings}; give another --folder.")
-        if machine_text(found["machine"]) != (here := machine_text(asdict(Machine.now()))):
-            sys.exit(f"{path} was made on {machine_text(found['machine'])}; this is {here}. Give another --folder.")
+        if not alike(found["machine"], here := asdict(Machine.now())):
+            sys.exit(
+                f"{path} was made on {machine_text(found['machine'])}; this is {machine_text(here)}. "
+                "Give another --folder."
+            )
         if found["machine"]["code"] != Machine.now().code:
             print(f"{side}, seed {seed} was made by other code than this.", file=sys.stderr)
         return found
@@ -199,6 +202,12 @@ def half(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     write_json(path, found)
     shutil.rmtree(work)
     return found
+
+
+def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether what two halves say of their machines is the same. Before f604d68 a CPU was told without its family."""
+    names = sorted((one["cpu"], other["cpu"]), key=len)
+    return names[1].startswith(names[0]) and machine_text({**one, "cpu": ""}) == machine_text({**other, "cpu": ""})
 
 
 def at(points: Sequence[Point], name: str, minutes: float) -> float | None:

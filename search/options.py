@@ -39,6 +39,7 @@ TRACK = ("tensorboard", "mlflow", "wandb")  # the tools of --track
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
 PRECISIONS = ("auto", "float32", "bfloat16")
+COMPILE = ("auto", "on", "off")
 LONGEST_NAME = 100  # letters of a run's
 LEAST = 0.0001  # of a CPU or GPU: Ray counts in these
 
@@ -63,6 +64,7 @@ class Options:
     scheduler: str
     audit: float | None  # the share of the trials to be stopped that run to their end
     precision: str
+    compile: str
     # What may differ each time that it goes on.
     name: str
     out: Path
@@ -99,7 +101,7 @@ class Options:
 
 FIXED = (
     "space data inputs target age_groups image_size split folds epochs repeats seed sampler scheduler audit "
-    "precision".split()
+    "precision compile".split()
 )  # fields of Options that never change in a run
 KEPT = (
     "trials max_concurrent cpus_per_trial gpus_per_trial track storage".split()
@@ -116,6 +118,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "audit": None,
     "precision": "auto",
+    "compile": "auto",
     "out": Path("runs"),
     "cache": CACHE,
     "time_budget": None,
@@ -188,6 +191,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ON_WHAT:
         add(flag(name), **shared[name])
     add("--precision", choices=PRECISIONS, help="of products (default: auto)")
+    add("--compile", choices=COMPILE, help="by torch.compile (default: auto, long trials on a GPU)")
     add = parser.add_argument_group("afterwards").add_argument
     add("--confirm", action="store_const", const=True, help="then confirm its best, in the last 40 %% of a time budget")
     add("--ensemble", action="store_const", const=True, help="then build the ensemble, within the time budget")
@@ -470,7 +474,7 @@ RANGES: dict[str, Callable[[str], Any]] = {  # what reads the options that are n
 }
 
 
-CHOICES = {"sampler": SAMPLERS, "scheduler": SCHEDULERS, "precision": PRECISIONS}
+CHOICES = {"sampler": SAMPLERS, "scheduler": SCHEDULERS, "precision": PRECISIONS, "compile": COMPILE}
 
 
 def check_ranges(arguments: Mapping[str, Any]) -> None:

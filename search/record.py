@@ -88,7 +88,7 @@ def stored(run: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         found = record["format"]
         if found == FORMAT:
-            for name, value in (("audit", None), ("track", []), ("storage", "")):
+            for name, value in (("audit", None), ("compile", "auto"), ("track", []), ("storage", "")):
                 record["arguments"].setdefault(name, value)  # of a run from before it
             _check_shape(record)
     except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:

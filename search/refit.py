@@ -21,7 +21,7 @@ from search.nodes import check_nodes
 from search.options import check_ranges
 from search.record import lock
 from search.tuning import Stop
-from trainable import files
+from trainable import files, torch_compile
 from trainable.away import away_from, begin_beside
 from trainable.checkpoint import load_best
 from trainable.config import TrialConfig
@@ -81,11 +81,9 @@ def _job(member: Member) -> Refit:
     """The refit of a member: the configuration and the epoch of its checkpoint, whose hash the manifest keeps."""
     best = load_best(member.checkpoints[0])
     config = _unfolded(best.config, member) if member.run.folds else best.config
-    folder, precision = (
-        member.run.folder.absolute() / REFITS / member.trial,
-        member.run.record["arguments"]["precision"],
-    )
-    return Refit(folder, config, best.epoch, precision)
+    folder, arguments = member.run.folder.absolute() / REFITS / member.trial, member.run.record["arguments"]
+    compile = arguments.get("compile", "auto")  # which runs from before it lack
+    return Refit(folder, config, best.epoch, arguments["precision"], compile)
 
 
 def _unfolded(first: TrialConfig, member: Member) -> TrialConfig:
@@ -220,8 +218,9 @@ def _refit(
         worker: as in Away.
         shared: the data at each image size; Ray's id of the driver's node, and the Keeper there, for workers on others.
     """
+    torch_compile.forget()  # what the process trained before
     sizes, node, keeper = shared
-    chosen, data = choose(device, job.precision, threads), sizes[job.config.image_size]
+    chosen, data = choose(device, job.precision, threads, job.compile), sizes[job.config.image_size]
     with away_from(node, keeper, worker) as away:
         if away is None:
             begin_beside(keeper, job.folder)

@@ -133,6 +133,7 @@ def train(
                 device="cuda" if cluster.trial.gpus else "cpu",
                 precision=options.precision,  # type: ignore[arg-type]  # argparse has checked it
                 threads=max(1, round(options.cpus_per_trial)),
+                compile=options.compile,  # type: ignore[arg-type]
                 node=cluster.node,
                 versions=versions(),
                 keeper=cluster.keeper([options.run], pixels),

@@ -51,10 +51,15 @@ def block_tail(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor, pool: int, relu: b
     differentiated = torch.is_grad_enabled() and not norm.training  # the kernels have no such gradient
     if ours is not None and x.dtype in FORMATS and pool <= ours.LARGEST_POOL and not differentiated:
         return _fused(ours, Tail(n, c, h, w, pool, relu, drop), x, norm, bias)
+    y = in_operators(x, norm, bias, pool, relu)
+    return y if drop is None else drop(y)
+
+
+def in_operators(x: Tensor, norm: nn.BatchNorm2d, bias: Tensor, pool: int, relu: bool) -> Tensor:
+    """`block_tail` in PyTorch's operators, without dropout."""
     y = _normalised(x, norm, bias)
     y = F.max_pool2d(y, pool) if pool > 1 else y
-    y = F.relu(y) if relu else y
-    return y if drop is None else drop(y)
+    return F.relu(y) if relu else y
 
 
 def kernels(device_type: str) -> Kernels | None:

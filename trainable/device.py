@@ -13,6 +13,7 @@ from trainable import block_tail, convolution, stem
 from trainable.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Compile = Literal["auto", "on", "off"]
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
@@ -24,6 +25,7 @@ class Device:
     compute: torch.dtype  # float32 or bfloat16
     memory_format: torch.memory_format  # of images and feature maps
     reason: str  # why, for the log
+    compile: Compile = "auto"  # whether torch.compile makes a trial's kernels: see `trainable.torch_compile`
 
     @property
     def precision(self) -> str:
@@ -51,13 +53,16 @@ class Device:
         return model.to(self.device).to(memory_format=self.memory_format)
 
 
-def choose(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
+def choose(
+    name: str = "auto", precision: Precision = "auto", threads: int | None = None, compile: Compile = "auto"
+) -> Device:
     """The device for this process: a GPU if there is one, else the CPU; bfloat16 where the hardware multiplies in it.
 
     Args:
         name: auto, cpu, cuda or cuda:INDEX.
         precision: auto, or the format of products.
         threads: CPU threads for this process; None leaves torch's own choice.
+        compile: as in Device.
     Raises:
         UserError: where `name` is not to be had.
     """
@@ -99,14 +104,15 @@ def choose(name: str = "auto", precision: Precision = "auto", threads: int | Non
         said += "; the first block as one operator"
     if convolution.ours(device.type, compute):
         said += "; weight gradients in compiled C++"
-    return Device(device, compute, torch.channels_last, said)
+    return Device(device, compute, torch.channels_last, said, compile)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory left for a tensor, on a card or beside the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "_ALLOC_FAILED"))  # cuBLAS's and cuDNN's
+    # The last two are cuBLAS's and cuDNN's.
+    return any(words in str(error) for words in ("can't allocate memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED"))
 
 
 def _keep_freed_pages() -> None:

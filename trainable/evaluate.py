@@ -69,21 +69,25 @@ def outputs_of(
     device = images.device
     training = model.training
     model.eval()
+
+    def outputs(batch: NDArray[np.int64]) -> Tensor:
+        inputs = metadata[device.send(torch.from_numpy(batch))]
+        seen = view_list(normalised(images(batch), preprocessing), views)
+        return torch.stack([model(view, inputs).float() for view in seen]).mean(dim=0)
+
     parts: list[Tensor] = []
     start, size = 0, BATCH
     with torch.inference_mode(), device.autocast():
         while start < len(rows):
-            batch = rows[start : start + size]
             try:
-                inputs = metadata[device.send(torch.from_numpy(batch))]
-                seen = view_list(normalised(images(batch), preprocessing), views)
-                parts.append(torch.stack([model(view, inputs).float() for view in seen]).mean(dim=0))
+                parts.append(outputs(rows[start : start + size]))
+                start += size
+                continue
             except Exception as error:
                 if size == 1 or not out_of_memory(error):
                     raise
                 size //= 2  # a batch that trains may be far smaller than BATCH
-            else:
-                start += size
+            device.release()
         result = torch.cat(parts).cpu()
     model.train(training)
     return result

@@ -30,6 +30,7 @@ from trainable.images import Images, side_in
 from trainable.loss import Criterion, criterion, cross_entropy
 from trainable.network import Coral, Experts, build_network
 from trainable.optim import OPTIMIZERS, SCHEDULES
+from trainable.torch_compile import compiled, compiles
 
 Row = dict[str, float]
 Rows = NDArray[np.int64]
@@ -76,6 +77,7 @@ def fit(
         found = examples.preprocessing.image_size
         raise ConfigError(f"image_size is {config.image_size}, but the images are {found} pixels")
     training = _Training(config, examples, device)
+    training.compile(epochs or config.epochs)
     rows = training.resume(latest) if latest is not None else []
     best_merit = max((merit(row, config.objective) for row in rows if "valid_loss" in row), default=WORST)
     last = epochs or config.epochs
@@ -135,6 +137,8 @@ class _Training:
         self.augmenter = Augmenter(config.augment, len(examples.labels), config.seed, fill, device)
         self.images = Images(examples.pixels, device)
         self.metadata = torch.from_numpy(examples.metadata).to(device.device)
+        # What is called in a step: the networks, or what they were compiled to.
+        self.forwards: list[Callable[[Tensor, Tensor], Tensor]] = list(self.networks)
         # Copies: what comes from Ray's store is read-only.
         self.labels = torch.tensor(examples.labels, device=device.device)
         self.levels = torch.tensor(examples.levels, device=device.device)
@@ -154,6 +158,17 @@ class _Training:
         """(V,) how many of the rows are of each level."""
         return torch.bincount(torch.tensor(self.examples.levels[rows]), minlength=self.head.levels)
 
+    def compile(self, epochs: int) -> None:
+        """Has whole batches of the full size computed by compiled networks, where so many epochs pay for that."""
+        batch, size = self.config.batch_size, self.config.image_size
+        for learner, (network, rows) in enumerate(zip(self.networks, self.groups, strict=True)):
+            whole = sum(len(part) == batch for part in _split(rows, batch))
+            if whole and compiles(self.device, whole * epochs):
+                images = torch.zeros(batch, 3, size, size, device=self.device.device)
+                images = images.contiguous(memory_format=self.device.memory_format)
+                metadata = self.metadata[:1].expand(batch, -1).contiguous()
+                self.forwards[learner] = compiled(network, images, metadata, self.device)
+
     def epoch(self, epoch: int) -> tuple[float, float, float]:
         """One pass over the training rows. Returns the mean loss and the accuracy over them, measured on the way: of
         mixed images each label counts with its share. And the learning rate of the last step."""
@@ -172,8 +187,10 @@ class _Training:
             images = self.augmenter(self.images(rows, side), torch.from_numpy(rows), epoch)
             images = normalised(images, self.examples.preprocessing)
             mixed = self.augmenter.mix(images)
+            whole = len(rows) == self.config.batch_size and images.shape[3] == self.config.image_size
+            forward = self.forwards[learner] if whole else network
             with self.device.autocast():
-                outputs = network(images if mixed is None else mixed.images, self.metadata[on_device])
+                outputs = forward(images if mixed is None else mixed.images, self.metadata[on_device])
             outputs, levels = outputs.float(), self.levels[on_device]
             losses = self.criteria[learner](outputs, levels)
             if mixed is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainable.block_tail import block_tail
+from trainable.block_tail import block_tail, in_operators
 from trainable.config import ConfigError, TrialConfig
 from trainable.convolution import convolved
 from trainable.stem import stem
@@ -125,12 +125,16 @@ class Block(nn.Module):
 
     def _through(self, x: Tensor, relu: bool, dropout: float) -> Tensor:
         assert self.conv.bias is not None
+        pool = min(self.pool, x.shape[3])
+        if torch.compiler.is_compiling():  # which makes kernels of its own
+            x = F.conv2d(x, self.conv.weight, padding=self.padding)
+            return F.dropout(in_operators(x, self.norm, self.conv.bias, pool, relu), dropout, self.training)
         if relu and self.pool == 1 and self.padding == 0:
             y = stem(x, self.conv.weight, self.norm, self.conv.bias, dropout)
             if y is not None:
                 return y
         x = convolved(x, self.conv.weight, self.padding)
-        return block_tail(x, self.norm, self.conv.bias, min(self.pool, x.shape[3]), relu, dropout)
+        return block_tail(x, self.norm, self.conv.bias, pool, relu, dropout)
 
 
 class HeadedNet(nn.Module):

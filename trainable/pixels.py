@@ -125,7 +125,7 @@ def prepare(table: Table, image_size: int, cache: Path, *, progress: bool) -> Pr
         if stored is not None:
             return Prepared(pixels, stored, faults)
         if pixels.path.exists():
-            warnings = (f"the decoded images in {pixels.path} are damaged: they are decoded anew",)
+            warnings = (f"the decoded images in {pixels.path} are incomplete or damaged: they are decoded anew",)
 
     facts = np.zeros(number, FACTS)
 

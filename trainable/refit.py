@@ -12,7 +12,7 @@ from trainable import files
 from trainable.checkpoint import checkpoint_names, file_hash, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
-from trainable.device import Device, Precision
+from trainable.device import Compile, Device, Precision
 from trainable.examples import Examples, examples_of
 from trainable.fit import Row, fit
 from trainable.metrics import metrics_csv
@@ -27,6 +27,7 @@ class Refit:
     config: TrialConfig
     epochs: int  # of the configuration's, whose schedule stays
     precision: Precision = "auto"  # as in `device.choose`
+    compile: Compile = "auto"  # the same
 
     @property
     def checkpoint(self) -> Path:

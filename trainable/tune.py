@@ -21,13 +21,13 @@ import ray
 import torch
 from ray import tune
 
-from trainable import files
+from trainable import files, torch_compile
 from trainable.ahead import Ahead
 from trainable.away import Away, begin_beside, here, is_away
 from trainable.checkpoint import checkpoint_names, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import LabelledData
-from trainable.device import Precision, choose, out_of_memory
+from trainable.device import Compile, Precision, choose, out_of_memory
 from trainable.errors import UserError, storage_fault
 from trainable.examples import Examples, examples_of
 from trainable.fit import Epoch, Row
@@ -51,6 +51,7 @@ class Shared:
     device: str  # as in `device.choose`
     precision: Precision
     threads: int | None  # CPU threads a trial
+    compile: Compile = "auto"
     node: str | None = None  # Ray's id of the driver's node; None: all workers are there
     versions: Mapping[str, str] = field(default_factory=dict)  # there, of what numbers depend on
     keeper: Any = None  # the handle of the run's Keeper, for workers on other nodes
@@ -86,7 +87,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
         self.shared = shared
-        self.device = choose(shared.device, shared.precision, shared.threads)
+        self.device = choose(shared.device, shared.precision, shared.threads, shared.compile)
         print(f"{self!r} on {self.device.reason}", flush=True)
         self.worker: str | None = None  # what the driver knows this actor by, where it says whose a trial is
         self.away: Away | None = None
@@ -110,6 +111,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.folder = trial_folder(self.shared.run, self.trial)
         self.trial_config: dict[str, Any] = new_config["config"]
         self.rows: Iterator[Trained] | None = None
+        torch_compile.forget()
         self.device.release()
         return True
 
@@ -212,6 +214,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         key = (data.fingerprint, data.split_fingerprint, data.pixels.path, *columns)
         if self.examples is None or self.examples[0] != key:
             self.examples = None  # before others take as much memory
+            self.device.release()
             parts = [examples_of(data, config, part) for part in data.split.parts]
             self.examples = key, parts, Images(parts[0].pixels, self.device)
         _, examples, images = self.examples

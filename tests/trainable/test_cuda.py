@@ -160,3 +160,22 @@ def test_triton_gives_pytorchs_numbers(
     monkeypatch.setattr(block_tail, "kernels", lambda device_type: None)
     for one, other in zip(ours, step(), strict=True):
         assert (one - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("auto", 5e-2)])
+def test_a_compiled_network_learns_as_another(
+    precision: Precision,
+    tolerance: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    settings, device = replace(report(), dropout=(0.0,) * 8, head_dropout=0.0), choose("cuda", precision)
+    plain = list(fit(settings, DATA, device))
+    compiled = list(fit(settings, DATA, replace(device, compile="on")))
+    assert capsys.readouterr().out == ""  # it could be compiled
+    for one, other in zip(plain, compiled, strict=True):
+        assert one.row["train_loss"] == pytest.approx(other.row["train_loss"], rel=tolerance)

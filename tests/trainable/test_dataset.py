@@ -64,7 +64,7 @@ def refusal(folder: Path, lines: list[str] | None = None, **options: Any) -> str
 def test_a_damaged_cache_is_told_of(tmp_path: Path) -> None:
     kept = load(tmp_path, table(tmp_path)).pixels.path
     kept.write_bytes(kept.read_bytes()[:-1])
-    said = (f"the decoded images in {kept} are damaged: they are decoded anew",)
+    said = (f"the decoded images in {kept} are incomplete or damaged: they are decoded anew",)
     assert load(tmp_path).warnings == said
     kept.write_bytes(kept.read_bytes()[:-1])
     _, warnings = load_test(str(tmp_path / "data.csv"), {}, image_size=4, cache=tmp_path / ".cache", progress=False)
