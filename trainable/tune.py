@@ -13,12 +13,10 @@ import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from trainable import files, torch_compile
@@ -99,9 +97,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         # Pixels and labels are opened, and sent to a card, once for the trials that follow each other: by what they are
         # read for.
         self.examples: tuple[tuple[Any, ...], list[Examples], Images] | None = None
-        # Threads of an operator are counted for the thread that it is called from.
-        counted = None if shared.threads is None else partial(torch.set_num_threads, shared.threads)
-        self.trainer = ThreadPoolExecutor(1, "trainer", counted)
+        self.trainer = ThreadPoolExecutor(1, "trainer")  # with as many threads an operator as `choose` has set
         self.free_at = time.perf_counter()  # since when nothing keeps it from training
         self.reset_config(config)
 
