@@ -101,13 +101,13 @@ def test_the_last_two_fifths_of_a_time_budget_are_for_confirming(
     where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trials without end are ended when three fifths of the time are over; what has run its course is confirmed."""
-    options = ["--trials", "999", "--epochs", "2", "--name", "budget", "--confirm", "--time-budget", "150s"]
+    options = ["--trials", "9999", "--epochs", "2", "--name", "budget", "--confirm", "--time-budget", "150s"]
     assert main([*where, *options]) == 0
     said = capsys.readouterr().out
     assert "The trials' 60 % of the time budget are used up.\n" in said
     run = Path(where[where.index("--out") + 1]) / "budget"
     trials = stored_trials(run)
-    assert len(trials) < 999 and TrialState.COMPLETE in [trial.state for trial in trials]
+    assert len(trials) < 9999 and TrialState.COMPLETE in [trial.state for trial in trials]
     assert stored_trials(run / "confirm" / "1")
     assert (run / "confirm.json").exists() or "The time budget is used up. Go on with: " in said
 
