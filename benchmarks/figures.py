@@ -147,7 +147,7 @@ def _cpu() -> str:
 def _version(library: str) -> str:
     try:
         return version(library)
-    except PackageNotFoundError:  # benchmarks.gpu needs few
+    except PackageNotFoundError:  # benchmarks.gpu does without some
         return "none"
 
 

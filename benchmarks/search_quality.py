@@ -206,9 +206,9 @@ def half(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether what two halves say of their machines is the same. Before f604d68 a CPU was told without its family."""
-    first, second = sorted((one["cpu"], other["cpu"]), key=len)
+    short, long = sorted((one["cpu"], other["cpu"]), key=len)
     same = ("cores", "bf16", "memory_gb", "gpu", "system", "versions")
-    return second.startswith(first) and all(one[name] == other[name] for name in same)
+    return (short == long or long.startswith(f"{short} family ")) and all(one[name] == other[name] for name in same)
 
 
 def at(points: Sequence[Point], name: str, minutes: float) -> float | None:

@@ -49,7 +49,7 @@ class Shared:
     device: str  # as in `device.choose`
     precision: Precision
     threads: int | None  # CPU threads a trial
-    compile: Compile = "auto"
+    compile: Compile = "auto"  # as in `device.choose`
     node: str | None = None  # Ray's id of the driver's node; None: all workers are there
     versions: Mapping[str, str] = field(default_factory=dict)  # there, of what numbers depend on
     keeper: Any = None  # the handle of the run's Keeper, for workers on other nodes

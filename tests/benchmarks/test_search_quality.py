@@ -11,7 +11,7 @@ import pytest
 from benchmarks import search_quality
 from benchmarks.pictures import read_rows, write_images
 from benchmarks.quality_space import SPACE
-from benchmarks.search_quality import SEARCHED, UNTOUCHED, accuracy_of, ahead_from, at, cut, difference, summary
+from benchmarks.search_quality import SEARCHED, UNTOUCHED, accuracy_of, ahead_from, alike, at, cut, difference, summary
 from spaces import dropout
 
 
@@ -58,6 +58,14 @@ def test_a_difference_has_students_interval_over_the_seeds() -> None:
 def half(**finals: float) -> dict[str, object]:
     points = [{"minutes": 1.0, **{name: value - 0.1 for name, value in finals.items()}}, {"minutes": 3.0, **finals}]
     return {"settings": {"minutes": 3.0, "every": 60.0}, "points": points}
+
+
+def test_halves_are_of_one_machine_whose_cpu_was_once_told_without_its_family() -> None:
+    machine = dict.fromkeys(("cores", "bf16", "memory_gb", "gpu", "system", "versions"), "same")
+    full, short = {**machine, "cpu": "A B family 26 model 2"}, {**machine, "cpu": "A B"}
+    assert alike(full, full) and alike(full, short) and alike(short, full)
+    assert not alike(full, {**machine, "cpu": "A B family 26 model 21"})
+    assert not alike(full, {**full, "versions": "others"})
 
 
 def test_the_summary_compares_the_ends_seed_by_seed() -> None:

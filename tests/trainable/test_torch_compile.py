@@ -14,6 +14,7 @@ from tests.trainable.tiny import FLOAT32, config, examples
 from trainable import torch_compile
 from trainable.device import Device
 from trainable.fit import Epoch, fit
+from trainable.network import build_network
 from trainable.torch_compile import PAYING_STEPS, compiles, forget
 
 DATA = examples()
@@ -74,8 +75,6 @@ def test_a_compiled_network_learns_as_another_and_its_code_is_found_again(home: 
 
 
 def test_dropout_is_drawn_anew_in_each_step_of_a_compiled_network() -> None:
-    from trainable.network import build_network
-
     network = build_network(config(dropout=(0.0, 0.5, 0.0, 0.5)), DATA.preprocessing).train()
     images, metadata = torch.randn(8, 3, 28, 28), torch.zeros(8, 2)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -85,8 +84,6 @@ def test_dropout_is_drawn_anew_in_each_step_of_a_compiled_network() -> None:
 
 
 def test_compiling_leaves_weights_statistics_and_random_numbers_as_they_were() -> None:
-    from trainable.network import build_network
-
     network = build_network(config(), DATA.preprocessing).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     torch.manual_seed(1)
