@@ -1,188 +1,199 @@
-// The gradient of a 3x3 convolution's weights on a CPU, of channels-last maps (convolution.py calls it):
+// A 3x3 convolution of channels-last maps on a CPU, and the gradient of its weights (convolution.py calls them). The
+// gradient of its inputs is a convolution, too: of the outputs' gradient, padded with 2 - P, by the same weights turned
+// by half a turn, inputs and outputs changing places. On CPUs without AVX-512 this file is empty.
 //
-//     dw[o][ky][kx][i] = sum over images n, rows r and columns c of g[n][r][c][o] x[n][r + ky - P][c + kx - P][i]
-//
-// Sums of four outputs, three taps and kVectors vectors of inputs stay in registers while the maps pass. Maps are first
-// copied, a chunk at a time that the second cache holds, into the order in which they are read, with their padding. In
-// bfloat16 the copy also pairs the images: an element holds the same value of two, as the instruction that multiplies
-// bfloat16 (vdpbf16ps) adds two products to each sum. Sums are in float, a chunk's first. Threads take equal shares of the
-// images, and their sums are added in order: the same thread count gives the same bits.
-//
-// All is for AVX-512, whose 32 registers hold so many sums; with AVX2's 16 little was gained over oneDNN's. On CPUs
-// without it this file is empty.
+// Units go in blocks, so small that the second cache holds all their matrices. Sums are in float. Threads take equal
+// shares of the units, and their sums are added in order: the same thread count gives the same bits.
 
 #if defined(__AVX512F__)
 
-#include "vectors.h"
+#include <memory>
 
-// What the function takes; convolution.py has the same fields.
-struct Convolution {
-  int64_t n, h, w;          // maps of x
-  int64_t inputs, outputs;  // channels
-  int64_t padding;          // P
-  int64_t threads;          // at least 1
-
-  int64_t out_h() const { return h + 2 * padding - 2; }
-  int64_t out_w() const { return w + 2 * padding - 2; }
-  int64_t width() const { return w + 2 * padding; }
-};
+#include "direct.h"
+#include "filters.h"
+#include "winograd.h"
 
 namespace {
 
-constexpr int64_t kVectors = 2, kOutputs = 4, kTaps = 3;
-constexpr int64_t kChunkBytes = 512 << 10;  // half of a common second cache
+constexpr int64_t kBlock = 6 * kRows;        // units at a time for the outputs
+constexpr int64_t kBlockBytes = 448 << 10;  // of their matrices for the gradient
 
-// Copies of some rows of some images: x by vectors, g by fours of outputs, each in the order of images, rows and columns.
-template <class F>
-class Chunk {
+// sums[r][k], or what is added to it, = sum over the steps i of rows[i][r * apart] columns[i][k]. A step goes on by
+// `columns_step` and `rows_step` elements. Not inlined, as what is around it would take registers; unrolled early, as
+// the compiler else keeps the sums in memory.
+template <class F, bool add>
+__attribute__((noinline)) void multiply(const typename F::element* columns, int64_t columns_step,
+                                        const typename F::element* rows, int64_t rows_step, int64_t apart,
+                                        int64_t steps, Floats* sums, int64_t sums_apart) {
+  Floats kept[kRows][kVectors]{};
+  for (int64_t i = 0; i < steps; i++, columns += columns_step, rows += rows_step) {
+    typename F::vector own[kVectors];
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kVectors; k++) own[k] = fetch<F>(columns + k * kLanes);
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < kVectors; k++) kept[r][k] = F::added(kept[r][k], own[k], rows[r * apart]);
+  }
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kVectors; k++) {
+      Floats& sum = sums[r * sums_apart + k];
+      sum = add ? sum + kept[r][k] : kept[r][k];
+    }
+}
+
+template <class F, class Algorithm>
+class Outputs {
+  using L = typename Layout<F>::outputs;
+
  public:
-  Chunk(const Convolution& c, int64_t units)
-      : c_(c),
-        vectors_(up(c.inputs, kLanes)),
-        fours_(up(c.outputs, kOutputs)),
-        units_(std::max<int64_t>(1, std::min(units, kChunkBytes / bytes(c.out_h())))),
-        rows_(bytes(c.out_h()) <= kChunkBytes ? c.out_h() : fitting()),
-        x_(vectors_ * x_size()),
-        g_(fours_ * g_size()) {}
+  Outputs(const Algorithm& algorithm, const Filters<F, Algorithm>& filters)
+      : algorithm_(algorithm),
+        filters_(filters),
+        products_(by(&Product::output, algorithm.outputs, algorithm.products())),
+        inputs_(algorithm.inputs, kBlock, filters.elements()),
+        sums_(algorithm.outputs, kBlock, kVectors) {}
 
-  int64_t images() const { return units_ * F::kImages; }
-  int64_t rows() const { return rows_; }  // of g; x has two more
-
-  // Fills in the rows from `top` on, of the images from `begin` to `end`.
-  void copy(const typename F::value* x, const typename F::value* g, int64_t begin, int64_t end, int64_t top) {
-    top_ = top;
-    lines_ = std::min(rows_, c_.out_h() - top);
-    filled_ = up(end - begin, F::kImages);
-    for (int64_t unit = 0; unit < filled_; unit++) {
-      const int64_t image = begin + unit * F::kImages;
-      const bool both = F::kImages == 2 && image + 1 < end;
-      for (int64_t r = 0; r < lines_ + 2; r++)
-        if (inside(r)) copy_x(x + (image * c_.h + top_ + r - c_.padding) * c_.w * c_.inputs, both, unit, r);
-      for (int64_t r = 0; r < lines_; r++)
-        copy_g(g + (image * c_.out_h() + top_ + r) * c_.out_w() * c_.outputs, both, unit, r);
+  // y of the units from `begin` on, at most kBlock.
+  void make(const typename F::value* x, int64_t begin, int64_t end, typename F::value* y) {
+    algorithm_.template read<L>(x, begin, end, inputs_);
+    for (int64_t strip = 0; strip < filters_.strips(); strip++) {
+      for (int64_t place = 0; place < algorithm_.outputs; place++)
+        for (int64_t row = 0; row < end - begin; row += kRows) add(place, strip, row);
+      algorithm_.write_outputs(sums_, begin, end, strip * kVectors * kLanes, y);
     }
   }
 
-  // Adds the products to sums[four][ky][vector][output of four][kx], each a vector.
-  void multiply(Floats* sums) const {
-    for (int64_t four = 0; four < fours_; four++)
-      for (int64_t ky = 0; ky < kTaps; ky++) {
-        Floats* own = sums + (four * kTaps + ky) * vectors_ * kOutputs * kTaps;
-        int64_t v = 0;
-        for (; v + kVectors <= vectors_; v += kVectors) multiply<kVectors>(four, ky, v, own);
-        for (; v < vectors_; v++) multiply<1>(four, ky, v, own);
-      }
+ private:
+  void add(int64_t place, int64_t strip, int64_t row) {
+    const auto filters = filters_.strip(strip);
+    const auto inputs = inputs_.row(row);
+    const int64_t elements = inputs_.size();
+    auto* write = multiply<F, false>;
+    for (const Product& one : products_[place]) {
+      write(filters[one.filter], kVectors * kLanes, inputs[one.input], 1, elements, elements, sums_.row(row)[place],
+            kVectors);
+      write = multiply<F, true>;
+    }
   }
+
+  const Algorithm& algorithm_;
+  const Filters<F, Algorithm>& filters_;
+  const std::vector<std::vector<Product>> products_;
+  Matrices<typename F::element> inputs_;
+  Matrices<Floats> sums_;
+};
+
+template <class F, class Algorithm>
+void outputs(const Algorithm& algorithm, const typename F::value* x, const float* weights, bool turned,
+             typename F::value* y) {
+  const Filters<F, Algorithm> filters(algorithm, weights, turned);
+  const int64_t units = algorithm.c.n * algorithm.units, blocks = up(units, kBlock);
+  const int64_t threads = std::min(algorithm.c.threads, blocks);
+  parallel(threads, [&](int64_t t) {
+    Outputs<F, Algorithm> own(algorithm, filters);
+    for (int64_t block = blocks * t / threads; block < blocks * (t + 1) / threads; block++)
+      own.make(x, block * kBlock, std::min(units, (block + 1) * kBlock), y);
+  });
+}
+
+// The filters' gradient in an algorithm's places.
+template <class F, class Algorithm>
+class Gradient {
+  using L = typename Layout<F>::gradient;
+
+ public:
+  explicit Gradient(const Algorithm& algorithm)
+      : algorithm_(algorithm),
+        products_(by(&Product::filter, algorithm.filters, algorithm.products())),
+        vectors_(up(algorithm.c.inputs, kVectors * kLanes) * kVectors),
+        outputs_(up(algorithm.c.outputs, kLanes) * kLanes),
+        block_(std::max<int64_t>(kRows, kBlockBytes / bytes())),
+        x_(algorithm.inputs, block_, vectors_ * kLanes),
+        g_(algorithm.outputs, block_, outputs_),
+        sums_(algorithm.filters, outputs_, vectors_) {}
+
+  // Adds that of the units from `begin` on.
+  void add(const typename F::value* x, const typename F::value* g, int64_t begin, int64_t end) {
+    for (; begin < end; begin += block_) {
+      const int64_t stop = std::min(begin + block_, end);
+      algorithm_.template read<L>(x, begin, stop, x_);
+      algorithm_.template read_gradient<L>(g, begin, stop, g_);
+      for (int64_t place = 0; place < algorithm_.filters; place++)
+        for (int64_t vector = 0; vector < vectors_; vector += kVectors)
+          for (int64_t output = 0; output < outputs_; output += kRows)
+            for (const Product& one : products_[place])
+              multiply<F, true>(x_.row(0)[one.input] + vector * kLanes, x_.size(), g_.row(0)[one.output] + output,
+                                g_.size(), 1, stop - begin, sums_.row(output)[place] + vector, sums_.size());
+    }
+  }
+
+  const Floats& sum(int64_t place, int64_t output, int64_t vector) const { return sums_.row(output)[place][vector]; }
 
  private:
-  int64_t bytes(int64_t rows) const {
-    const int64_t x = c_.width() * vectors_ * kLanes, g = c_.out_w() * fours_ * kOutputs;
-    return ((rows + 2) * x + rows * g) * sizeof(typename F::element);
-  }
-  int64_t fitting() const { return std::max<int64_t>(1, (kChunkBytes - bytes(0)) / (bytes(1) - bytes(0))); }
-  int64_t x_size() const { return units_ * (rows_ + 2) * c_.width() * kLanes; }  // of one vector
-  int64_t g_size() const { return units_ * rows_ * c_.out_w() * kOutputs; }      // of one four
-  bool inside(int64_t r) const { return top_ + r >= c_.padding && top_ + r - c_.padding < c_.h; }
-
-  void copy_x(const typename F::value* from, bool both, int64_t unit, int64_t r) {
-    const int64_t next = c_.h * c_.w * c_.inputs;
-    auto* to = x_.data() + ((unit * (rows_ + 2) + r) * c_.width() + c_.padding) * kLanes;
-    for (int64_t column = 0; column < c_.w; column++, from += c_.inputs, to += kLanes)
-      for (int64_t v = 0; v < vectors_; v++)
-        store(to + v * x_size(), load(from + v * kLanes, both, next, c_.inputs - v * kLanes));
+  int64_t bytes() const {  // of a unit
+    return (algorithm_.inputs * vectors_ * kLanes + algorithm_.outputs * outputs_) * sizeof(typename F::element);
   }
 
-  void copy_g(const typename F::value* from, bool both, int64_t unit, int64_t r) {
-    const int64_t next = c_.out_h() * c_.out_w() * c_.outputs;
-    auto* to = g_.data() + (unit * rows_ + r) * c_.out_w() * kOutputs;
-    for (int64_t column = 0; column < c_.out_w(); column++, from += c_.outputs, to += kOutputs)
-      for (int64_t o = 0; o < c_.outputs; o += kLanes) {
-        const auto v = load(from + o, both, next, c_.outputs - o);
-        const int64_t fours = std::min(kLanes / kOutputs, fours_ - o / kOutputs);
-        for (int64_t k = 0; k < fours; k++)
-          std::memcpy(to + (o / kOutputs + k) * g_size(), (const char*)&v + k * sizeof(v) * kOutputs / kLanes,
-                      kOutputs * sizeof(typename F::element));
-      }
-  }
-
-  static typename F::vector load(const typename F::value* from, bool both, int64_t next, int64_t count) {
-    __builtin_prefetch((const char*)from + kAhead);
-    if (both) __builtin_prefetch((const char*)(from + next) + kAhead);
-    return F::load(from, both ? from + next : nullptr, count);
-  }
-  static void store(typename F::element* to, const typename F::vector& v) { std::memcpy(to, &v, sizeof(v)); }
-
-  template <int64_t V>
-  void multiply(int64_t four, int64_t ky, int64_t v, Floats* sums) const {
-    Floats kept[V][kOutputs][kTaps]{};  // in registers, as all its indices are constants once the loops are unrolled
-    const int64_t x_apart = x_size(), out_w = c_.out_w();
-    for (int64_t unit = 0; unit < filled_; unit++)
-      for (int64_t r = 0; r < lines_; r++) {
-        if (!inside(r + ky)) continue;
-        const auto* x = x_.data() + v * x_apart + (unit * (rows_ + 2) + r + ky) * c_.width() * kLanes;
-        const auto* g = g_.data() + four * g_size() + (unit * rows_ + r) * out_w * kOutputs;
-        for (int64_t column = 0; column < out_w; column++, x += kLanes, g += kOutputs) {
-          typename F::vector taps[V][kTaps];
-          for (int64_t k = 0; k < V; k++)
-            for (int64_t kx = 0; kx < kTaps; kx++) taps[k][kx] = fetch<F>(x + k * x_apart + kx * kLanes);
-          for (int64_t o = 0; o < kOutputs; o++)
-            for (int64_t k = 0; k < V; k++)
-              for (int64_t kx = 0; kx < kTaps; kx++) kept[k][o][kx] = F::added(kept[k][o][kx], taps[k][kx], g[o]);
-        }
-      }
-    Floats* own = sums + v * kOutputs * kTaps;
-    for (int64_t k = 0; k < V; k++)
-      for (int64_t o = 0; o < kOutputs; o++)
-        for (int64_t kx = 0; kx < kTaps; kx++) own[(k * kOutputs + o) * kTaps + kx] += kept[k][o][kx];
-  }
-
-  const Convolution c_;
-  const int64_t vectors_, fours_, units_, rows_;
-  Buffer<typename F::element> x_, g_;
-  int64_t top_ = 0, lines_ = 0, filled_ = 0;
+  const Algorithm& algorithm_;
+  const std::vector<std::vector<Product>> products_;
+  const int64_t vectors_, outputs_, block_;  // vectors of inputs, outputs, units at a time
+  Matrices<typename F::element> x_, g_;
+  Matrices<Floats> sums_;
 };
 
 // dw: (outputs, 3, 3, inputs).
-template <class F>
-void weight_gradient(const Convolution& c, const typename F::value* x, const typename F::value* g, float* dw) {
-  const int64_t vectors = up(c.inputs, kLanes), size = up(c.outputs, kOutputs) * kTaps * vectors * kOutputs * kTaps;
-  const int64_t units = up(c.n, F::kImages), threads = std::max<int64_t>(1, std::min(c.threads, units));
-  std::vector<Buffer<Floats>> sums(threads, Buffer<Floats>(0));  // of each thread its own
+template <class F, class Algorithm>
+void weight_gradient(const Algorithm& algorithm, const typename F::value* x, const typename F::value* g, float* dw) {
+  const Convolution& c = algorithm.c;
+  const int64_t units = up(c.n, Layout<F>::gradient::kImages) * algorithm.units, threads = std::min(c.threads, units);
+  std::vector<std::unique_ptr<Gradient<F, Algorithm>>> shares(threads);
   parallel(threads, [&](int64_t t) {
-    const int64_t begin = units * t / threads * F::kImages, end = std::min(c.n, units * (t + 1) / threads * F::kImages);
-    sums[t] = Buffer<Floats>(size);
-    Chunk<F> chunk(c, up(end - begin, F::kImages));
-    for (int64_t n = begin; n < end; n += chunk.images())
-      for (int64_t top = 0; top < c.out_h(); top += chunk.rows()) {
-        chunk.copy(x, g, n, std::min(n + chunk.images(), end), top);
-        chunk.multiply(sums[t].data());
+    shares[t] = std::make_unique<Gradient<F, Algorithm>>(algorithm);
+    shares[t]->add(x, g, units * t / threads, units * (t + 1) / threads);
+  });
+  std::vector<Floats> u(algorithm.filters);
+  for (int64_t output = 0; output < c.outputs; output++)
+    for (int64_t vector = 0; vector < up(c.inputs, kLanes); vector++) {
+      for (int64_t place = 0; place < algorithm.filters; place++) {
+        u[place] = Floats{};
+        for (const auto& share : shares) u[place] += share->sum(place, output, vector);
       }
-  });
-  parallel(threads, [&](int64_t t) {
-    for (int64_t o = c.outputs * t / threads; o < c.outputs * (t + 1) / threads; o++)
-      for (int64_t ky = 0; ky < kTaps; ky++)
-        for (int64_t v = 0; v < vectors; v++)
-          for (int64_t kx = 0; kx < kTaps; kx++) {
-            const int64_t four = o / kOutputs, i = v * kLanes;
-            const int64_t at = (((four * kTaps + ky) * vectors + v) * kOutputs + o % kOutputs) * kTaps + kx;
-            Floats sum{};
-            for (auto& one : sums) sum += one.data()[at];
-            std::memcpy(dw + ((o * kTaps + ky) * kTaps + kx) * c.inputs + i, &sum,
-                        std::min(kLanes, c.inputs - i) * sizeof(float));
-          }
-  });
+      Floats taps[kTaps];
+      algorithm.to_taps(u.data(), taps);
+      const auto there = left<Single>(c.inputs - vector * kLanes);
+      for (int64_t tap = 0; tap < kTaps; tap++)
+        _mm512_mask_storeu_ps(dw + (output * kTaps + tap) * c.inputs + vector * kLanes, there, (__m512)taps[tap]);
+    }
+}
+
+// Calls work(algorithm) with the one that takes less: Winograd's transforms count for a quarter of its products.
+template <class Work>
+void by_the_faster(const Convolution& c, const Work& work) {
+  const Winograd winograd{c};
+  const Direct direct{c};
+  if (5 * winograd.count() < 4 * direct.count())
+    work(winograd);
+  else
+    work(direct);
 }
 
 }  // namespace
 
+#define FUNCTIONS(NAME, F)                                                                                           \
+  void outputs_##NAME(const Convolution* c, int64_t turned, const F::value* x, const float* weights, F::value* y) {  \
+    by_the_faster(*c, [&](const auto& algorithm) { outputs<F>(algorithm, x, weights, turned, y); });                 \
+  }                                                                                                                  \
+  void weight_gradient_##NAME(const Convolution* c, const F::value* x, const F::value* g, float* dw) {               \
+    by_the_faster(*c, [&](const auto& algorithm) { weight_gradient<F>(algorithm, x, g, dw); });                      \
+  }
+
 extern "C" {
-void weight_gradient_float(const Convolution* c, const float* x, const float* g, float* dw) {
-  weight_gradient<Float>(*c, x, g, dw);
-}
+FUNCTIONS(float, Float)
 #if defined(PAIRS)
-void weight_gradient_bfloat16(const Convolution* c, const uint16_t* x, const uint16_t* g, float* dw) {
-  weight_gradient<Pair>(*c, x, g, dw);
-}
+FUNCTIONS(bfloat16, Pair)
 #endif
 }
 

@@ -103,7 +103,7 @@ def choose(
     if stem.ours(device.type, compute):
         said += "; the first block as one operator"
     if convolution.ours(device.type, compute):
-        said += "; weight gradients in compiled C++"
+        said += "; convolutions in compiled C++"
     return Device(device, compute, torch.channels_last, said, compile)
 
 

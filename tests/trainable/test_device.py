@@ -60,7 +60,7 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     reason: str,
 ) -> None:
     first_block = "; the first block as one operator" if stem.ours("cpu", compute) else ""
-    gradients = "; weight gradients in compiled C++" if convolution.ours("cpu", compute) else ""
+    gradients = "; convolutions in compiled C++" if convolution.ours("cpu", compute) else ""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     chosen = choose("cpu", precision)  # type: ignore[arg-type]
     assert chosen.device == torch.device("cpu")
