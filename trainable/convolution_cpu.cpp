@@ -154,15 +154,12 @@ void weight_gradient(const Algorithm& algorithm, const typename F::value* x, con
     shares[t] = std::make_unique<Gradient<F, Algorithm>>(algorithm);
     shares[t]->add(x, g, units * t / threads, units * (t + 1) / threads);
   });
-  std::vector<Floats> u(algorithm.filters);
   for (int64_t output = 0; output < c.outputs; output++)
     for (int64_t vector = 0; vector < up(c.inputs, kLanes); vector++) {
-      for (int64_t place = 0; place < algorithm.filters; place++) {
-        u[place] = Floats{};
-        for (const auto& share : shares) u[place] += share->sum(place, output, vector);
-      }
-      Floats taps[kTaps];
-      algorithm.to_taps(u.data(), taps);
+      Floats u[Algorithm::filters]{}, taps[kTaps];
+      for (const auto& share : shares)
+        for (int64_t place = 0; place < Algorithm::filters; place++) u[place] += share->sum(place, output, vector);
+      Algorithm::to_taps(u, taps);
       const auto there = left<Single>(c.inputs - vector * kLanes);
       for (int64_t tap = 0; tap < kTaps; tap++)
         _mm512_mask_storeu_ps(dw + (output * kTaps + tap) * c.inputs + vector * kLanes, there, (__m512)taps[tap]);

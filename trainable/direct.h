@@ -9,8 +9,8 @@ namespace {
 
 struct Direct {
   const Convolution c;
-  const int64_t inputs = c.h * c.w, filters = kTaps, outputs = c.out_h() * c.out_w();
-  static constexpr int64_t units = 1;  // of an image
+  const int64_t inputs = c.h * c.w, outputs = c.out_h() * c.out_w();
+  static constexpr int64_t filters = kTaps, units = 1;  // of an image
 
   // Products of an image.
   int64_t count() const { return seen(c.h, c.out_h()) * seen(c.w, c.out_w()); }

@@ -12,7 +12,9 @@ inline void transpose(Floats* lines) {
   const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(kLanes / 2));
   Floats joined[kLanes];
+#pragma GCC unroll 4
   for (int64_t round = 0; round < 4; round++) {
+#pragma GCC unroll 8
     for (int64_t i = 0; i < kLanes / 2; i++) {
       const __m512 one = (__m512)lines[i], other = (__m512)lines[i + kLanes / 2];
       joined[2 * i] = (Floats)_mm512_permutex2var_ps(one, low, other);
@@ -36,22 +38,22 @@ class Filters {
       : c_(algorithm.c),
         strips_(up(c_.outputs, kVectors * kLanes)),
         elements_(up(c_.inputs, L::kGroup) * kLanes),
-        numbers_(algorithm.filters, strips_, elements_ * kVectors * kLanes) {
-    std::vector<Floats> taps(L::kGroup * kTaps), u(L::kJoined * algorithm.filters);
+        numbers_(Algorithm::filters, strips_, elements_ * kVectors * kLanes) {
+    Floats taps[L::kGroup][kTaps], u[L::kJoined][Algorithm::filters];
     for (int64_t vector = 0; vector < up(c_.outputs, kLanes); vector++)
       for (int64_t group = 0; group < up(c_.inputs, L::kGroup); group++) {
         if (turned)
-          read_turned(weights, group * L::kGroup, vector * kLanes, taps.data());
+          read_turned(weights, group * L::kGroup, vector * kLanes, taps);
         else
-          read(weights, group * L::kGroup, vector * kLanes, taps.data());
+          read(weights, group * L::kGroup, vector * kLanes, taps);
         for (int64_t element = 0; element < kLanes; element++) {
           for (int64_t half = 0; half < L::kJoined; half++)
-            algorithm.from_taps(&taps[L::channel(element, half) * kTaps], &u[half * algorithm.filters]);
+            Algorithm::from_taps(taps[L::channel(element, half)], u[half]);
           const auto strip = numbers_.row(vector / kVectors);
           const int64_t at = ((group * kLanes + element) * kVectors + vector % kVectors) * kLanes;
-          for (int64_t place = 0; place < algorithm.filters; place++) {
+          for (int64_t place = 0; place < Algorithm::filters; place++) {
             Floats joined[L::kJoined];
-            for (int64_t half = 0; half < L::kJoined; half++) joined[half] = u[half * algorithm.filters + place];
+            for (int64_t half = 0; half < L::kJoined; half++) joined[half] = u[half][place];
             Layout<F>::filters::store(strip[place] + at, joined);
           }
         }
@@ -64,7 +66,7 @@ class Filters {
 
  private:
   // The taps of a group of inputs, each a vector of outputs.
-  void read(const float* weights, int64_t input, int64_t output, Floats* taps) const {
+  void read(const float* weights, int64_t input, int64_t output, Floats (*taps)[kTaps]) const {
     for (int64_t i = 0; i < L::kGroup; i += kLanes)
       for (int64_t tap = 0; tap < kTaps; tap++) {
         const auto there = left<Single>(std::max<int64_t>(0, c_.inputs - input - i));
@@ -72,16 +74,16 @@ class Filters {
         for (int64_t lane = 0; lane < std::min(kLanes, c_.outputs - output); lane++)
           Single::load(weights + ((output + lane) * kTaps + tap) * c_.inputs + input + i, 0, there, lines + lane);
         transpose(lines);
-        for (int64_t k = 0; k < kLanes; k++) taps[(i + k) * kTaps + tap] = lines[k];
+        for (int64_t k = 0; k < kLanes; k++) taps[i + k][tap] = lines[k];
       }
   }
 
-  void read_turned(const float* weights, int64_t input, int64_t output, Floats* taps) const {
+  void read_turned(const float* weights, int64_t input, int64_t output, Floats (*taps)[kTaps]) const {
     for (int64_t i = 0; i < L::kGroup; i++)
       for (int64_t tap = 0; tap < kTaps; tap++) {
         const auto there = input + i < c_.inputs ? left<Single>(c_.outputs - output) : 0;
         const float* from = weights + ((input + i) * kTaps + kTaps - 1 - tap) * c_.outputs + output;
-        Single::load(from, 0, there, taps + i * kTaps + tap);
+        Single::load(from, 0, there, &taps[i][tap]);
       }
   }
 
