@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules: two tables of rows that spaces, help texts and tests read.
 
-Fused where torch has it: on a CPU a step of the report's network takes a quarter of the time. A fused step reads a
-gradient as it lies in memory, which is to be as its parameter does: autograd sees to that.
+Fused where torch has it: on a CPU a step of the report's network takes a quarter of the time. A fused step of SGD reads
+a gradient as it lies in memory, which is to be as its parameter does: autograd sees to that.
 """
 
 from collections.abc import Callable, Iterable

@@ -9,7 +9,7 @@ import inspect
 from typing import Any
 
 import torch
-from torch import optim
+from torch import Tensor, optim
 
 
 class Untraced(optim.Optimizer):
@@ -25,11 +25,29 @@ def _step(kind: type[optim.Optimizer]) -> Any:
     return torch.no_grad()(inspect.unwrap(kind.step))
 
 
-class Adam(Untraced, optim.Adam):
+class _InMemoryOrder:
+    """An Adam that sees parameters which are channels last as they lie in memory, as (A, C, D, B).
+
+    On a CPU torch's fused step (2.14) copies a gradient that is not contiguous, leaves the copy unused, and takes the
+    gradient's numbers in their order in memory, wherever the parameter's lie.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> Any:
+        found = super()._init_group(group, *lists)  # type: ignore[misc]
+        parameters, gradients, means, squares, *_ = lists
+        for i, parameter in enumerate(parameters):
+            if parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
+                for tensors in (parameters, gradients, means, squares):
+                    tensors[i] = tensors[i].permute(0, 2, 3, 1)
+                gradients[i] = gradients[i].contiguous()  # a copy where it lies otherwise
+        return found
+
+
+class Adam(_InMemoryOrder, Untraced, optim.Adam):
     step = _step(optim.Adam)
 
 
-class AdamW(Untraced, optim.AdamW):
+class AdamW(_InMemoryOrder, Untraced, optim.AdamW):
     step = _step(optim.AdamW)
 
 

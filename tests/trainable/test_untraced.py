@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn, optim
+from torch.profiler import ProfilerActivity, profile
 
 from trainable import untraced
 
@@ -77,6 +78,24 @@ def test_the_numbers_are_torchs(name: str, settings: dict[str, Any]) -> None:
 def test_a_state_from_before_optimisers_were_fused_goes_on_as_it_was(name: str, settings: dict[str, Any]) -> None:
     went_on = weights(untraced, name, settings, later={**settings, "fused": True})
     assert all(torch.equal(*pair) for pair in zip(went_on, weights(untraced, name, settings), strict=True))
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_a_fused_step_takes_gradients_however_they_lie_and_copies_none_that_lies_well(name: str) -> None:
+    start, gradient = torch.randn(2, 8, 4, 3, 3)
+    stepped, copies = [], []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        weight = nn.Parameter(start.contiguous(memory_format=torch.channels_last))
+        weight.grad = gradient.contiguous(memory_format=layout)
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            getattr(untraced, name)([weight], lr=0.1, fused=True).step()
+        stepped.append(weight.detach())
+        copies.append(sum(event.name == "aten::clone" for event in seen.events() or ()))
+    plain = nn.Parameter(start.clone())
+    plain.grad = gradient
+    getattr(optim, name)([plain], lr=0.1, foreach=False).step()
+    assert all(torch.allclose(one, plain.detach(), atol=1e-6) for one in stepped)
+    assert copies == [0, 1]
 
 
 def test_a_group_added_later_is_stepped() -> None:
