@@ -1,4 +1,5 @@
-"""A core's convolution peak: the fastest pass of the network's own largest convolutions, alone, on every core at once.
+"""A core's convolution peak: the fastest pass of PyTorch's convolution in the network's own largest layers, alone, on
+every core at once.
 
     python -m benchmarks.conv_peak --image-size 64
 

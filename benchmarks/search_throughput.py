@@ -15,7 +15,8 @@ the same kind, but it keeps no files. Reading and decoding are outside both.
 
 The share of the peak is of operations (training and validation, by benchmarks/flops.py) over that time, on each of the
 two cores, against the peak that benchmarks/conv_peak.py measures in between: of its fastest pass, and of forward and
-backward together. Without --data the images are random, which changes no rate.
+backward together. Operations are those of a convolution as it is defined: an algorithm that takes fewer products, as
+ours does, may come to more than all of the peak. Without --data the images are random, which changes no rate.
 """
 
 import json
