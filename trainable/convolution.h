@@ -1,12 +1,12 @@
 // What 3x3 convolutions of channels-last maps on a CPU are made of, whatever the algorithm (winograd.h, direct.h).
 //
-// An algorithm turns each unit of the maps (a tile, or an image) into rows of matrices, one for each of its `inputs`
-// places; the weights into a matrix for each of `filters` places; and what it gets in `outputs` places into the unit's
-// outputs. It lists the products that are added:
+// An algorithm turns the maps into a matrix for each of some input places, with a row for each unit (a tile, or an
+// image), and the weights into one for each of some filter places; what it gets in output places it turns into the units'
+// outputs. It lists the products of matrices that are added:
 //
-//     outputs[p] = sum of inputs[q] filters[r] over its (q, r, p),   d filters[r] = sum of inputs[q]' d outputs[p].
+//     output[p] = sum of input[q] filter[r] over its (q, r, p),   d filter[r] = sum of input[q]' d output[p].
 //
-// All is for AVX-512, whose 32 registers hold the sums of such products; with AVX2's 16 little was gained over oneDNN.
+// All is for AVX-512: AVX2's registers hold half as many sums, of half the length.
 
 #pragma once
 
@@ -30,14 +30,15 @@ namespace {
 constexpr int64_t kTaps = 9;
 constexpr int64_t kRows = 8, kVectors = 2;  // of a matrix's sums that are in registers at a time
 
-// One product of matrices, by their places.
+// One product, by the places of its matrices.
 struct Product {
   int64_t input, filter, output;
 };
 
 // Those that are added to each place of a kind.
-inline std::vector<std::vector<Product>> by(int64_t Product::*kind, int64_t places, const std::vector<Product>& all) {
-  std::vector<std::vector<Product>> found(places);
+using Products = std::vector<Product>;
+inline std::vector<Products> by(int64_t Product::*kind, int64_t places, const Products& all) {
+  std::vector<Products> found(places);
   for (const Product& one : all) found[one.*kind].push_back(one);
   return found;
 }
@@ -158,6 +159,7 @@ class Matrices {
       : size_(size), apart_((up(rows * size * sizeof(T), 64) | 1) * 64 / sizeof(T)), numbers_(places * apart_) {}
   Places<T> row(int64_t at) { return {numbers_.data() + at * size_, apart_}; }
   Places<const T> row(int64_t at) const { return {numbers_.data() + at * size_, apart_}; }
+  Places<const T> from(int64_t column) const { return {numbers_.data() + column, apart_}; }  // row 0
   int64_t size() const { return size_; }
 
  private:

@@ -1,10 +1,12 @@
 """A 3x3 convolution and its gradients: on a CPU with AVX-512 our own in C++ (convolution_cpu.cpp), else PyTorch's.
 
 oneDNN multiplies as fast as such a CPU can. Ours takes fewer products to the same sums: 16 instead of 36 for four
-outputs (Winograd's algorithm, winograd.h), and on maps of a few pixels none of the padding's zeros (direct.h). In
-float32 both agree with PyTorch to 1e-5 of the largest value. In bfloat16 Winograd's algorithm rounds what it multiplies
-once more: the error is 0.4 % of the outputs' length, where PyTorch's is 0.2 %. Sums are in float32, and the gradient of
-the weights stays there, where oneDNN rounds it.
+outputs (Winograd's algorithm, winograd.h), and on maps of a few pixels none of the padding's zeros (direct.h). Of
+channels that would fill too few steps only the gradient of the weights is ours.
+
+In float32 both agree with PyTorch to 1e-5 of the largest value. In bfloat16 Winograd's algorithm rounds what it
+multiplies once more: of maps about zero, or rectified, the error is 0.4 % of the outputs' length, where PyTorch's is
+0.2 %. Sums are in float32, and the gradient of the weights stays there, where oneDNN rounds it.
 """
 
 import ctypes
@@ -21,8 +23,9 @@ from trainable.compiled import NotCompiledError, library
 
 SOURCE = Path(__file__).with_name("convolution_cpu.cpp")
 LEAST_INPUTS = 16  # channels in a register: of fewer, as in the first block, much of the work would be for nothing
-CHANNELS = 32  # a step's: of the others in the last step the work is for nothing
-LEAST_USED = 0.6  # of a step's work, where ours is faster than oneDNN's
+CHANNELS = 32  # outputs of a step, and in bfloat16 inputs: the last step's others are work for nothing
+# The least share of the steps' work that is not for nothing where ours made outputs faster than oneDNN on Zen 5.
+LEAST_USED = 0.6
 
 
 class _Convolution(ctypes.Structure):
@@ -34,19 +37,27 @@ class _Convolution(ctypes.Structure):
 def convolved(x: Tensor, weight: Tensor, padding: int) -> Tensor:
     """(N, I, H, W) maps by (O, I, 3, 3) weights: (N, O, H + 2 P - 2, W + 2 P - 2), in autocast's format where it is on.
 
+    Ours has gradients, but these have none, and it is nothing that torch.func can transform.
+
     Args:
-        padding: P, zeros at each side, at most 2.
+        padding: P, zeros at each side.
+    Raises:
+        MemoryError: where there is none for it.
     """
-    products = _products(x, weight)
+    products = _products(x, weight, padding)
     if products is not None and ours(x.device.type, products):
         y: Tensor = _Convolved.apply(x.to(products), weight, padding)
         return y
     return F.conv2d(x, weight, padding=padding)
 
 
-def _products(x: Tensor, weight: Tensor) -> torch.dtype | None:
-    """The format of products for which ours would do, or None."""
-    if x.device.type != "cpu" or weight.dtype != torch.float32 or x.shape[1] < LEAST_INPUTS:
+def _products(x: Tensor, weight: Tensor, padding: int) -> torch.dtype | None:
+    """The format of products for which ours would do, or None: then PyTorch convolves, or says what is wrong."""
+    if x.device.type != "cpu" or weight.device.type != "cpu" or weight.dtype != torch.float32 or x.dim() != 4:
+        return None
+    if weight.shape[1:] != (x.shape[1], 3, 3) or x.shape[1] < LEAST_INPUTS or not len(x) or not len(weight):
+        return None
+    if not 0 <= padding <= 2 or min(x.shape[2:]) + 2 * padding < 3:
         return None
     if not torch.is_autocast_enabled("cpu"):
         return x.dtype if x.dtype == weight.dtype else None
@@ -71,11 +82,13 @@ def _functions(device_type: str) -> dict[torch.dtype, tuple[Any, Any]]:
     names = {torch.float32: "float", torch.bfloat16: "bfloat16"}
     if torch.cpu.get_capabilities().get("amx_bf16"):  # oneDNN multiplies in tiles then, of which ours knows nothing
         del names[torch.bfloat16]
-    return {
-        dtype: (getattr(compiled, f"outputs_{name}"), getattr(compiled, f"weight_gradient_{name}"))
-        for dtype, name in names.items()
-        if hasattr(compiled, f"outputs_{name}")
-    }
+    found = {}
+    for dtype, name in names.items():
+        if hasattr(compiled, f"outputs_{name}"):
+            found[dtype] = getattr(compiled, f"outputs_{name}"), getattr(compiled, f"weight_gradient_{name}")
+            for function in found[dtype]:
+                function.restype = ctypes.c_bool
+    return found
 
 
 def outputs(x: Tensor, weight: Tensor, padding: int) -> Tensor:
@@ -90,13 +103,14 @@ def input_gradient(g: Tensor, weight: Tensor, padding: int) -> Tensor:
 
 
 def _outputs(x: Tensor, weight: Tensor, channels: int, padding: int, turned: bool) -> Tensor:
+    """`outputs` of so many channels; turned, by weights that are turned by half a turn, inputs and outputs changing
+    places."""
     n, inputs, h, w = x.shape
     shape = n, channels, h + 2 * padding - 2, w + 2 * padding - 2
-    y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    x, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, weight))
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     given = _Convolution(n, h, w, inputs, channels, padding, torch.get_num_threads())
     function, _ = _functions("cpu")[x.dtype]
-    function(ctypes.byref(given), ctypes.c_int64(turned), *map(_pointer, (x, weight, y)))
+    _call(function, y, ctypes.byref(given), ctypes.c_bool(turned), x, weight)
     return y
 
 
@@ -106,16 +120,20 @@ def weight_gradient(x: Tensor, g: Tensor, padding: int) -> Tensor:
     n, inputs, h, w = x.shape
     channels = g.shape[1]
     assert g.dtype == x.dtype and g.shape == (n, channels, h + 2 * padding - 2, w + 2 * padding - 2)
-    dw = torch.empty(channels, inputs, 3, 3, dtype=torch.float32, memory_format=torch.channels_last)
-    x, g = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, g))
+    shape = channels, inputs, 3, 3
+    dw = torch.empty(shape, dtype=torch.float32, device=x.device, memory_format=torch.channels_last)
     given = _Convolution(n, h, w, inputs, channels, padding, torch.get_num_threads())
     _, function = _functions("cpu")[x.dtype]
-    function(ctypes.byref(given), *map(_pointer, (x, g, dw)))
+    _call(function, dw, ctypes.byref(given), x, g)
     return dw
 
 
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _call(function: Any, found: Tensor, *arguments: Any) -> None:
+    """Calls a function that reads tensors and writes one, all channels last."""
+    tensors = [a.contiguous(memory_format=torch.channels_last) if isinstance(a, Tensor) else a for a in arguments]
+    pointers = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in (*tensors, found)]
+    if not function(*pointers):
+        raise MemoryError(f"no memory to convolve {tuple(arguments[-2].shape)}")
 
 
 def _used(channels: int) -> float:
@@ -129,15 +147,15 @@ class _Convolved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.padding, ctx.used = padding, _used(x.shape[1]) * _used(len(weight)) >= LEAST_USED
-        return outputs(x, weight, padding) if ctx.used else F.conv2d(x, weight.to(x.dtype), padding=padding)
+        ctx.padding, ctx.ours = padding, _used(x.shape[1]) * _used(len(weight)) >= LEAST_USED
+        return outputs(x, weight, padding) if ctx.ours else F.conv2d(x, weight.to(x.dtype), padding=padding)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         dx = dw = None
-        if ctx.needs_input_grad[0] and ctx.used:
+        if ctx.needs_input_grad[0] and ctx.ours:
             dx = input_gradient(g, weight, ctx.padding)
         elif ctx.needs_input_grad[0]:
             sides, only_inputs = [ctx.padding, ctx.padding], [True, False, False]

@@ -9,14 +9,14 @@ namespace {
 
 struct Direct {
   const Convolution c;
-  const int64_t inputs = c.h * c.w, outputs = c.out_h() * c.out_w();
-  static constexpr int64_t filters = kTaps, units = 1;  // of an image
+  const int64_t input_places = c.h * c.w, output_places = c.out_h() * c.out_w();
+  static constexpr int64_t kFilterPlaces = kTaps, units = 1;  // of an image
 
   // Products of an image.
-  int64_t count() const { return seen(c.h, c.out_h()) * seen(c.w, c.out_w()); }
+  int64_t count() const { return meetings(c.h, c.out_h()) * meetings(c.w, c.out_w()); }
 
-  std::vector<Product> products() const {
-    std::vector<Product> all;
+  Products products() const {
+    Products all;
     for (int64_t y = 0; y < c.out_h(); y++)
       for (int64_t x = 0; x < c.out_w(); x++)
         for (int64_t tap = 0; tap < kTaps; tap++) {
@@ -31,19 +31,20 @@ struct Direct {
 
   template <class L>
   void read(const typename L::value* x, int64_t begin, int64_t end, Matrices<typename L::element>& to) const {
-    copy<L>(x, inputs, c.inputs, begin, end, to);
+    copy<L>(x, input_places, c.inputs, begin, end, to);
   }
 
   template <class L>
   void read_gradient(const typename L::value* g, int64_t begin, int64_t end, Matrices<typename L::element>& to) const {
-    copy<L>(g, outputs, c.outputs, begin, end, to);
+    copy<L>(g, output_places, c.outputs, begin, end, to);
   }
 
   template <class V>
   void write_outputs(const Matrices<Floats>& from, int64_t begin, int64_t end, int64_t channel, V* y) const {
     for (int64_t image = begin; image < end; image++)
-      for (int64_t pixel = 0; pixel < outputs; pixel++)
-        write(y + (image * outputs + pixel) * c.outputs + channel, c.outputs - channel, from.row(image - begin)[pixel]);
+      for (int64_t pixel = 0; pixel < output_places; pixel++)
+        write(y + (image * output_places + pixel) * c.outputs + channel, c.outputs - channel,
+              from.row(image - begin)[pixel]);
   }
 
  private:
@@ -62,8 +63,8 @@ struct Direct {
     }
   }
 
-  // How often the three taps of a line see an input.
-  int64_t seen(int64_t inputs, int64_t outputs) const {
+  // How often the three taps of a line see an input, from all its outputs.
+  int64_t meetings(int64_t inputs, int64_t outputs) const {
     int64_t found = 0;
     for (int64_t at = 0; at < outputs; at++)
       for (int64_t tap = 0; tap < 3; tap++) found += at + tap >= c.padding && at + tap - c.padding < inputs;

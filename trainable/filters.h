@@ -24,7 +24,7 @@ inline void transpose(Floats* lines) {
   }
 }
 
-// In each of an algorithm's places a matrix for each strip of kVectors vectors of outputs, which has a row of them for
+// In each of an algorithm's filter places a matrix for each strip of kVectors vectors of outputs, with a row of them for
 // each element of the inputs.
 template <class F, class Algorithm>
 class Filters {
@@ -38,26 +38,12 @@ class Filters {
       : c_(algorithm.c),
         strips_(up(c_.outputs, kVectors * kLanes)),
         elements_(up(c_.inputs, L::kGroup) * kLanes),
-        numbers_(Algorithm::filters, strips_, elements_ * kVectors * kLanes) {
-    Floats taps[L::kGroup][kTaps], u[L::kJoined][Algorithm::filters];
-    for (int64_t vector = 0; vector < up(c_.outputs, kLanes); vector++)
-      for (int64_t group = 0; group < up(c_.inputs, L::kGroup); group++) {
-        if (turned)
-          read_turned(weights, group * L::kGroup, vector * kLanes, taps);
-        else
-          read(weights, group * L::kGroup, vector * kLanes, taps);
-        for (int64_t element = 0; element < kLanes; element++) {
-          for (int64_t half = 0; half < L::kJoined; half++)
-            Algorithm::from_taps(taps[L::channel(element, half)], u[half]);
-          const auto strip = numbers_.row(vector / kVectors);
-          const int64_t at = ((group * kLanes + element) * kVectors + vector % kVectors) * kLanes;
-          for (int64_t place = 0; place < Algorithm::filters; place++) {
-            Floats joined[L::kJoined];
-            for (int64_t half = 0; half < L::kJoined; half++) joined[half] = u[half][place];
-            Layout<F>::filters::store(strip[place] + at, joined);
-          }
-        }
-      }
+        numbers_(Algorithm::kFilterPlaces, strips_, elements_ * kVectors * kLanes) {
+    const int64_t vectors = up(c_.outputs, kLanes), threads = std::min(c_.threads, vectors);
+    parallel(threads, [&](int64_t t) {
+      for (int64_t vector = vectors * t / threads; vector < vectors * (t + 1) / threads; vector++)
+        for (int64_t group = 0; group < up(c_.inputs, L::kGroup); group++) fill(weights, turned, vector, group);
+    });
   }
 
   Places<const element> strip(int64_t at) const { return numbers_.row(at); }
@@ -65,6 +51,25 @@ class Filters {
   int64_t elements() const { return elements_; }  // of the inputs
 
  private:
+  void fill(const float* weights, bool turned, int64_t vector, int64_t group) {
+    Floats taps[L::kGroup][kTaps], u[L::kJoined][Algorithm::kFilterPlaces];
+    if (turned)
+      read_turned(weights, group * L::kGroup, vector * kLanes, taps);
+    else
+      read(weights, group * L::kGroup, vector * kLanes, taps);
+    const auto strip = numbers_.row(vector / kVectors);
+    for (int64_t element = 0; element < kLanes; element++) {
+      for (int64_t half = 0; half < L::kJoined; half++)
+        Algorithm::from_taps(taps[L::channel(element, half)], u[half]);
+      const int64_t at = ((group * kLanes + element) * kVectors + vector % kVectors) * kLanes;
+      for (int64_t place = 0; place < Algorithm::kFilterPlaces; place++) {
+        Floats joined[L::kJoined];
+        for (int64_t half = 0; half < L::kJoined; half++) joined[half] = u[half][place];
+        Layout<F>::filters::store(strip[place] + at, joined);
+      }
+    }
+  }
+
   // The taps of a group of inputs, each a vector of outputs.
   void read(const float* weights, int64_t input, int64_t output, Floats (*taps)[kTaps]) const {
     for (int64_t i = 0; i < L::kGroup; i += kLanes)

@@ -7,7 +7,7 @@
 // the gradient that arrives.
 //
 // In bfloat16 an element holds two values: of the weights two neighbours of a run, of which there are five pairs, the
-// last one with a zero; in products the same value of two images, as in convolution_cpu.cpp. Sums over a map are in
+// last one with a zero; in products the same value of two images, as in convolution.h. Sums over a map are in
 // float, over maps in double. Threads take equal shares of the images, and their sums are added in order: the same thread
 // count gives the same bits.
 

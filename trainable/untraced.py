@@ -26,18 +26,19 @@ def _step(kind: type[optim.Optimizer]) -> Any:
 
 
 class _InMemoryOrder:
-    """An Adam that sees parameters which are channels last as they lie in memory, as (A, C, D, B).
+    """An Adam that on a CPU sees filters which are channels last as they lie in memory, as (O, H, W, I).
 
-    On a CPU torch's fused step (2.14) copies a gradient that is not contiguous, leaves the copy unused, and takes the
+    There torch's fused step (2.14) copies a gradient that is not contiguous, leaves the copy unused, and takes the
     gradient's numbers in their order in memory, wherever the parameter's lie.
     """
 
     def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> Any:
         found = super()._init_group(group, *lists)  # type: ignore[misc]
-        parameters, gradients, means, squares, *_ = lists
+        parameters, gradients = lists[:2]
         for i, parameter in enumerate(parameters):
-            if parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
-                for tensors in (parameters, gradients, means, squares):
+            last = parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+            if last and parameter.device.type == "cpu":
+                for tensors in filter(None, lists[:5]):  # the averages, too; the largest ones are seldom kept
                     tensors[i] = tensors[i].permute(0, 2, 3, 1)
                 gradients[i] = gradients[i].contiguous()  # a copy where it lies otherwise
         return found

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -135,19 +136,30 @@ class Buffer {
   std::vector<Line> lines_;
 };
 
-// Calls work(t) for each t below `threads`, each on a thread of its own, as long as the system gives some.
+// Calls work(t) for each t below `threads`, each on a thread of its own, as long as the system gives some. When all have
+// ended, throws what one of them has thrown.
 template <class Work>
 void parallel(int64_t threads, const Work& work) {
+  std::vector<std::exception_ptr> thrown(threads);
+  const auto caught = [&](int64_t t) {
+    try {
+      work(t);
+    } catch (...) {
+      thrown[t] = std::current_exception();
+    }
+  };
   std::vector<std::thread> others;
   others.reserve(threads);
   int64_t t = 1;
   try {
-    for (; t < threads; t++) others.emplace_back(work, t);
+    for (; t < threads; t++) others.emplace_back(caught, t);
   } catch (const std::system_error&) {
-    for (; t < threads; t++) work(t);
+    for (; t < threads; t++) caught(t);
   }
-  work(0);
+  caught(0);
   for (auto& other : others) other.join();
+  for (const auto& one : thrown)
+    if (one) std::rethrow_exception(one);
 }
 
 }  // namespace

@@ -15,14 +15,14 @@ struct Winograd {
   static constexpr int64_t kSide = 4;  // of a tile of inputs; 2 of outputs
   const Convolution c;
   const int64_t down = up(c.out_h(), 2), across = up(c.out_w(), 2), units = down * across;  // of an image
-  static constexpr int64_t inputs = kSide * kSide, filters = inputs, outputs = inputs;
+  static constexpr int64_t kFilterPlaces = kSide * kSide, input_places = kFilterPlaces, output_places = kFilterPlaces;
 
   // Products of an image.
-  int64_t count() const { return units * inputs; }
+  int64_t count() const { return units * kFilterPlaces; }
 
-  static std::vector<Product> products() {
-    std::vector<Product> all;
-    for (int64_t place = 0; place < inputs; place++) all.push_back({place, place, place});
+  static Products products() {
+    Products all;
+    for (int64_t place = 0; place < kFilterPlaces; place++) all.push_back({place, place, place});
     return all;
   }
 
@@ -71,11 +71,11 @@ struct Winograd {
         auto places = to.row(at);
         places.numbers += channel / L::kGroup * kLanes;
         const int64_t size = to.size();
-        int64_t seen = 2 * column - c.padding;
-        Column<L> first = rows.column(seen), second = rows.column(seen + 1);
+        int64_t left_column = 2 * column - c.padding;
+        Column<L> first = rows.column(left_column), second = rows.column(left_column + 1);
         for (int64_t tile = 0; tile < tiles; tile++, places.numbers += size) {
-          seen += 2;
-          const Column<L> third = rows.column(seen), fourth = rows.column(seen + 1);
+          left_column += 2;
+          const Column<L> third = rows.column(left_column), fourth = rows.column(left_column + 1);
           for (int64_t y = 0; y < kSide; y++) {
             Floats d[kSide][L::kJoined];
             for (int64_t k = 0; k < L::kJoined; k++) {
@@ -84,7 +84,7 @@ struct Winograd {
               d[2][k] = third.rows[y][k] - second.rows[y][k];
               d[3][k] = second.rows[y][k] - fourth.rows[y][k];
             }
-            for (int64_t x = 0; x < kSide; x++) L::store(places[y * kSide + x], d[x]);
+            for (int64_t i = 0; i < kSide; i++) L::store(places[y * kSide + i], d[i]);
           }
           first = third;
           second = fourth;
@@ -110,10 +110,10 @@ struct Winograd {
           Floats d[2][2][L::kJoined]{};
           for (int64_t y = 0; y < rows; y++)
             for (int64_t x = 0; x < columns; x++) {
-              const auto* seen = from + y * line + x * pixel;
-              __builtin_prefetch(seen + 2 * line);
-              if (L::kImages == 2) __builtin_prefetch(seen + next + 2 * line);
-              L::load(seen, next, there, d[y][x]);
+              const auto* value = from + y * line + x * pixel;
+              __builtin_prefetch(value + 2 * line);
+              if (L::kImages == 2) __builtin_prefetch(value + next + 2 * line);
+              L::load(value, next, there, d[y][x]);
             }
           for (int64_t y = 0; y < kSide; y++) {
             Floats u[kSide][L::kJoined];
@@ -128,7 +128,7 @@ struct Winograd {
               u[2][k] = both[0] - both[1];
               u[3][k] = both[1];
             }
-            for (int64_t x = 0; x < kSide; x++) L::store(places[y * kSide + x], u[x]);
+            for (int64_t i = 0; i < kSide; i++) L::store(places[y * kSide + i], u[i]);
           }
         }
       }
@@ -158,6 +158,8 @@ struct Winograd {
             out[y][1][k] = rows[y][1] - rows[y][2] - rows[y][3];
           }
         }
+        for (int64_t y = 2; y < 4; y++)  // the rows of the next tiles
+          for (int64_t x = 0; x < 2; x++) __builtin_prefetch(to + y * line + x * pixel, 1);
         const bool right = 2 * (column + tile) + 1 < width;
         write(to, channels, out[0][0]);
         if (right) write(to + pixel, channels, out[0][1]);

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ from trainable import compiled as compiler
 from trainable import convolution as module
 from trainable.convolution import convolved, input_gradient, outputs, weight_gradient
 
+ROOT = Path(__file__).parents[2]
 FORMATS = (torch.float32, torch.bfloat16)
 SHAPES = (  # (N, I, O, H, W): tiles cut off at the right and below, broken pairs of images and vectors of channels
     *((4, 32, 32, 7, 9), (3, 20, 29, 6, 5), (1, 33, 18, 2, 4), (2, 64, 96, 8, 8)),
     *((9, 48, 1, 3, 3), (65, 32, 24, 3, 4), (7, 64, 40, 1, 1)),  # small maps, pixel by pixel
+    (1, 32, 64, 9, 12),
     (47, 32, 8, 16, 16),  # blocks of some tiles, the last one not full
     (3, 48, 8, 70, 71),
 )
@@ -109,30 +113,35 @@ def test_small_maps_are_rounded_once() -> None:
     assert error(weight_gradient(x, g, 1), expected(x, g, 1)) <= 1e-6
 
 
-def test_maps_in_other_layouts_are_read_as_they_are() -> None:
+@pytest.mark.parametrize("size", [3, 6])
+def test_maps_and_weights_in_other_layouts_are_read_as_they_are(size: int) -> None:
     compiled(torch.float32)
-    x, g = maps(3, 20, 6, 5), maps(3, 5, 6, 5)
-    wanted = weight_gradient(x, g, 1)
-    assert torch.equal(weight_gradient(x.contiguous(), g.contiguous(), 1), wanted)
-    summed = torch.zeros(5, 20, 3, 3, requires_grad=True)
-    convolved(x, summed, 1).sum().backward()  # whose gradient is one number, expanded
-    assert summed.grad is not None and torch.equal(summed.grad, weight_gradient(x, torch.ones_like(g), 1))
+    x, g, weight = maps(3, 32, size, 5), maps(3, 32, size, 5), maps(32, 32, 3, 3)
+    plain = [tensor.contiguous() for tensor in (x, g, weight)]
+    assert torch.equal(weight_gradient(plain[0], plain[1], 1), weight_gradient(x, g, 1))
+    assert torch.equal(outputs(plain[0], plain[2], 1), outputs(x, weight, 1))
+    assert torch.equal(input_gradient(plain[1], plain[2], 1), input_gradient(g, weight, 1))
+    given, summed = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    convolved(given, summed, 1).sum().backward()  # whose gradient is one number, expanded
+    ones = torch.ones(g.shape)
+    assert given.grad is not None and torch.equal(given.grad, input_gradient(ones, weight, 1))
+    assert summed.grad is not None and torch.equal(summed.grad, weight_gradient(x, ones, 1))
 
 
+@pytest.mark.parametrize(("n", "side"), [(100, 3), (7, 9), (1, 3)])  # direct, Winograd's, fewer units than threads
 @pytest.mark.parametrize("dtype", FORMATS)
-def test_threads_share_the_images(dtype: torch.dtype) -> None:
+def test_threads_share_the_images(dtype: torch.dtype, n: int, side: int) -> None:
     compiled(dtype)
+    x, g, weight = maps(n, 32, side, side).to(dtype), maps(n, 12, side, side).to(dtype), maps(12, 32, 3, 3)
+    alone, wanted = outputs(x, weight, 1), expected(x, g, 1)
     threads = torch.get_num_threads()
     try:
-        for side in (2, 9):
-            x, g, weight = maps(7, 32, side, 8).to(dtype), maps(7, 12, side, 8).to(dtype), maps(12, 32, 3, 3)
-            alone, wanted = outputs(x, weight, 1), expected(x, g, 1)
-            for number in (1, 2, 3, 8):
-                torch.set_num_threads(number)
-                assert torch.equal(outputs(x, weight, 1), alone)
-                found = weight_gradient(x, g, 1)
-                assert torch.equal(found, weight_gradient(x, g, 1))
-                assert error(found, wanted) <= (1e-5 if dtype == torch.float32 else 0.006)
+        for number in (1, 2, 3, 8):
+            torch.set_num_threads(number)
+            assert torch.equal(outputs(x, weight, 1), alone)
+            found = weight_gradient(x, g, 1)
+            assert torch.equal(found, weight_gradient(x, g, 1))
+            assert error(found, wanted) <= (1e-5 if dtype == torch.float32 else 0.006)
     finally:
         torch.set_num_threads(threads)
 
@@ -180,13 +189,73 @@ def test_formats_that_pytorch_refuses_or_keeps_are_refused_and_kept() -> None:
     assert convolved(x.to("meta"), weight.to("meta"), 1).shape == (2, 4, 4, 4)
 
 
-def test_only_what_is_asked_for_is_made() -> None:
-    x, weight = maps(2, 32, 4, 4), maps(32, 32, 3, 3).requires_grad_()
-    convolved(x, weight, 1).sum().backward()
-    assert x.grad is None and weight.grad is not None
-    x, weight = x.requires_grad_(), weight.detach()
-    convolved(x, weight, 1).sum().backward()
-    assert x.grad is not None and weight.grad is None
+def test_only_what_is_asked_for_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(torch.float32)
+    made = []
+    for name in ("input_gradient", "weight_gradient"):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, name=name, f=function: (made.append(name), f(*a))[1])
+    x, weight = maps(2, 32, 4, 4), maps(32, 32, 3, 3)
+    convolved(x, weight.clone().requires_grad_(), 1).sum().backward()
+    convolved(x.clone().requires_grad_(), weight, 1).sum().backward()
+    assert made == ["weight_gradient", "input_gradient"]
+
+
+def test_without_images_there_are_no_outputs_and_no_gradient() -> None:
+    weight = maps(32, 32, 3, 3).requires_grad_()
+    y = convolved(torch.empty(0, 32, 8, 8), weight, 1)
+    y.sum().backward()
+    assert y.shape == (0, 32, 8, 8) and weight.grad is not None and not weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "padding"),
+    [
+        ((2, 64, 8, 8), (32, 32, 3, 3), 1),
+        ((2, 32, 2, 2), (32, 32, 3, 3), 0),
+        ((2, 32, 8, 8), (32, 32, 9, 9), 0),
+        ((2, 32, 8, 8), (32, 32, 3, 3), -1),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_in_pytorchs_words(
+    x: tuple[int, ...], weight: tuple[int, ...], padding: int
+) -> None:
+    with pytest.raises(RuntimeError) as theirs:
+        F.conv2d(torch.zeros(x), torch.zeros(weight), padding=padding)
+    with pytest.raises(RuntimeError) as ours:
+        convolved(torch.zeros(x), torch.zeros(weight), padding)
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_other_sizes_of_weights_and_more_padding_are_pytorchs() -> None:
+    x = maps(2, 32, 8, 8)
+    for size, padding in ((1, 0), (5, 2), (3, 3)):
+        weight = maps(32, 32, size, size)
+        assert torch.equal(convolved(x, weight, padding), F.conv2d(x, weight, padding=padding))
+
+
+SHORT = """
+import resource
+import torch
+from trainable.convolution import outputs, weight_gradient
+
+torch.set_num_threads(2)
+x = torch.zeros(2, 1024, 4, 4)
+weight_gradient(x[:, :32], x[:, :32], 1)  # compiled, and with a thread that has its stack
+used = 4096 * int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+try:
+    weight_gradient(x, x, 1)  # 36 MiB, and 64 MiB of sums for each of two threads
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for the process's memory")
+def test_where_there_is_no_memory_it_is_an_error_and_not_the_end_of_the_process() -> None:
+    compiled(torch.float32)
+    done = subprocess.run([sys.executable, "-c", SHORT], cwd=ROOT, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "no memory to convolve (2, 1024, 4, 4)\n", done.stderr
 
 
 def test_where_there_are_tiles_bfloat16_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +265,11 @@ def test_where_there_are_tiles_bfloat16_is_left_to_them(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("without", "formats"), [("-mno-avx512bf16", {torch.float32}), ("-mno-avx512f", set[torch.dtype]())]
+    ("without", "formats"),
+    [
+        *((f"-mno-avx512{name}", {torch.float32}) for name in ("bf16", "bw", "vl")),
+        ("-mno-avx512f", set[torch.dtype]()),
+    ],
 )
 def test_other_cpus_have_what_their_registers_hold(
     without: str, formats: set[torch.dtype], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,14 +60,14 @@ def test_a_cpu_multiplies_in_bfloat16_where_it_has_the_instructions(
     reason: str,
 ) -> None:
     first_block = "; the first block as one operator" if stem.ours("cpu", compute) else ""
-    gradients = "; convolutions in compiled C++" if convolution.ours("cpu", compute) else ""
+    convolutions = "; convolutions in compiled C++" if convolution.ours("cpu", compute) else ""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     chosen = choose("cpu", precision)  # type: ignore[arg-type]
     assert chosen.device == torch.device("cpu")
     assert (chosen.compute, chosen.precision) == (compute, reason.split()[0])
     assert chosen.memory_format == torch.channels_last
     said = f"cpu, 1 thread(s); {reason}; channels last; {block_tail.reason('cpu')}"
-    assert chosen.reason == f"{said}{first_block}{gradients}"
+    assert chosen.reason == f"{said}{first_block}{convolutions}"
 
 
 @pytest.mark.parametrize(

@@ -603,8 +603,8 @@ def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureF
     first, second, third = capsys.readouterr().out.splitlines()
     said = "convsearch tiny on cpu, 1 thread(s); float32 (asked for); channels last"
     first_block = "; the first block as one operator" if stem.ours("cpu", torch.float32) else ""
-    gradients = "; convolutions in compiled C++" if convolution.ours("cpu", torch.float32) else ""
-    assert first == f"{said}; {block_tail.reason('cpu')}{first_block}{gradients}"
+    convolutions = "; convolutions in compiled C++" if convolution.ours("cpu", torch.float32) else ""
+    assert first == f"{said}; {block_tail.reason('cpu')}{first_block}{convolutions}"
     assert re.fullmatch(r"trial 0000 with \d+\.\d MB of pixels in memory, shared by the trials of this machine", second)
     assert " trial 0000 epoch  1/1  train loss " in third
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 NESTEROV = {"momentum": 0.9, "nesterov": True}
 KINDS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"fused": fused}) for name in ("Adam", "AdamW") for fused in (None, True)),
+    *(("Adam", {"amsgrad": True, "fused": fused}) for fused in (None, True)),
     *(("SGD", {**NESTEROV, "fused": fused}) for fused in (None, True)),
     ("Adamax", {}),
     ("Muon", {"adjust_lr_fn": "match_rms_adamw"}),
@@ -82,7 +83,7 @@ def test_a_state_from_before_optimisers_were_fused_goes_on_as_it_was(name: str, 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
 def test_a_fused_step_takes_gradients_however_they_lie_and_copies_none_that_lies_well(name: str) -> None:
-    start, gradient = torch.randn(2, 8, 4, 3, 3)
+    start, gradient = torch.randn(2, 8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     stepped, copies = [], []
     for layout in (torch.channels_last, torch.contiguous_format):
         weight = nn.Parameter(start.contiguous(memory_format=torch.channels_last))
