@@ -1,8 +1,8 @@
 // What 3x3 convolutions of channels-last maps on a CPU are made of, whatever the algorithm (winograd.h, direct.h).
 //
 // An algorithm turns the maps into a matrix for each of some input places, with a row for each unit (a tile, or an
-// image), and the weights into one for each of some filter places; what it gets in output places it turns into the units'
-// outputs. It lists the products of matrices that are added:
+// image), and the weights into one for each of some filter places; what it gets in output places it turns into the
+// units' outputs. It lists the products of matrices that are added:
 //
 //     output[p] = sum of input[q] filter[r] over its (q, r, p),   d filter[r] = sum of input[q]' d output[p].
 //

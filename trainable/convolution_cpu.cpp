@@ -2,9 +2,9 @@
 // gradient of its inputs is a convolution, too: of the outputs' gradient, padded with 2 - P, by the same weights turned
 // by half a turn, inputs and outputs changing places. On CPUs without AVX-512 this file is empty.
 //
-// Units go in blocks, whose matrices the second cache is to hold. Sums are in float. An output is made by one thread. For
-// the gradient threads take equal shares of the units, and their sums are added in order: the same thread count gives the
-// same bits.
+// Units go in blocks, whose matrices the second cache is to hold. Sums are in float. An output is made by one thread.
+// For the gradient threads take equal shares of the units, and their sums are added in order: the same thread count
+// gives the same bits.
 
 #if defined(__AVX512F__)
 
@@ -17,12 +17,13 @@
 
 namespace {
 
-// Of a block: bytes that half of a common second cache holds, and, for the outputs, units, beyond which little is gained.
+// Of a block: bytes that half of a common second cache holds, and, for the outputs, units, beyond which little is won.
 constexpr int64_t kBlockBytes = 448 << 10, kBlockUnits = 6 * kRows;
 
 // sums[r][k], or what is added to it, = sum over `products` and the steps i of rows[i][r * apart] columns[i][k], which
-// are in the places that they name, for r in `groups` of kRows. A step goes on by `columns_step` and `rows_step` elements.
-// Not inlined, as what is around it would take registers; unrolled early, as the compiler else keeps sums in memory.
+// are in the places that they name, for r in `groups` of kRows. A step goes on by `columns_step` and `rows_step`
+// elements. Not inlined, as what is around it would take registers; unrolled early, as the compiler else keeps the sums
+// in memory.
 template <class F, bool add, int64_t Product::*columns_place, int64_t Product::*rows_place>
 __attribute__((noinline)) void multiply(const Products& products, Places<const typename F::element> columns,
                                         int64_t columns_step, Places<const typename F::element> rows,
@@ -74,8 +75,8 @@ class Outputs {
       for (int64_t strip = 0; strip < filters_.strips(); strip++) {
         for (int64_t place = 0; place < algorithm_.output_places; place++)
           multiply<F, false, &Product::filter, &Product::input>(
-              products_[place], filters_.strip(strip), kVectors * kLanes, inputs_.from(0), 1, inputs_.size(), inputs_.size(),
-              up(stop - begin, kRows), sums_.row(0)[place], sums_.size());
+              products_[place], filters_.strip(strip), kVectors * kLanes, inputs_.from(0), 1, inputs_.size(),
+              inputs_.size(), up(stop - begin, kRows), sums_.row(0)[place], sums_.size());
         algorithm_.write_outputs(sums_, begin, stop, strip * kVectors * kLanes, y);
       }
     }
@@ -181,17 +182,24 @@ void weight_gradient(const Algorithm& algorithm, const typename F::value* x, con
   });
 }
 
-// Calls work(algorithm) with the one that takes less: Winograd's transforms count for a quarter of its products. Returns
-// whether there was memory for it.
+// Calls work(algorithm) with the fastest: the transforms of a tile count as a part of its products, and as some more
+// products what is to be done once for each place of the filters. Returns whether there was memory for it.
 template <class Work>
-bool by_the_faster(const Convolution& c, const Work& work) {
-  const Winograd winograd{c};
+bool by_the_fastest(const Convolution& c, int64_t for_each_place, const Work& work) {
+  const auto cost = [&](const auto& algorithm, double weight) {
+    return weight * algorithm.count() + for_each_place * algorithm.kFilterPlaces;
+  };
+  const Winograd<Two> two{c};
+  const Winograd<Three> three{c};
   const Direct direct{c};
+  const double by_two = cost(two, 1.25), by_three = cost(three, 1.4), directly = cost(direct, 1.0);
   try {
-    if (5 * winograd.count() < 4 * direct.count())
-      work(winograd);
-    else
+    if (directly <= std::min(by_two, by_three))
       work(direct);
+    else if (by_two <= by_three)
+      work(two);
+    else
+      work(three);
   } catch (const std::bad_alloc&) {
     return false;
   }
@@ -202,10 +210,10 @@ bool by_the_faster(const Convolution& c, const Work& work) {
 
 #define FUNCTIONS(NAME, F)                                                                                        \
   bool outputs_##NAME(const Convolution* c, bool turned, const F::value* x, const float* weights, F::value* y) {  \
-    return by_the_faster(*c, [&](const auto& algorithm) { outputs<F>(algorithm, x, weights, turned, y); });       \
+    return by_the_fastest(*c, 0, [&](const auto& algorithm) { outputs<F>(algorithm, x, weights, turned, y); });   \
   }                                                                                                               \
   bool weight_gradient_##NAME(const Convolution* c, const F::value* x, const F::value* g, float* dw) {            \
-    return by_the_faster(*c, [&](const auto& algorithm) { weight_gradient<F>(algorithm, x, g, dw); });            \
+    return by_the_fastest(*c, 1, [&](const auto& algorithm) { weight_gradient<F>(algorithm, x, g, dw); });        \
   }
 
 extern "C" {

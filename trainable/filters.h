@@ -24,8 +24,8 @@ inline void transpose(Floats* lines) {
   }
 }
 
-// In each of an algorithm's filter places a matrix for each strip of kVectors vectors of outputs, with a row of them for
-// each element of the inputs.
+// In each of an algorithm's filter places a matrix for each strip of kVectors vectors of outputs, with a row of them
+// for each element of the inputs.
 template <class F, class Algorithm>
 class Filters {
   using L = typename Layout<F>::outputs;

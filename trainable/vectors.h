@@ -136,8 +136,8 @@ class Buffer {
   std::vector<Line> lines_;
 };
 
-// Calls work(t) for each t below `threads`, each on a thread of its own, as long as the system gives some. When all have
-// ended, throws what one of them has thrown.
+// Calls work(t) for each t below `threads`, each on a thread of its own, as long as the system gives some. When all
+// have ended, throws what one of them has thrown.
 template <class Work>
 void parallel(int64_t threads, const Work& work) {
   std::vector<std::exception_ptr> thrown(threads);

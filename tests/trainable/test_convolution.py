@@ -55,7 +55,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).detach().norm() / wanted.detach().norm())
 
 
-@pytest.mark.parametrize("size", [2, 8])  # the direct algorithm, Winograd's
+@pytest.mark.parametrize("size", [2, 4])  # the direct algorithm, Winograd's, whose tiles of 2x2 are exact in ones
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_ones_count_the_taps_that_see_a_place(dtype: torch.dtype, size: int) -> None:
     compiled(dtype)
@@ -104,13 +104,17 @@ def test_it_is_pytorchs_in_float64_to_the_stated_tolerance(
         if dtype == torch.float32:
             assert (one - wanted).abs().max() <= 1e-5 * wanted.abs().max()
         else:
-            assert error(one, wanted) <= 0.006  # PyTorch's is 0.0024
+            assert error(one, wanted) <= 0.013  # PyTorch's is 0.0024
 
 
-def test_small_maps_are_rounded_once() -> None:
+@pytest.mark.parametrize(
+    ("size", "algorithm", "least", "most"),
+    [(2, "direct", 0, 1e-6), (3, "direct", 0, 1e-6), (4, "2x2", 0.003, 0.006), (9, "3x3", 0.006, 0.013)],
+)
+def test_an_algorithm_shows_by_how_it_rounds(size: int, algorithm: str, least: float, most: float) -> None:
     compiled(torch.bfloat16)
-    x, g = maps(40, 64, 3, 3).bfloat16(), maps(40, 32, 3, 3).bfloat16()
-    assert error(weight_gradient(x, g, 1), expected(x, g, 1)) <= 1e-6
+    x, g = maps(40, 64, size, size).bfloat16(), maps(40, 32, size, size).bfloat16()
+    assert least <= error(weight_gradient(x, g, 1), expected(x, g, 1)) <= most
 
 
 @pytest.mark.parametrize("size", [3, 6])
@@ -128,7 +132,8 @@ def test_maps_and_weights_in_other_layouts_are_read_as_they_are(size: int) -> No
     assert summed.grad is not None and torch.equal(summed.grad, weight_gradient(x, ones, 1))
 
 
-@pytest.mark.parametrize(("n", "side"), [(100, 3), (7, 9), (1, 3)])  # direct, Winograd's, fewer units than threads
+# The direct algorithm, tiles of 2x2 and of 3x3, fewer units than threads.
+@pytest.mark.parametrize(("n", "side"), [(100, 2), (7, 10), (7, 9), (1, 3)])
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_threads_share_the_images(dtype: torch.dtype, n: int, side: int) -> None:
     compiled(dtype)
@@ -141,7 +146,7 @@ def test_threads_share_the_images(dtype: torch.dtype, n: int, side: int) -> None
             assert torch.equal(outputs(x, weight, 1), alone)
             found = weight_gradient(x, g, 1)
             assert torch.equal(found, weight_gradient(x, g, 1))
-            assert error(found, wanted) <= (1e-5 if dtype == torch.float32 else 0.006)
+            assert error(found, wanted) <= (1e-5 if dtype == torch.float32 else 0.013)
     finally:
         torch.set_num_threads(threads)
 
@@ -160,9 +165,9 @@ def test_under_autocast_weights_get_gradients_that_are_not_rounded() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, dx, dw = gradients(x, weight, 1, convolved)
         theirs = gradients(x, weight, 1, F.conv2d)
-    assert y.dtype == torch.bfloat16 and error(y, theirs[0]) <= 0.007
-    assert dx.dtype == torch.float32 and error(dx, theirs[1]) <= 0.007
-    assert dw.dtype == torch.float32 and error(dw, theirs[2]) <= 0.007
+    assert y.dtype == torch.bfloat16 and error(y, theirs[0]) <= 0.014
+    assert dx.dtype == torch.float32 and error(dx, theirs[1]) <= 0.014
+    assert dw.dtype == torch.float32 and error(dw, theirs[2]) <= 0.014
     rounded = torch.equal(dw, dw.bfloat16().float())
     assert rounded is not module.ours("cpu", torch.bfloat16)
 
