@@ -5,10 +5,9 @@ outputs or 25 instead of 81 for nine (Winograd's algorithm, winograd.h), and on 
 padding's zeros (direct.h). Of channels that would fill too few steps only the gradient of the weights is ours.
 
 In float32 all agree with PyTorch to 1e-5 of the largest value. In bfloat16 Winograd's algorithm rounds what it
-multiplies once more: of maps about zero, or rectified, the error is 0.4 % of the outputs' length for tiles of four and
-1 % for tiles of nine, where PyTorch's is 0.2 %. That is noise without a direction, and costs no accuracy that ten seeds
-could show (benchmarks/precision_accuracy.py). Sums are in float32, and the gradient of the weights stays there, where
-oneDNN rounds it.
+multiplies once more: of random maps the error is 0.4 % of the outputs' length for tiles of four and 1 % for tiles of
+nine, where PyTorch's is 0.2 %. Whether that costs accuracy benchmarks/precision_accuracy.py asks over seeds. Sums are
+in float32, and the gradient of the weights stays there, where oneDNN rounds it.
 """
 
 import ctypes
@@ -82,7 +81,7 @@ def _functions(device_type: str) -> dict[torch.dtype, tuple[Any, Any]]:
     except NotCompiledError:
         return {}
     names = {torch.float32: "float", torch.bfloat16: "bfloat16"}
-    if torch.cpu.get_capabilities().get("amx_bf16"):  # oneDNN multiplies in tiles then, of which ours knows nothing
+    if torch.cpu.get_capabilities().get("amx_bf16"):  # oneDNN uses AMX then, of which ours knows nothing
         del names[torch.bfloat16]
     found = {}
     for dtype, name in names.items():
@@ -108,11 +107,12 @@ def _outputs(x: Tensor, weight: Tensor, channels: int, padding: int, turned: boo
     """`outputs` of so many channels; turned, by weights that are turned by half a turn, inputs and outputs changing
     places."""
     n, inputs, h, w = x.shape
+    assert weight.shape == ((inputs, channels, 3, 3) if turned else (channels, inputs, 3, 3))
     shape = n, channels, h + 2 * padding - 2, w + 2 * padding - 2
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     given = _Convolution(n, h, w, inputs, channels, padding, torch.get_num_threads())
     function, _ = _functions("cpu")[x.dtype]
-    _call(function, y, ctypes.byref(given), ctypes.c_bool(turned), x, weight)
+    _call(function, y, x, weight, ctypes.byref(given), ctypes.c_bool(turned))
     return y
 
 
@@ -126,16 +126,16 @@ def weight_gradient(x: Tensor, g: Tensor, padding: int) -> Tensor:
     dw = torch.empty(shape, dtype=torch.float32, device=x.device, memory_format=torch.channels_last)
     given = _Convolution(n, h, w, inputs, channels, padding, torch.get_num_threads())
     _, function = _functions("cpu")[x.dtype]
-    _call(function, dw, ctypes.byref(given), x, g)
+    _call(function, dw, x, g, ctypes.byref(given))
     return dw
 
 
-def _call(function: Any, found: Tensor, *arguments: Any) -> None:
-    """Calls a function that reads tensors and writes one, all channels last."""
-    tensors = [a.contiguous(memory_format=torch.channels_last) if isinstance(a, Tensor) else a for a in arguments]
-    pointers = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in (*tensors, found)]
-    if not function(*pointers):
-        raise MemoryError(f"no memory to convolve {tuple(arguments[-2].shape)}")
+def _call(function: Any, result: Tensor, x: Tensor, other: Tensor, *settings: Any) -> None:
+    """Calls a function that reads two tensors and writes one, all channels last."""
+    read = [tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, other)]
+    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*read, result)]
+    if not function(*settings, *pointers):
+        raise MemoryError(f"no memory to convolve {tuple(x.shape)}")
 
 
 def _used(channels: int) -> float:

@@ -1,5 +1,5 @@
 // The direct algorithm, for small maps: a unit is an image, a place a pixel, and a tap a product where it sees one. Of
-// the 81 products of a 3x3 map 49 are left so, of the 9 of a 1x1 map one: the others multiply zeros of the padding.
+// the 36 products of a 2x2 map 16 are left so, of the 9 of a 1x1 map one: the others multiply zeros of the padding.
 
 #pragma once
 

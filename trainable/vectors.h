@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -140,6 +139,7 @@ class Buffer {
 // have ended, throws what one of them has thrown.
 template <class Work>
 void parallel(int64_t threads, const Work& work) {
+  if (threads < 1) return;
   std::vector<std::exception_ptr> thrown(threads);
   const auto caught = [&](int64_t t) {
     try {
@@ -153,7 +153,7 @@ void parallel(int64_t threads, const Work& work) {
   int64_t t = 1;
   try {
     for (; t < threads; t++) others.emplace_back(caught, t);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // of the system, or of memory
     for (; t < threads; t++) caught(t);
   }
   caught(0);

@@ -4,7 +4,7 @@
 //     Y = A' [(G w G') * (B' d B)] A  (Lavin and Gray 2016, Fast Algorithms for Convolutional Neural Networks, eq. 8)
 //
 // with * place by place, and summed over the channels before A. In bfloat16 what the transforms make is rounded once
-// more before the products.
+// more before the products. A value that is not finite makes all outputs of the tiles that see it NaN.
 
 #pragma once
 
@@ -89,36 +89,36 @@ struct Winograd {
   // A g A' of the units from `begin` on.
   template <class L>
   void read_gradient(const typename L::value* g, int64_t begin, int64_t end, Matrices<typename L::element>& to) const {
-    const int64_t width = c.out_w(), pixel = c.outputs, line = width * pixel, image_size = c.out_h() * line;
+    const int64_t width = c.out_w(), pixel = c.outputs, row_size = width * pixel, image_size = c.out_h() * row_size;
     runs<L>(begin, end, [&](int64_t image, int64_t row, int64_t column, int64_t at, int64_t tiles) {
       const int64_t next = image + 1 < c.n ? image_size : 0, rows = std::min(kOut, c.out_h() - kOut * row);
       for (int64_t channel = 0; channel < c.outputs; channel += L::kGroup) {
         const auto there = left<L>(c.outputs - channel);
-        const auto* from = g + image * image_size + kOut * row * line + kOut * column * pixel + channel;
+        const auto* from = g + image * image_size + kOut * row * row_size + kOut * column * pixel + channel;
         auto places = to.row(at);
         places.numbers += channel / L::kGroup * kLanes;
         const int64_t size = to.size();
         for (int64_t tile = 0; tile < tiles; tile++, places.numbers += size, from += kOut * pixel) {
           const int64_t columns = std::min(kOut, width - kOut * (column + tile));
-          Floats d[L::kJoined][kOut][kOut]{};  // by columns
+          Floats values[L::kJoined][kOut][kOut]{};  // by columns
           for (int64_t y = 0; y < rows; y++)
             for (int64_t x = 0; x < columns; x++) {
-              const auto* value = from + y * line + x * pixel;
-              __builtin_prefetch(value + kOut * line);
-              if (L::kImages == 2) __builtin_prefetch(value + next + kOut * line);
+              const auto* value = from + y * row_size + x * pixel;
+              __builtin_prefetch(value + kOut * row_size);
+              if (L::kImages == 2) __builtin_prefetch(value + next + kOut * row_size);
               Floats v[L::kJoined];
               L::load(value, next, there, v);
-              for (int64_t k = 0; k < L::kJoined; k++) d[k][x][y] = v[k];
+              for (int64_t k = 0; k < L::kJoined; k++) values[k][x][y] = v[k];
             }
-          Floats tall[L::kJoined][kOut][kIn];
+          Floats columns_made[L::kJoined][kOut][kIn];
           for (int64_t k = 0; k < L::kJoined; k++)
-            for (int64_t x = 0; x < kOut; x++) Line::gradient(d[k][x], tall[k][x]);
+            for (int64_t x = 0; x < kOut; x++) Line::gradient(values[k][x], columns_made[k][x]);
           for (int64_t y = 0; y < kIn; y++) {
             Floats made[kIn][L::kJoined];
             for (int64_t k = 0; k < L::kJoined; k++) {
-              Floats both[kOut], t[kIn];
-              for (int64_t x = 0; x < kOut; x++) both[x] = tall[k][x][y];
-              Line::gradient(both, t);
+              Floats line[kOut], t[kIn];
+              for (int64_t x = 0; x < kOut; x++) line[x] = columns_made[k][x][y];
+              Line::gradient(line, t);
               for (int64_t i = 0; i < kIn; i++) made[i][k] = t[i];
             }
             for (int64_t i = 0; i < kIn; i++) L::store(places[y * kIn + i], made[i]);
@@ -131,16 +131,16 @@ struct Winograd {
   // A' m A to the outputs of the units from `begin` on, from a channel on.
   template <class V>
   void write_outputs(const Matrices<Floats>& from, int64_t begin, int64_t end, int64_t channel, V* y) const {
-    const int64_t width = c.out_w(), pixel = c.outputs, line = width * pixel, channels = c.outputs - channel;
+    const int64_t width = c.out_w(), pixel = c.outputs, row_size = width * pixel, channels = c.outputs - channel;
     runs<Single>(begin, end, [&](int64_t image, int64_t row, int64_t column, int64_t at, int64_t tiles) {
       const int64_t rows = std::min(kOut, c.out_h() - kOut * row);
-      V* to = y + image * c.out_h() * line + kOut * row * line + kOut * column * pixel + channel;
+      V* to = y + image * c.out_h() * row_size + kOut * row * row_size + kOut * column * pixel + channel;
       auto places = from.row(at);
       for (int64_t tile = 0; tile < tiles; tile++, places.numbers += kVectors, to += kOut * pixel) {
         Floats out[kOut][kOut][kVectors];
 #pragma GCC unroll 8
         for (int64_t k = 0; k < kVectors; k++) {
-          Floats wide[kOut][kIn];
+          Floats columns_made[kOut][kIn];
 #pragma GCC unroll 8
           for (int64_t x = 0; x < kIn; x++) {
             Floats m[kIn], made[kOut];
@@ -148,21 +148,21 @@ struct Winograd {
             for (int64_t y = 0; y < kIn; y++) m[y] = places[y * kIn + x][k];
             Line::outputs(m, made);
 #pragma GCC unroll 8
-            for (int64_t y = 0; y < kOut; y++) wide[y][x] = made[y];
+            for (int64_t y = 0; y < kOut; y++) columns_made[y][x] = made[y];
           }
 #pragma GCC unroll 8
           for (int64_t y = 0; y < kOut; y++) {
             Floats made[kOut];
-            Line::outputs(wide[y], made);
+            Line::outputs(columns_made[y], made);
 #pragma GCC unroll 8
             for (int64_t x = 0; x < kOut; x++) out[y][x][k] = made[x];
           }
         }
         for (int64_t y = kOut; y < 2 * kOut; y++)  // the rows of the next tiles
-          for (int64_t x = 0; x < kOut; x++) __builtin_prefetch(to + y * line + x * pixel, 1);
+          for (int64_t x = 0; x < kOut; x++) __builtin_prefetch(to + y * row_size + x * pixel, 1);
         const int64_t columns = std::min(kOut, width - kOut * (column + tile));
         for (int64_t y = 0; y < rows; y++)
-          for (int64_t x = 0; x < columns; x++) write(to + y * line + x * pixel, channels, out[y][x]);
+          for (int64_t x = 0; x < columns; x++) write(to + y * row_size + x * pixel, channels, out[y][x]);
       }
     });
   }
