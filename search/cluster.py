@@ -39,8 +39,10 @@ CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
 PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
 TRIAL_MEMORY = 0.5e9  # bytes: what Python, PyTorch and a small network take of their own; the images are shared
 # Of a worker's process: trials train in a thread of its own, and the pages that it frees glibc keeps (trainable.device)
-# in its first arena alone. It must be said before the process has threads.
-WORKERS = {"env_vars": {"MALLOC_ARENA_MAX": "1"}}
+# in its first arena alone. There they are one whole again, to be used anew, only where the scraps of aligning them are
+# not put aside for their thread: seven times of each size, else, the next activation had pages of its own. Both must be
+# said before the process has threads.
+WORKERS = {"env_vars": {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}}
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
