@@ -10,6 +10,9 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from trainable import files
 
@@ -46,6 +49,17 @@ def library(source: Path) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home folder; ValueError: CXX's quotes
         raise NotCompiledError(f"{type(error).__name__}: {error}") from error
+
+
+def call(function: Any, *given: Any) -> None:
+    """Calls a function of a library, which returns whether there was memory for it. Tensors are given by the addresses
+    of their values.
+
+    Raises:
+        MemoryError: where there was none.
+    """
+    if not function(*(ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else one for one in given)):
+        raise MemoryError(f"no memory for {function.__name__}")
 
 
 def _key(code: bytes) -> str:

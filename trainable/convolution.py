@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trainable.compiled import NotCompiledError, library
+from trainable.compiled import NotCompiledError, call, library
 
 SOURCE = Path(__file__).with_name("convolution_cpu.cpp")
 LEAST_INPUTS = 16  # channels in a register: of fewer, as in the first block, much of the work would be for nothing
@@ -90,8 +90,6 @@ def _functions(device_type: str) -> dict[torch.dtype, tuple[Any, Any]]:
     for dtype, name in names.items():
         if hasattr(compiled, f"outputs_{name}"):
             found[dtype] = getattr(compiled, f"outputs_{name}"), getattr(compiled, f"weight_gradient_{name}")
-            for function in found[dtype]:
-                function.restype = ctypes.c_bool
     return found
 
 
@@ -135,10 +133,7 @@ def weight_gradient(x: Tensor, g: Tensor, padding: int) -> Tensor:
 
 def _call(function: Any, result: Tensor, x: Tensor, other: Tensor, *settings: Any) -> None:
     """Calls a function that reads two tensors and writes one, all channels last."""
-    read = [tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, other)]
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*read, result)]
-    if not function(*settings, *pointers):
-        raise MemoryError(f"no memory to convolve {tuple(x.shape)}")
+    call(function, *settings, *(read.contiguous(memory_format=torch.channels_last) for read in (x, other)), result)
 
 
 def _used(inputs: int, channels: int, products: torch.dtype) -> float:

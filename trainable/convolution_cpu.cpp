@@ -9,7 +9,6 @@
 #if defined(__AVX512F__)
 
 #include <memory>
-#include <new>
 
 #include "direct.h"
 #include "filters.h"
@@ -186,9 +185,9 @@ void weight_gradient(const Algorithm& algorithm, const typename F::value* x, con
 // Calls work(algorithm) with the one that is estimated to be the fastest, by the products of an image, of which each
 // counts more where a tile is transformed; for the gradient also by the matrices of the filters, whose sums are read
 // and written again and again. The weights are fitted to Zen 5's times for 64 images of 3x3 to 62x62 pixels. Returns
-// whether there was memory for it.
+// as in_memory.
 template <class Work>
-bool by_the_fastest(const Convolution& c, bool gradient, const Work& work) {
+int by_the_fastest(const Convolution& c, bool gradient, const Work& work) {
   const auto cost = [&](const auto& algorithm, double weight) {
     return weight * algorithm.count() + (gradient ? algorithm.kFilterPlaces : 0);
   };
@@ -196,26 +195,20 @@ bool by_the_fastest(const Convolution& c, bool gradient, const Work& work) {
   const Winograd<Three> three{c};
   const Direct direct{c};
   const double by_two = cost(two, 1.25), by_three = cost(three, 1.4), directly = cost(direct, 1.0);
-  try {
-    if (directly <= std::min(by_two, by_three))
-      work(direct);
-    else if (by_two <= by_three)
-      work(two);
-    else
-      work(three);
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-  return true;
+  return in_memory([&] {
+    if (directly <= std::min(by_two, by_three)) return work(direct);
+    if (by_two <= by_three) return work(two);
+    work(three);
+  });
 }
 
 }  // namespace
 
 #define FUNCTIONS(NAME, F)                                                                                           \
-  bool outputs_##NAME(const Convolution* c, bool turned, const F::value* x, const float* weights, F::value* y) {     \
+  int outputs_##NAME(const Convolution* c, bool turned, const F::value* x, const float* weights, F::value* y) {      \
     return by_the_fastest(*c, false, [&](const auto& algorithm) { outputs<F>(algorithm, x, weights, turned, y); });  \
   }                                                                                                                  \
-  bool weight_gradient_##NAME(const Convolution* c, const F::value* x, const F::value* g, float* dw) {               \
+  int weight_gradient_##NAME(const Convolution* c, const F::value* x, const F::value* g, float* dw) {                \
     return by_the_fastest(*c, true, [&](const auto& algorithm) { weight_gradient<F>(algorithm, x, g, dw); });        \
   }
 

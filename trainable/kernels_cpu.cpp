@@ -290,30 +290,32 @@ void backward_input(const Tail& t, const T* x, const T* g, const double* a, cons
   });
 }
 
-// Calls work with the pool's size as a constant where it is a common one.
+// Calls work with the pool's size as a constant where it is a common one. Returns as in_memory.
 template <class Work>
-void with_pool(int64_t pool, Work work) {
-  if (pool == 1) return work(std::integral_constant<int64_t, 1>{});
-  if (pool == 2) return work(std::integral_constant<int64_t, 2>{});
-  work(std::integral_constant<int64_t, 0>{});
+int with_pool(int64_t pool, const Work& work) {
+  return in_memory([&] {
+    if (pool == 1) return work(std::integral_constant<int64_t, 1>{});
+    if (pool == 2) return work(std::integral_constant<int64_t, 2>{});
+    work(std::integral_constant<int64_t, 0>{});
+  });
 }
 
 }  // namespace
 
-#define FUNCTIONS(T)                                                                                             \
-  void statistics_##T(const Tail* t, const T* x, double* mean, double* variance) {                               \
-    statistics<T>(*t, x, mean, variance);                                                                        \
-  }                                                                                                              \
-  void forward_##T(const Tail* t, const T* x, const double* a, const double* b, T* y) {                          \
-    with_pool(t->pool, [&](auto p) { forward<T, p>(*t, x, a, b, y); });                                          \
-  }                                                                                                              \
-  void backward_sums_##T(const Tail* t, const T* x, const T* g, const double* a, const double* b,                \
-                         const double* mean, double* sum, double* product) {                                     \
-    with_pool(t->pool, [&](auto p) { backward_sums<T, p>(*t, x, g, a, b, mean, sum, product); });                \
-  }                                                                                                              \
-  void backward_input_##T(const Tail* t, const T* x, const T* g, const double* a, const double* b,               \
-                          const double* u, const double* v, T* dx) {                                             \
-    with_pool(t->pool, [&](auto p) { backward_input<T, p>(*t, x, g, a, b, u, v, dx); });                         \
+#define FUNCTIONS(T)                                                                                              \
+  int statistics_##T(const Tail* t, const T* x, double* mean, double* variance) {                                 \
+    return in_memory([&] { statistics<T>(*t, x, mean, variance); });                                              \
+  }                                                                                                               \
+  int forward_##T(const Tail* t, const T* x, const double* a, const double* b, T* y) {                            \
+    return with_pool(t->pool, [&](auto p) { forward<T, p>(*t, x, a, b, y); });                                    \
+  }                                                                                                               \
+  int backward_sums_##T(const Tail* t, const T* x, const T* g, const double* a, const double* b,                  \
+                        const double* mean, double* sum, double* product) {                                       \
+    return with_pool(t->pool, [&](auto p) { backward_sums<T, p>(*t, x, g, a, b, mean, sum, product); });          \
+  }                                                                                                               \
+  int backward_input_##T(const Tail* t, const T* x, const T* g, const double* a, const double* b,                 \
+                         const double* u, const double* v, T* dx) {                                               \
+    return with_pool(t->pool, [&](auto p) { backward_input<T, p>(*t, x, g, a, b, u, v, dx); });                   \
   }
 
 extern "C" {

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainable.compiled import library
+from trainable.compiled import call, library
 from trainable.kernels import Tail
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -60,8 +60,7 @@ class CpuKernels:
         if tail.drop is not None:
             given.drop, given.seed, given.threshold = True, tail.drop.seed, tail.drop.threshold
             given.kept = tail.drop.kept
-        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, *tensors)]
-        getattr(self._library, f"{function}_{NAMES[x.dtype]}")(ctypes.byref(given), *pointers)
+        call(getattr(self._library, f"{function}_{NAMES[x.dtype]}"), ctypes.byref(given), x, *tensors)
 
 
 def _constants(tail: Tail) -> tuple[Tensor, Tensor]:

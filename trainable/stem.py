@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from trainable.block_tail import constants, shift_of, slope_and_offset, update
-from trainable.compiled import NotCompiledError, library
+from trainable.compiled import NotCompiledError, call, library
 from trainable.kernels import Dropout
 
 SOURCE = Path(__file__).with_name("stem_cpu.cpp")
@@ -165,5 +165,4 @@ def _call(function: str, x: Tensor, outputs: int, *tensors: Tensor, drop: Dropou
     given = _Stem(n, h, w, outputs, torch.get_num_threads())
     if drop is not None:
         given.drop, given.seed, given.threshold, given.kept = True, drop.seed, drop.threshold, drop.kept
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, *tensors)]
-    _functions()[x.dtype][function](ctypes.byref(given), *pointers)
+    call(_functions()[x.dtype][function], ctypes.byref(given), x, *tensors)

@@ -286,17 +286,17 @@ void gradient_products(const Stem& s, const typename F::value* x, const typename
 
 }  // namespace
 
-#define FUNCTIONS(NAME, F)                                                                                  \
-  void outputs_##NAME(const Stem* s, const F::value* x, const F::value* weights, const double* scale,       \
-                      const double* shift, F::value* y) {                                                   \
-    outputs<F>(*s, x, weights, scale, shift, y);                                                            \
-  }                                                                                                         \
-  void patch_products_##NAME(const Stem* s, const F::value* x, double* sums) {                              \
-    patch_products<F>(*s, x, sums);                                                                         \
-  }                                                                                                         \
-  void gradient_products_##NAME(const Stem* s, const F::value* x, const F::value* y, const F::value* g,     \
-                                double* sums) {                                                             \
-    gradient_products<F>(*s, x, y, g, sums);                                                                \
+#define FUNCTIONS(NAME, F)                                                                                 \
+  int outputs_##NAME(const Stem* s, const F::value* x, const F::value* weights, const double* scale,       \
+                     const double* shift, F::value* y) {                                                   \
+    return in_memory([&] { outputs<F>(*s, x, weights, scale, shift, y); });                                \
+  }                                                                                                        \
+  int patch_products_##NAME(const Stem* s, const F::value* x, double* sums) {                              \
+    return in_memory([&] { patch_products<F>(*s, x, sums); });                                             \
+  }                                                                                                        \
+  int gradient_products_##NAME(const Stem* s, const F::value* x, const F::value* y, const F::value* g,     \
+                               double* sums) {                                                             \
+    return in_memory([&] { gradient_products<F>(*s, x, y, g, sums); });                                    \
   }
 
 extern "C" {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -160,6 +161,18 @@ void parallel(int64_t threads, const Work& work) {
   for (auto& other : others) other.join();
   for (const auto& one : thrown)
     if (one) std::rethrow_exception(one);
+}
+
+// Calls work. Returns whether there was memory for it: compiled.py, which asks, knows no exceptions of C++, and takes
+// what a function returns for an int.
+template <class Work>
+int in_memory(const Work& work) {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
+  return 1;
 }
 
 }  // namespace

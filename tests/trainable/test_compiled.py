@@ -2,11 +2,19 @@
 
 import ctypes
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from trainable.compiled import NotCompiledError, library
+from trainable import convolution, stem
+from trainable.block_tail import kernels
+from trainable.compiled import NotCompiledError, call, library
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -111,3 +119,67 @@ def test_a_switch(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSEARCH_COMPILED", "0")
     with pytest.raises(NotCompiledError, match="^CONVSEARCH_COMPILED is 0$"):
         library(source)
+
+
+def test_tensors_are_given_by_their_values_and_a_zero_is_a_lack_of_memory(compiler: None, source: Path) -> None:
+    source.write_text('extern "C" int positive(float* to, const float* from) { return (*to = *from) > 0; }\n')
+    positive, to = library(source).positive, torch.zeros(1)
+    call(positive, to, torch.ones(1))
+    assert to == 1
+    with pytest.raises(MemoryError, match="^no memory for positive$"):
+        call(positive, to, -torch.ones(1))
+    assert to == -1
+
+
+SHORT = """
+import resource
+import torch
+from torch import nn
+from trainable import block_tail, convolution, stem
+
+torch.set_num_threads(2)
+
+def tail(channels):
+    x = torch.empty(2, channels, 1, 1)
+    return x, lambda: block_tail.kernels("cpu").statistics(block_tail.Tail(*x.shape, 1, True, None), x)
+
+def of_weights(channels):
+    x = torch.empty(2, channels, 4, 4)
+    return x, lambda: convolution.weight_gradient(x, x, 1)
+
+def first(side):
+    x = torch.empty(2, 3, side, 3)
+    return x, lambda: stem._sums("patch_products", x, 27)
+
+kept, asked = {of}
+asked()  # compiled, and with a thread that has its stack
+kept, asked = {much}
+used = 4096 * int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, used + 100 * 2**20))
+try:
+    asked()
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for the process's memory")
+@pytest.mark.parametrize(
+    ("there", "asked", "much", "function"),
+    [
+        # Besides 64 MiB for the result, two threads' sums of 64 MiB each.
+        (lambda: kernels("cpu") is not None, "tail", 2**22, "statistics"),
+        # 36 MiB for the result, two threads' sums of 64 MiB each.
+        (lambda: convolution.ours("cpu", torch.float32), "of_weights", 2**10, "weight_gradient"),
+        # Two threads' copies of 72 MiB, and more, of an image.
+        (lambda: stem.ours("cpu", torch.float32), "first", 2**21, "patch_products"),
+    ],
+)
+def test_where_there_is_no_memory_it_is_an_error_and_not_the_end_of_the_process(
+    there: Callable[[], bool], asked: str, much: int, function: str
+) -> None:
+    if not there():
+        pytest.skip("it is PyTorch's here")
+    code = SHORT.format(of=f"{asked}(32)", much=f"{asked}({much})")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, capture_output=True, text=True)
+    assert done.stdout == f"no memory for {function}_float\n", done.stderr

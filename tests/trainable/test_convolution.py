@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from trainable import compiled as compiler
 from trainable import convolution as module
 from trainable.convolution import convolved, input_gradient, outputs, weight_gradient
 
-ROOT = Path(__file__).parents[2]
 FORMATS = (torch.float32, torch.bfloat16)
 SHAPES = (  # (N, I, O, H, W): tiles cut off at the right and below, broken pairs of images and vectors of channels
     *((4, 32, 32, 7, 9), (3, 20, 29, 6, 5), (3, 20, 29, 4, 5), (1, 33, 18, 2, 4), (2, 64, 96, 8, 8)),
@@ -260,30 +257,6 @@ def test_other_sizes_of_weights_and_more_padding_are_pytorchs() -> None:
     for size, padding in ((1, 0), (5, 2), (3, 3)):
         weight = maps(32, 32, size, size)
         assert torch.equal(convolved(x, weight, padding), F.conv2d(x, weight, padding=padding))
-
-
-SHORT = """
-import resource
-import torch
-from trainable.convolution import outputs, weight_gradient
-
-torch.set_num_threads(2)
-x = torch.zeros(2, 1024, 4, 4)
-weight_gradient(x[:, :32], x[:, :32], 1)  # compiled, and with a thread that has its stack
-used = 4096 * int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
-try:
-    weight_gradient(x, x, 1)  # 36 MiB, and 64 MiB of sums for each of two threads
-except MemoryError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks for the process's memory")
-def test_where_there_is_no_memory_it_is_an_error_and_not_the_end_of_the_process() -> None:
-    compiled(torch.float32)
-    done = subprocess.run([sys.executable, "-c", SHORT], cwd=ROOT, timeout=120, capture_output=True, text=True)
-    assert done.stdout == "no memory to convolve (2, 1024, 4, 4)\n", done.stderr
 
 
 def test_where_there_is_amx_bfloat16_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
