@@ -105,7 +105,8 @@ def main() -> None:
         options |= {"scheduler": arguments.scheduler, "max-concurrent": SLOTS, "cache": Path(folder, "cache")}
         searches = [search(options, seed, Path(folder)) for seed in range(arguments.seeds)]
     gaps = [gap for one in searches for gap in one.gaps]
-    what = f"{arguments.trials} trials of up to {arguments.epochs} epochs at {arguments.image_size} px"
+    epochs = f"{'' if arguments.scheduler == 'none' else 'up to '}{arguments.epochs} epochs"
+    what = f"{arguments.trials} trials of {epochs} at {arguments.image_size} px"
     figures = [
         Figure(
             f"{what}: between two trials, s, median", statistics.median(gaps), len(gaps), goal=Goal("ours", "<=", 0.2)
