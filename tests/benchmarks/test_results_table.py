@@ -1,9 +1,10 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.results import load, markdown, number
+from benchmarks.results import RESULTS, load, markdown, number
 
 MACHINE = {
     "cpu": "Some CPU",
@@ -65,3 +66,11 @@ def test_numbers_have_three_digits_or_none_behind_the_point() -> None:
         "1,234",
         "inf",
     ]
+
+
+def test_what_is_in_the_repository_is_what_its_json_says_and_readme_quotes_its_ratios() -> None:
+    results = load(RESULTS.with_name("measured"))
+    assert RESULTS.read_text() == markdown(results)
+    ratios = {f"{row['ratio']:.2f}" for result in results for row in result["figures"] if row["ratio"] is not None}
+    quoted = re.findall(r"(\d+\.\d+)\s+times", RESULTS.parents[1].joinpath("README.md").read_text())
+    assert len(quoted) == 3 and set(quoted) <= ratios
