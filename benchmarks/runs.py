@@ -88,12 +88,12 @@ class Trial:
     @property
     def trained(self) -> float:
         """Training and validation."""
-        return sum(row["seconds"] for row in self.epochs)
+        return sum(row["seconds"] - row["beside_seconds"] for row in self.epochs)
 
     @property
     def kept(self) -> float:
-        """Writing checkpoints, logits and metrics."""
-        return sum(row["kept_seconds"] for row in self.epochs)
+        """Writing checkpoints, logits and metrics, also beside training."""
+        return sum(row["kept_seconds"] + row["beside_seconds"] for row in self.epochs)
 
     @property
     def before(self) -> float:

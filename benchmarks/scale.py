@@ -152,7 +152,7 @@ class BareTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
             for cells in (row, *(row.values() for row in self.rows)):
                 file.write(",".join(map(str, cells)) + "\n")
         told = {"trial": self.trial, "training_iteration": epoch, "done": epoch == epochs}
-        return {**row, **told, "kept_seconds": 0.0, "lost_seconds": 0.0}
+        return {**row, **told, "kept_seconds": 0.0, "beside_seconds": 0.0, "lost_seconds": 0.0}
 
 
 def stand_in(seconds: float, bare: bool) -> None:

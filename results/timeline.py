@@ -21,6 +21,7 @@ class Step:
     ended: float
     seconds: float  # of training and validation
     kept_seconds: float  # of files
+    beside_seconds: float  # of the files' processor time while the next epoch was trained; 0 in an older run
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def steps(run: Path) -> list[Step]:
                     ended=float(row["timestamp"]),
                     seconds=float(row["seconds"]),
                     kept_seconds=float(row["kept_seconds"]),
+                    beside_seconds=float(row.get("beside_seconds", 0.0)),
                 )
             except (ValueError, OverflowError, KeyError, TypeError):  # torn; or no epoch; or one of an earlier session
                 continue
@@ -110,7 +112,8 @@ def use(found: Sequence[Step], sessions: Sequence[Session]) -> Use | None:
             counted += own
     if not counted:
         return None
-    trained, files = sum(step.seconds for step in counted), sum(step.kept_seconds for step in counted)
+    trained = sum(step.seconds - step.beside_seconds for step in counted)
+    files = sum(step.kept_seconds + step.beside_seconds for step in counted)
     # Ray's times are whole seconds, so that the shares of a very short session could come to more than all of it.
     whole = max(whole, trained + files)
     return Use(most, seconds, trained / whole, files / whole)

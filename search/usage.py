@@ -20,8 +20,9 @@ class Usage:
         self._trials: set[str] = set()
 
     def add(self, trial: str, result: dict[str, Any], now: float) -> None:
-        """Takes in an epoch, reported `now`: its `seconds` of training and validation, its `kept_seconds` of files, and
-        the `lost_seconds` before it, since its worker's last epoch: messages, a network that is built."""
+        """Takes in an epoch, reported `now`: its `seconds` of training and validation, its `kept_seconds` of files and
+        the `beside_seconds` that these took from the next epoch, and the `lost_seconds` before it, since its worker's
+        last epoch: messages, a network that is built."""
         seconds, kept, lost = result["seconds"], result["kept_seconds"], result["lost_seconds"]
         if not self._trials:
             self.first_step = self._since = now - seconds - kept
@@ -30,8 +31,8 @@ class Usage:
         else:  # what a worker did before the first step of all is not of the time that is shared out
             self.between_trials += max(0.0, min(lost, now - seconds - kept - self.first_step))
         self._trials.add(trial)
-        self.trained += seconds
-        self.kept += kept
+        self.trained += seconds - result["beside_seconds"]
+        self.kept += kept + result["beside_seconds"]
 
     def resize(self, slots: int, now: float) -> None:
         """There are so many slots from now on."""

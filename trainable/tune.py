@@ -63,6 +63,7 @@ class Trained:
     row: Row
     epochs: int  # of a trial that runs its course
     kept_seconds: float | None = None  # what its files kept from training; None: they were there already
+    beside_seconds: float = 0.0  # of processor time, what they took from it while the next epoch was trained
     trained_at: float = 0.0  # by time.perf_counter
     anew: str | None = None  # why the trial had to begin anew, with this epoch
     earlier: Sequence[Row] = ()  # the epochs before it, of a trial that goes on
@@ -76,7 +77,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
 
     A step's result is a row of metrics.csv with `trial`, `training_iteration` (the epoch) and `done`; or, where the
     trial failed, `failed` with the reason; or, where the machine did (a full disk), `halt` with the reason. An epoch
-    that was trained just now has its `kept_seconds`, in which files kept the actor from training, and the
+    that was trained just now has its `kept_seconds`, in which files kept the actor from training, the `beside_seconds`
+    of processor time that they took beside the next epoch, which trained the longer where no core was idle, and the
     `lost_seconds` before it, in which it did neither; the first of a trial that could not go on where it was says why
     it begins `anew`. A trial that goes on gives its last epoch once more, with the rows of the `earlier` ones.
 
@@ -131,7 +133,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             if trained.kept_seconds is not None:
                 lost = max(0.0, trained.trained_at - trained.row["seconds"] - self.free_at)
                 self.free_at = trained.trained_at + trained.kept_seconds
-                result |= {"kept_seconds": trained.kept_seconds, "lost_seconds": lost}
+                result |= {"kept_seconds": trained.kept_seconds, "beside_seconds": trained.beside_seconds}
+                result["lost_seconds"] = lost
             if trained.anew is not None:
                 result["anew"] = trained.anew
             if trained.earlier:
@@ -244,7 +247,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             self._check_assigned()
             if goes_on:
                 epochs.begin()
-            free_at = time.perf_counter()
+            free_at, used = time.perf_counter(), time.thread_time()
             if epoch.improved:
                 for name, network in zip(checkpoint_names(len(networks)), networks, strict=True):
                     save_best(folder / name, network)
@@ -255,8 +258,11 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
             save_latest(folder / LATEST, state)  # last, as it vouches for all others
             self._send()
             print(line(self.trial, epoch.row, config.epochs), flush=True)
-            kept = (free_at if goes_on else time.perf_counter()) - trained_at
-            yield Trained(epoch.row, config.epochs, kept, trained_at, anew)
+            if goes_on:
+                kept, beside = free_at - trained_at, time.thread_time() - used
+            else:
+                kept, beside = time.perf_counter() - trained_at, 0.0
+            yield Trained(epoch.row, config.epochs, kept, beside, trained_at, anew)
             anew = None  # it is said once
         return None
 

@@ -5,7 +5,8 @@ from search.usage import Usage
 
 def test_the_first_step_is_found_in_what_a_search_says() -> None:
     usage = Usage(2, began=100.0)
-    usage.add("0000", {"seconds": 9.0, "kept_seconds": 1.0, "lost_seconds": 3.0}, now=117.5)
+    spent = {"kept_seconds": 1.0, "beside_seconds": 0.0, "lost_seconds": 3.0}
+    usage.add("0000", {"seconds": 9.0, **spent}, now=117.5)
     found = FIRST_STEP.search(f"Run: faces\n{usage.line(now=120.0)}\n")
     assert found is not None and float(found[1]) == 7.5
     assert found[0].endswith("%.")

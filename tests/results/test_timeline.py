@@ -8,14 +8,14 @@ import pytest
 from results.timeline import Session, Stretch, Use, sessions_of, steps, stretches, use
 
 
-def log(run: Path, trial: str, rows: list[tuple[int, int, float]], pid: int = 7, tail: str = "") -> None:
+def log(run: Path, trial: str, rows: list[tuple[int, int, float]], pid: int = 7, tail: str = "", **more: float) -> None:
     """Epochs as (number, whole second in which it ended, seconds of training); half a second of files each."""
     folder = run / "tune" / trial
     folder.mkdir(parents=True)
     lines = [
         json.dumps(
             {"trial": trial, "training_iteration": epoch, "node_ip": "127.0.0.1", "pid": pid, "timestamp": ended}
-            | {"seconds": seconds, "kept_seconds": 0.5}
+            | {"seconds": seconds, "kept_seconds": 0.5, **more}
         )
         for epoch, ended, seconds in rows
     ]
@@ -38,6 +38,12 @@ def test_the_shares_are_of_all_slots_time_from_a_session_s_start_on(tmp_path: Pa
     log(tmp_path, "0001", [(1, 110, 9.5)], pid=2)
     found = use(steps(tmp_path), [Session(began=95.0, slots=2)])
     assert found == Use(slots=2, seconds=25.0, trained=28.5 / 50, files=1.5 / 50)
+
+
+def test_what_files_took_from_training_is_theirs(tmp_path: Path) -> None:
+    log(tmp_path, "0000", [(1, 110, 9.5), (2, 120, 9.5)], beside_seconds=0.25)
+    found = use(steps(tmp_path), [Session(began=100.0, slots=1)])
+    assert found == Use(slots=1, seconds=20.0, trained=18.5 / 20, files=1.5 / 20)
 
 
 def test_a_worker_that_waits_between_its_epochs_lowers_the_share(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Search:
     def epoch(self, trial: SimpleNamespace, epoch: int, loss: float) -> None:
         """Of a second, just now."""
         row: dict[str, Any] = {"valid_loss": loss, "valid_accuracy": 1 - loss, "training_iteration": epoch}
-        row |= {"seconds": 1.0, "kept_seconds": 0.0, "lost_seconds": 0.0}
+        row |= {"seconds": 1.0, "kept_seconds": 0.0, "beside_seconds": 0.0, "lost_seconds": 0.0}
         self.record.report(trial.config["trial"], epoch, row[self.record.settings.objective])
         self.progress.on_trial_result(0, [], trial, row)
 

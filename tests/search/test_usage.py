@@ -3,19 +3,20 @@ import pytest
 from search.usage import Usage
 
 
-def epoch(seconds: float, kept: float, lost: float) -> dict[str, float]:
-    return {"seconds": seconds, "kept_seconds": kept, "lost_seconds": lost}
+def epoch(seconds: float, kept: float, lost: float, beside: float = 0.0) -> dict[str, float]:
+    return {"seconds": seconds, "kept_seconds": kept, "beside_seconds": beside, "lost_seconds": lost}
 
 
 def test_the_time_of_the_slots_is_told_in_shares() -> None:
     # Two slots, the first step 5 s after the command, 20 s from there to the end: 40 s.
     usage = Usage(2, began=100.0)
-    usage.add("0000", epoch(9.0, 1.0, lost=3.0), now=115.0)  # these 3 s were before the first step
+    # These 3 s were before the first step; of its files 0.5 s of processor time were written beside the next epoch.
+    usage.add("0000", epoch(9.0, 1.0, lost=3.0, beside=0.5), now=115.0)
     usage.add("0001", epoch(8.0, 1.0, lost=3.0), now=115.5)  # and of these all but 1.5 s
     usage.add("0000", epoch(9.0, 0.0, lost=0.5), now=124.5)
     assert usage.line(now=125.0) == (
-        "First step after 5.0 s. Time of the slots since: training and validation 65.0 %, "
-        "checkpoints and logits 5.0 %, between epochs 1.2 %, between trials 3.8 %, idle 25.0 %."
+        "First step after 5.0 s. Time of the slots since: training and validation 63.8 %, "
+        "checkpoints and logits 6.2 %, between epochs 1.2 %, between trials 3.8 %, idle 25.0 %."
     )
 
 

@@ -71,7 +71,7 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-SPENT = ("kept_seconds", "lost_seconds")  # in the result of an epoch that was trained just now
+SPENT = ("kept_seconds", "beside_seconds", "lost_seconds")  # in the result of an epoch that was trained just now
 
 
 def numbers(folder: Path) -> tuple[Any, ...]:
