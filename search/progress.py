@@ -24,6 +24,7 @@ class Progress(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unt
         self._console = console
         self._live: Live | None = None
         self._said = time.monotonic()  # when the last line was printed
+        self._slower: set[str] = set()  # the reasons that were told
 
     def __enter__(self) -> "Progress":
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -45,6 +46,10 @@ class Progress(Unpickled, Callback):  # type: ignore[misc]  # Ray's class is unt
         self._standing.hear(name, result)
         if "anew" in result:
             self._say(f"Trial {name}: {result['anew']}; it begins anew.")
+        slower = result.get("slower")
+        if slower is not None and slower not in self._slower:  # each worker says so
+            self._slower.add(slower)
+            self._say(f"Warning: epochs take longer than they need to, as a part is not compiled: {slower}.")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["trial"])

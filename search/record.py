@@ -20,6 +20,7 @@ from search.options import CONFIRM, FIXED, KEPT, TRACK, Options, again, asked, c
 from search.study import JOURNAL, has_trial
 from spaces.space import Space, cells, fingerprint, parameters
 from trainable import files, named
+from trainable.compiled import compiler_version
 from trainable.config import Objective
 from trainable.dataset import DIGITS, LabelledData, save_split
 from trainable.errors import UserError, nearest, other_format, reason
@@ -339,7 +340,11 @@ def add_session(options: Options, slots: int) -> list[str]:
         "asked": asked(options),
         "slots": slots,
         "code": code_fingerprint(),
-        "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna")}},
+        "versions": {
+            **versions(),
+            **{name: version(name) for name in ("ray", "optuna")},
+            "c++": compiler_version(),
+        },
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count()},
     }
     warnings = []

@@ -68,11 +68,17 @@ def kernels(device_type: str) -> Kernels | None:
     return None if isinstance(found, NotCompiledError) else found
 
 
+def missing(device_type: str) -> str | None:
+    """Why there are no kernels for a kind of device; None where there are."""
+    found = _kernels(device_type)
+    return str(found) if isinstance(found, NotCompiledError) else None
+
+
 def reason(device_type: str) -> str:
     """What runs on a kind of device, and why, for a log."""
-    found = _kernels(device_type)
-    if isinstance(found, NotCompiledError):
-        return f"blocks in PyTorch's operators, slower ({found})"
+    why = missing(device_type)
+    if why is not None:
+        return f"blocks in PyTorch's operators, slower ({why})"
     return f"blocks in compiled {'C++' if device_type == 'cpu' else 'Triton'}"
 
 

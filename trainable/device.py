@@ -1,6 +1,7 @@
 """Device, number format, memory layout and allocator: decided here and nowhere else, with the reason in words."""
 
 import ctypes
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from trainable import block_tail, convolution, stem
+from trainable.compiled import SWITCH, missing
 from trainable.errors import UserError
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -25,6 +27,7 @@ class Device:
     compute: torch.dtype  # float32 or bfloat16
     memory_format: torch.memory_format  # of images and feature maps
     reason: str  # why, for the log
+    slower: str | None = None  # why some of what would be compiled ahead is not, though nobody said so
     compile: Compile = "auto"  # whether torch.compile makes a trial's kernels: see `trainable.torch_compile`
 
     @property
@@ -100,11 +103,22 @@ def choose(
     why = "asked for" if precision != "auto" else "the hardware has it" if fast else "no fast bfloat16 here"
     # Channels last is the layout that oneDNN and cuDNN convolve in without reordering.
     said = f"{where}; {str(compute).removeprefix('torch.')} ({why}); channels last; {block_tail.reason(device.type)}"
+    slower = _slower(device.type)
+    if slower is not None and slower not in said:
+        said += f"; some of it in PyTorch's operators, slower ({slower})"
     if stem.ours(device.type, compute):
         said += "; the first block as one operator"
     if convolution.ours(device.type, compute):
         said += "; convolutions in compiled C++"
-    return Device(device, compute, torch.channels_last, said, compile)
+    return Device(device, compute, torch.channels_last, said, slower, compile)
+
+
+def _slower(device_type: str) -> str | None:
+    """`Device.slower`."""
+    if os.environ.get(SWITCH) == "0":
+        return None
+    sources = (stem.SOURCE, convolution.SOURCE) if device_type == "cpu" else ()
+    return block_tail.missing(device_type) or missing(*sources)
 
 
 def out_of_memory(error: BaseException) -> bool:

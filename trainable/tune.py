@@ -80,7 +80,8 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
     that was trained just now has its `kept_seconds`, in which files kept the actor from training, the `beside_seconds`
     of processor time that they took beside the next epoch, which trained the longer where no core was idle, and the
     `lost_seconds` before it, in which it did neither; the first of a trial that could not go on where it was says why
-    it begins `anew`. A trial that goes on gives its last epoch once more, with the rows of the `earlier` ones.
+    it begins `anew`, and an actor's first why it is `slower` than it would be. A trial that goes on gives its last
+    epoch once more, with the rows of the `earlier` ones.
 
     An actor whose trial the driver has given to another ends: nobody waits for it any more.
     """
@@ -89,6 +90,7 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
         self.shared = shared
         self.device = choose(shared.device, shared.precision, shared.threads, shared.compile)
         print(f"{self!r} on {self.device.reason}", flush=True)
+        self.slower = self.device.slower  # until it is told
         self.worker: str | None = None  # what the driver knows this actor by, where it says whose a trial is
         self.away: Away | None = None
         if shared.keeper is not None:
@@ -137,6 +139,9 @@ class ConvNetTrial(tune.Trainable):  # type: ignore[misc]  # Ray's class is unty
                 result["lost_seconds"] = lost
             if trained.anew is not None:
                 result["anew"] = trained.anew
+            if self.slower is not None:
+                where = f"on {here()}, " if self.away is not None else ""
+                result["slower"], self.slower = f"{where}{self.slower}", None
             if trained.earlier:
                 result["earlier"] = list(trained.earlier)
             return result

@@ -62,6 +62,17 @@ def test_a_trial_that_begins_anew_says_why(tmp_path: Path) -> None:
     assert search.text.getvalue() == "Trial 0000: its best.safetensors is damaged; it begins anew.\n"
 
 
+def test_why_workers_are_slower_is_told_once_each(tmp_path: Path) -> None:
+    search = Search(tmp_path)
+    row = {"valid_loss": 0.5, "valid_accuracy": 0.5, "training_iteration": 1}
+    for why in ("there is no [C++] compiler", "there is no [C++] compiler", "on node b, c++ failed"):
+        search.progress.on_trial_result(0, [], search.start(), {**row, "slower": why})
+    assert search.text.getvalue().splitlines() == [
+        f"Warning: epochs take longer than they need to, as a part is not compiled: {why}."
+        for why in ("there is no [C++] compiler", "on node b, c++ failed")
+    ]
+
+
 def test_a_piped_view_is_lines_alone(tmp_path: Path) -> None:
     search = Search(tmp_path)
     with search.progress:

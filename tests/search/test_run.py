@@ -79,17 +79,17 @@ class Commands:
     cache: Path
     mark: str = field(default_factory=lambda: f"CONVSEARCH_TEST={uuid4().hex}")
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         name, value = self.mark.split("=")
         inherited = {key: text for key, text in os.environ.items() if key not in ("RAY_ADDRESS", "COLUMNS")}
-        env = {**inherited, "PYTHONPATH": str(Path(__file__).parents[2]), name: value}
+        env = {**inherited, "PYTHONPATH": str(Path(__file__).parents[2]), name: value, **variables}
         command = [sys.executable, "-m", "search.run", "--cache", str(self.cache), *arguments]
         return subprocess.Popen(
             command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
-    def run(self, *arguments: str) -> "Done":
-        return self.end(self.start(*arguments))
+    def run(self, *arguments: str, **variables: str) -> "Done":
+        return self.end(self.start(*arguments, **variables))
 
     def end(self, process: subprocess.Popen[str]) -> "Done":
         out, err = process.communicate(timeout=PATIENCE)
@@ -540,6 +540,17 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_arithmetic(commands: Comman
     )
     record = json.loads((commands.folder / "runs" / "gpu" / "run.json").read_text())
     assert record["sessions"] == []  # nothing was trained
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there Triton compiles")
+def test_a_compiler_that_fails_is_told_once_and_costs_time_alone(commands: Commands, tmp_path: Path) -> None:
+    few = ("--space", "mine.py", "--trials", "2", "--epochs", "1", "--max-concurrent", "2")
+    done = commands.run(*few, "--name", "slower", HOME=str(tmp_path), CXX="/bin/false")
+    assert (done.code, done.err) == (0, "")
+    told = "Warning: epochs take longer than they need to, as a part is not compiled: /bin/false failed: exit code 1.\n"
+    assert done.out.count(told) == 1
+    asked = commands.run(*few, "--name", "asked", HOME=str(tmp_path), CXX="/bin/false", CONVSEARCH_COMPILED="0")
+    assert asked.code == 0 and "Warning: " not in asked.out
 
 
 HOPELESS = """

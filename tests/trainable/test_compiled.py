@@ -1,6 +1,8 @@
 """With a small source of its own, and a home folder of its own."""
 
 import ctypes
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable import convolution, stem
+from trainable import convolution, kernels_cpu, stem
 from trainable.block_tail import kernels
-from trainable.compiled import NotCompiledError, call, library
+from trainable.compiled import NotCompiledError, _found, call, compiler_version, library, missing
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,18 +38,69 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("source", [kernels_cpu.SOURCE, stem.SOURCE, convolution.SOURCE], ids=lambda path: path.stem)
+def test_what_is_there_compiles(compiler: None, source: Path) -> None:
+    """Tests of its functions are skipped where it is not there."""
+    assert missing(source) is None
+
+
 def test_a_library_is_compiled_once(compiler: None, source: Path, home: Path) -> None:
     assert library(source).answer() == 42
     (made,) = (home / ".cache" / "convsearch" / "compiled").iterdir()
     written = made.stat().st_mtime_ns
-    library.cache_clear()
+    _found.cache_clear()
     assert isinstance(library(source), ctypes.CDLL)
     assert made.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("left", [0, 100, 4096, -1])
+def test_one_that_was_cut_short_is_compiled_anew(compiler: None, source: Path, home: Path, left: int) -> None:
+    # The loader would be ended by a signal of it.
+    library(source)
+    (made,) = (home / ".cache" / "convsearch" / "compiled").iterdir()
+    whole = made.read_bytes()
+    _found.cache_clear()
+    made.unlink()  # what is loaded stays as it is
+    made.write_bytes(whole[:left])
+    assert library(source).answer() == 42
+    assert made.read_bytes()[:4] == b"\x7fELF" and len(made.read_bytes()) > 4096
+
+
+def test_one_process_compiles_and_those_that_waited_take_that(compiler: None, source: Path, home: Path) -> None:
+    calls = home.parent / "calls"
+    named = home.parent / "named"
+    named.write_text(f'#!/bin/sh\necho call >> "{calls}"\nsleep 1\nexec c++ "$@"\n')
+    named.chmod(0o755)
+    ask = f"print(library(Path({str(source)!r})).answer())"
+    code = f"from pathlib import Path; from trainable.compiled import library; {ask}"
+    environment = {**os.environ, "HOME": str(home), "CXX": str(named)}
+    command = [sys.executable, "-c", code]
+    started = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for _ in "12"]
+    assert [process.communicate(timeout=120)[0] for process in started] == ["42\n", "42\n"]
+    assert calls.read_text() == "call\n"
+
+
+def test_a_compiler_that_does_not_end(
+    compiler: None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.compiled.COMPILER_SECONDS", 0.5)
+    named = tmp_path / "named"
+    named.write_text("#!/bin/sh\nexec sleep 60\n")
+    named.chmod(0o755)
+    monkeypatch.setenv("CXX", str(named))
+    assert missing(source) == f"{named} took more than 0.5 s"
+
+
+def test_a_compiler_says_which_it_is(compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"\d+\.\d+", compiler_version())
+    for none in ("/no/such/compiler", "c++ '-DANSWER=42"):
+        monkeypatch.setenv("CXX", none)
+        assert compiler_version() == ""
+
+
 def test_another_source_is_another_library(compiler: None, source: Path, home: Path) -> None:
     library(source)
-    library.cache_clear()
+    _found.cache_clear()
     source.write_text('extern "C" int answer() { return 43; }\n')
     assert library(source).answer() == 43
     assert len(list((home / ".cache" / "convsearch" / "compiled").iterdir())) == 2
@@ -73,7 +126,7 @@ def test_a_compiler_with_words_of_its_own(
     source.write_text('extern "C" int answer() { return ANSWER; }\n')
     monkeypatch.setenv("CXX", "env c++ -DANSWER=44")  # as with ccache
     assert library(source).answer() == 44
-    library.cache_clear()
+    _found.cache_clear()
     monkeypatch.setenv("CXX", "env c++ -DANSWER=45")
     assert library(source).answer() == 45  # what another one made is not taken
 

@@ -278,12 +278,12 @@ def test_other_cpus_have_what_their_registers_hold(
     compiled(torch.float32)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setattr(compiler, "FLAGS", (*compiler.FLAGS, without))
-    monkeypatch.setattr(module, "library", compiler.library.__wrapped__)
+    monkeypatch.setattr(module, "library", compiler._loaded)
     assert set(module._functions.__wrapped__("cpu")) == formats
 
 
 def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSEARCH_COMPILED", "0")
-    monkeypatch.setattr(module, "library", compiler.library.__wrapped__)
+    monkeypatch.setattr(module, "library", compiler._loaded)
     assert module._functions.__wrapped__("cpu") == {}
     assert module._functions("cuda") == {}

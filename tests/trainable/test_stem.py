@@ -166,7 +166,7 @@ def test_registers_of_any_width_give_the_numbers(lanes: int, tmp_path: Path, mon
     theirs = [ours(x, weight, norm_of(outputs), 0.3) for x, weight, outputs in cases]
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, "-O1", f"-DLANES={lanes}"))
-    monkeypatch.setattr(module, "library", compiled.library.__wrapped__)
+    monkeypatch.setattr(module, "library", compiled._loaded)
     functions = module._functions.__wrapped__()
     assert set(functions) == {torch.float32}  # bfloat16 is for whole registers of AVX-512
     monkeypatch.setattr(module, "_functions", lambda: functions)
