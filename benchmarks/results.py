@@ -19,7 +19,8 @@ HEAD = """# Results
 
 The last run of each benchmark, as `python -m benchmarks.results` wrote it from their JSON. Ours and the peer ran in
 turn on one machine, but for what has halves, each of which ran by itself (see the runs); a ratio is the median over n
-pairs where there are pairs. README.md in this folder says what each measures, and against what.
+pairs where there are pairs. README.md in this folder says what each measures, and against what. What `to_accuracy`
+found is a table in [docs/report.md](../docs/report.md#what-is-said-to-learn-faster).
 """
 
 

@@ -85,12 +85,20 @@ class Images:
                     None,
                     f"{size} of pixels through pinned memory: more than 1/{SHARE} of the card's free {_size(free)}",
                 )
-            found = torch.empty(self.pixels.shape, dtype=torch.uint8, device=self.device.device)
-            at_once = max(1, CHUNK // max(1, self.pixels[:1].nbytes))
-            for start in range(0, len(self.pixels), at_once):  # not all of them a second time in the machine's memory
-                found[start : start + at_once] = torch.tensor(self.pixels[start : start + at_once])
+            try:
+                found = self._sent()
+            except torch.OutOfMemoryError:  # another process has taken what was free
+                return None, f"{size} of pixels through pinned memory: the card's was taken meanwhile"
             _resident[key] = found
         return found, f"{size} of pixels on the card"
+
+    def _sent(self) -> Tensor:
+        """A copy of the pixels on the device."""
+        sent = torch.empty(self.pixels.shape, dtype=torch.uint8, device=self.device.device)
+        at_once = max(1, CHUNK // max(1, self.pixels[:1].nbytes))
+        for start in range(0, len(self.pixels), at_once):  # not all of them a second time in the machine's memory
+            sent[start : start + at_once] = torch.tensor(self.pixels[start : start + at_once])
+        return sent
 
 
 def _size(size: int) -> str:

@@ -20,12 +20,15 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import __version__ as pillow
 
 from trainable.errors import UserError
 from trainable.files import make_folder, write_with
 from trainable.table import Table
 
-DECODER = 1  # part of the cache's name: raise it whenever the same file would become other pixels
+# Part of the cache's name: raise the number whenever the same file would become other pixels. Another Pillow may have
+# another decoder of JPEG.
+DECODER = f"1-pillow{pillow}"
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no other decoder (EPS runs Ghostscript) sees the data
 DIGEST_BYTES = 16
 LARGEST = 2**30  # bytes of an image's file: more than the pixels of one at Pillow's limit take in any format

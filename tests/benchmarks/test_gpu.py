@@ -1,4 +1,8 @@
+import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +59,17 @@ def test_tables_align(capsys: pytest.CaptureFixture[str]) -> None:
         "  bfloat16       -",
     ]
     assert [text(value) for value in (1234.5, 0.12345, "a", 3)] == ["1234", "0.1235", "a", "3"]
+
+
+def test_all_of_it_can_be_tried_on_a_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    parts = result["details"]["parts"]
+    assert set(parts) == {"peak", "throughput", "formats", "profile", "packing", "compile"}
+    assert all(part["rows"] for part in parts.values()) and result["figures"] == []
 
 
 def test_the_quick_parts_measure_something(bench: Bench) -> None:

@@ -11,8 +11,10 @@ def test_the_difference_is_that_of_pairs() -> None:
     found = {"float32": {7: 0.5, 8: 0.6, 9: 0.7}, "bfloat16": {9: 0.73, 7: 0.51, 8: 0.62}}
     mean, end = precision_accuracy.figures_of(found, "both")
     assert (mean.ours, mean.peer, mean.n) == (pytest.approx(62), pytest.approx(60), 3)
-    assert end.ours == pytest.approx(2 + 4.3027 / 3**0.5, abs=1e-3)
+    assert end.ours == pytest.approx(2 - 4.3027 / 3**0.5, abs=1e-3)
     assert end.met
+    found["bfloat16"][7] = 0.49  # -1, 2 and 3 points: mean 4 / 3, whose noise is that of 2 and more below
+    assert not precision_accuracy.figures_of(found, "both")[1].met
 
 
 def test_both_formats_train_with_the_same_seeds(

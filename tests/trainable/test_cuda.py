@@ -108,6 +108,20 @@ def test_pixels_give_the_same_numbers_wherever_they_are(monkeypatch: pytest.Monk
     assert outcome(trained(config())) == expected
 
 
+def test_pixels_are_streamed_where_another_process_takes_the_memory_that_was_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = outcome(trained(config()))
+    images._resident.clear()
+    monkeypatch.setattr(images, "CHUNK", 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**60, 2**60))
+    most = torch.cuda.get_device_properties(0).total_memory
+    many = np.broadcast_to(DATA.pixels[:1], (most // DATA.pixels[:1].nbytes + 1, *DATA.pixels.shape[1:]))
+    streamed = Images(many, choose("cuda"))
+    assert streamed.resident is None and streamed.where.endswith(": the card's was taken meanwhile")
+    assert outcome(trained(config())) == expected
+
+
 def test_a_full_card_is_told_from_other_errors() -> None:
     with pytest.raises(torch.OutOfMemoryError) as error:
         torch.empty(2**50, dtype=torch.uint8, device="cuda")

@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -372,7 +373,8 @@ def test_a_cache_of_another_decoder_is_not_read(tmp_path: Path, monkeypatch: pyt
     solid(tmp_path / "a.png", (1, 2, 3))
     before = prepared(tmp_path, "a.png").pixels
     np.save(before.path, np.zeros_like(before.open()))
-    monkeypatch.setattr(pixels, "DECODER", pixels.DECODER + 1)
+    assert before.path.name == f"{before.content}-4px-v1-pillow{version('pillow')}.npy"
+    monkeypatch.setattr(pixels, "DECODER", "2")
     after = prepared(tmp_path, "a.png").pixels
     assert after.path != before.path and after.content == before.content
     assert after.open()[0, 0, 0].tolist() == [1, 2, 3]
