@@ -232,7 +232,7 @@ def throughput(bench: Bench, peak_tflops: float | None) -> Table:
         flops = epoch_flops(config, examples)
         trained = len(examples.train)
         ratios = [theirs / mine for mine, theirs in seconds[1:]]
-        best = statistics.median(mine for mine, _ in seconds[1:])
+        median = statistics.median(mine for mine, _ in seconds[1:])
         rows.append(
             {
                 "image_size": size,
@@ -243,8 +243,8 @@ def throughput(bench: Bench, peak_tflops: float | None) -> Table:
                 "ratio_range": [min(ratios), max(ratios)],
                 "n": len(ratios),
                 "gflops_an_image": flops / trained / 1e9,
-                "ours_tflops": flops / best / 1e12,
-                "share_of_peak": None if peak_tflops is None else flops / best / 1e12 / peak_tflops,
+                "ours_tflops": flops / median / 1e12,
+                "share_of_peak": None if peak_tflops is None else flops / median / 1e12 / peak_tflops,
             }
         )
     return rows

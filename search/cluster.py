@@ -26,6 +26,7 @@ import trainable
 from search.authentication import PRIVATE, Refused, authenticate, make_token, private_folder
 from search.cli import say
 from search.head import Head, head_watched
+from trainable.compiled import SWITCH
 from trainable.errors import DISK_FAULTS, UserError, storage_fault
 from trainable.keeper import Keeper
 from trainable.table import count
@@ -38,11 +39,10 @@ TRAINABLE = Path(trainable.__file__).parent  # all that a worker needs of this p
 CHECK_SECONDS = 1.0  # between two looks at a cluster without room for a trial
 PATIENCE_SECONDS = 300.0  # without it: nodes that join, or replace lost ones, take minutes
 TRIAL_MEMORY = 0.5e9  # bytes: what Python, PyTorch and a small network take of their own; the images are shared
-# Of a worker's process: trials train in a thread of its own, and the pages that it frees glibc keeps (trainable.device)
-# in its first arena alone. There they are one whole again, to be used anew, only where the scraps of aligning them are
-# not put aside for their thread: seven times of each size, else, the next activation had pages of its own. Both must be
-# said before the process has threads.
-WORKERS = {"env_vars": {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}}
+# Variables of a worker's process, as they must be said before it has threads. Trials train in a thread of its own, and
+# the pages that it frees glibc keeps (trainable.device) in its first arena alone. What it cuts off to align a block it
+# is not to put aside (tcache, seven of each size): freed, the block would be too small for the next of its size.
+WORKERS = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 KEEPER_THREADS = 8  # so that a node that fetches the pixels does not keep the others waiting
 
 
@@ -263,7 +263,7 @@ def _start_here(common: dict[str, Any]) -> Any:
             address="local",
             include_dashboard=True,
             dashboard_host=LOOPBACK,
-            runtime_env=WORKERS,
+            runtime_env=_environment(),
             _node_ip_address=LOOPBACK,
             _temp_dir=str(private_folder()),
             # A worker for each CPU, started at once, would serve no trial: Tune asks for one with its own variables.
@@ -284,8 +284,14 @@ def _join(address: str, common: dict[str, Any], console: Console) -> tuple[Any, 
             "Start its nodes with RAY_AUTH_MODE=token, as docs/clusters.md shows.",
         )
     # The code reaches nodes where it is not installed, and is the same on all.
-    context = ray.init(address=address, runtime_env={**WORKERS, "py_modules": [str(TRAINABLE)]}, **common)
+    context = ray.init(address=address, runtime_env={**_environment(), "py_modules": [str(TRAINABLE)]}, **common)
     return context, Head(address, cluster)
+
+
+def _environment() -> dict[str, Any]:
+    """What Ray makes of a worker's environment. Whether compiled code is done without holds on other nodes, too."""
+    asked = {SWITCH: os.environ[SWITCH]} if SWITCH in os.environ else {}
+    return {"env_vars": {**WORKERS, **asked}}
 
 
 def _started_here() -> str:

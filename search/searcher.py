@@ -21,6 +21,12 @@ from trainable.paths import trial_folder
 
 DEAR = 0.02  # of a trial's time: where to ask for the next takes more, that is done while others train
 
+DIED = "its worker died again and again; the last one's log is in the Ray dashboard"
+SHORT_OF_MEMORY = (
+    "its worker was killed again and again, as its machine's memory ran short: have fewer trials at once "
+    "(--max-concurrent), or search smaller batches and networks"
+)
+
 
 class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class is untyped
     """Hands the study's trials to Ray, and each trial's epochs and end to the study.
@@ -45,6 +51,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
         self._run = run
         self._names: dict[str, str] = {}  # Ray's trial id -> ours
         self._waiting: set[str] = set()  # trials, by Ray's id, that no worker has begun
+        self._short_of_memory: set[str] = set()  # trials, by Ray's id, of which that has killed a worker
         self._ahead: Ask | None = None
         self._ask_seconds = 0.0  # of the last time
         self._trial_seconds = math.inf  # of the last trial that ended by itself or the scheduler
@@ -79,6 +86,10 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
         """A worker begins the trial."""
         self._waiting.discard(trial_id)
 
+    def short_of_memory(self, trial_id: str) -> None:
+        """Ray has killed the trial's worker, as the memory of its machine ran short."""
+        self._short_of_memory.add(trial_id)
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         name = self._names[trial_id]
         if "valid_loss" not in result or name in self._record.audited:
@@ -102,7 +113,7 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]  # Ray's class i
             if not (error or result is None or "failed" in result or self._at_end(result)):
                 return
         elif error or result is None:
-            self._record.fail(name, "its worker died again and again; the last one's log is in the Ray dashboard")
+            self._record.fail(name, SHORT_OF_MEMORY if trial_id in self._short_of_memory else DIED)
         elif "failed" in result:
             self._record.fail(name, result["failed"])
         elif "valid_loss" not in result:

@@ -14,11 +14,11 @@ from ray import tune
 from ray.air._internal import usage
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, TuneConfig, TuneError, Tuner
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.search import Searcher
 
 from search.cluster import Cluster
 from search.deaths import deaths_recognised
 from search.scheduler import Scheduler
+from search.searcher import StudySearcher
 from search.step_log import StepLog
 from search.unpickled import Unpickled
 from trainable.errors import storage_fault
@@ -190,7 +190,7 @@ def _quicker() -> Iterator[None]:
 def tune_trials(
     cluster: Cluster,
     shared: Shared,
-    searcher: Searcher,
+    searcher: StudySearcher,
     scheduler: Scheduler,
     stop: Stop,
     callbacks: Sequence[Callback],
@@ -227,7 +227,7 @@ def tune_trials(
         ),
     )
     try:
-        with _told(VARIABLES), deaths_recognised(), _quicker():
+        with _told(VARIABLES), deaths_recognised(searcher.short_of_memory), _quicker():
             tuner.fit()
     except _Stopped:
         pass

@@ -61,7 +61,7 @@ struct Single {
 
 #if defined(PAIRS)
 // An element joins two images' values of a channel: for sums over images.
-struct Images {
+struct ImagePairs {
   using value = uint16_t;
   using element = uint32_t;
   using mask = __mmask16;
@@ -84,7 +84,7 @@ struct Images {
 
 // An element joins two channels' values of an image: for sums over channels. Read are the even channels and the odd
 // ones, which takes two instructions, and they are written one after the other: joined are channels that are two apart.
-struct Neighbours {
+struct ChannelPairs {
   using value = uint16_t;
   using element = uint32_t;
   using mask = __mmask32;
@@ -118,9 +118,9 @@ struct Layout {
 #if defined(PAIRS)
 template <>
 struct Layout<Pair> {
-  using outputs = Neighbours;
-  using gradient = Images;
-  using filters = Images;
+  using outputs = ChannelPairs;
+  using gradient = ImagePairs;
+  using filters = ImagePairs;
 };
 #endif
 
@@ -138,7 +138,7 @@ inline void write(float* to, int64_t count, const Floats* v) {
 #if defined(PAIRS)
 inline void write(uint16_t* to, int64_t count, const Floats* v) {
   const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)v[1], (__m512)v[0]);
-  _mm512_mask_storeu_epi16(to, left<Neighbours>(count), both);
+  _mm512_mask_storeu_epi16(to, left<ChannelPairs>(count), both);
 }
 #endif
 
@@ -156,7 +156,7 @@ template <class T>
 class Matrices {
  public:
   Matrices(int64_t places, int64_t rows, int64_t size)
-      : size_(size), apart_((up(rows * size * sizeof(T), 64) | 1) * 64 / sizeof(T)), numbers_(places * apart_) {}
+      : size_(size), apart_((ceil_div(rows * size * sizeof(T), 64) | 1) * 64 / sizeof(T)), numbers_(places * apart_) {}
   Places<T> row(int64_t at) { return {numbers_.data() + at * size_, apart_}; }
   Places<const T> row(int64_t at) const { return {numbers_.data() + at * size_, apart_}; }
   Places<const T> from(int64_t column) const { return {numbers_.data() + column, apart_}; }  // row 0

@@ -30,7 +30,7 @@ __attribute__((noinline)) void multiply(const Products& products, Places<const t
                                         int64_t rows_step, int64_t apart, int64_t steps, int64_t groups, Floats* sums,
                                         int64_t sums_apart) {
   for (int64_t group = 0; group < groups; group++, rows.numbers += kRows * apart, sums += kRows * sums_apart) {
-    Floats kept[kRows][kVectors]{};
+    Floats accumulators[kRows][kVectors]{};
     for (const Product& one : products) {
       const auto *column = columns[one.*columns_place], *row = rows[one.*rows_place];
       for (int64_t i = 0; i < steps; i++, column += columns_step, row += rows_step) {
@@ -40,7 +40,8 @@ __attribute__((noinline)) void multiply(const Products& products, Places<const t
 #pragma GCC unroll 8
         for (int64_t r = 0; r < kRows; r++)
 #pragma GCC unroll 8
-          for (int64_t k = 0; k < kVectors; k++) kept[r][k] = F::added(kept[r][k], own[k], row[r * apart]);
+          for (int64_t k = 0; k < kVectors; k++)
+            accumulators[r][k] = F::added(accumulators[r][k], own[k], row[r * apart]);
       }
     }
 #pragma GCC unroll 8
@@ -48,7 +49,7 @@ __attribute__((noinline)) void multiply(const Products& products, Places<const t
 #pragma GCC unroll 8
       for (int64_t k = 0; k < kVectors; k++) {
         Floats& sum = sums[r * sums_apart + k];
-        sum = add ? sum + kept[r][k] : kept[r][k];
+        sum = add ? sum + accumulators[r][k] : accumulators[r][k];
       }
   }
 }
@@ -63,7 +64,7 @@ class Outputs {
       : algorithm_(algorithm),
         filters_(filters),
         products_(by(&Product::output, algorithm.output_places, algorithm.products())),
-        block_(std::min({kBlockUnits, up(units, kRows) * kRows, std::max(kRows, fitting() / kRows * kRows)})),
+        block_(std::min({kBlockUnits, ceil_div(units, kRows) * kRows, std::max(kRows, fitting() / kRows * kRows)})),
         inputs_(algorithm.input_places, block_, filters.elements()),
         sums_(algorithm.output_places, block_, kVectors) {}
 
@@ -76,7 +77,7 @@ class Outputs {
         for (int64_t place = 0; place < algorithm_.output_places; place++)
           multiply<F, false, &Product::filter, &Product::input>(
               products_[place], filters_.strip(strip), kVectors * kLanes, inputs_.from(0), 1, inputs_.size(),
-              inputs_.size(), up(stop - begin, kRows), sums_.row(0)[place], sums_.size());
+              inputs_.size(), ceil_div(stop - begin, kRows), sums_.row(0)[place], sums_.size());
         algorithm_.write_outputs(sums_, begin, stop, strip * kVectors * kLanes, y);
       }
     }
@@ -101,7 +102,7 @@ template <class F, class Algorithm>
 void outputs(const Algorithm& algorithm, const typename F::value* x, const float* weights, bool turned,
              typename F::value* y) {
   const Filters<F, Algorithm> filters(algorithm, weights, turned);
-  const int64_t units = algorithm.c.n * algorithm.units, eights = up(units, kRows);
+  const int64_t units = algorithm.c.n * algorithm.units, eights = ceil_div(units, kRows);
   const int64_t threads = std::min(algorithm.c.threads, eights);
   parallel(threads, [&](int64_t t) {
     const int64_t begin = eights * t / threads * kRows, end = std::min(units, eights * (t + 1) / threads * kRows);
@@ -119,8 +120,8 @@ class Gradient {
   Gradient(const Algorithm& algorithm, int64_t units)
       : algorithm_(algorithm),
         products_(by(&Product::filter, Algorithm::kFilterPlaces, algorithm.products())),
-        vectors_(up(algorithm.c.inputs, kVectors * kLanes) * kVectors),
-        outputs_(up(algorithm.c.outputs, kLanes) * kLanes),
+        vectors_(ceil_div(algorithm.c.inputs, kVectors * kLanes) * kVectors),
+        outputs_(ceil_div(algorithm.c.outputs, kLanes) * kLanes),
         block_(std::min(units, std::max(kRows, kBlockBytes / 2 / bytes()))),
         x_(algorithm.input_places, block_, vectors_ * kLanes),
         g_(algorithm.output_places, block_, outputs_),
@@ -136,7 +137,7 @@ class Gradient {
         for (int64_t vector = 0; vector < vectors_; vector += kVectors)
           multiply<F, true, &Product::input, &Product::output>(
               products_[place], x_.from(vector * kLanes), x_.size(), g_.from(0), g_.size(), 1, stop - begin,
-              up(algorithm_.c.outputs, kRows), sums_.row(0)[place] + vector, sums_.size());
+              ceil_div(algorithm_.c.outputs, kRows), sums_.row(0)[place] + vector, sums_.size());
     }
   }
 
@@ -159,7 +160,8 @@ class Gradient {
 template <class F, class Algorithm>
 void weight_gradient(const Algorithm& algorithm, const typename F::value* x, const typename F::value* g, float* dw) {
   const Convolution& c = algorithm.c;
-  const int64_t units = up(c.n, Layout<F>::gradient::kImages) * algorithm.units, threads = std::min(c.threads, units);
+  const int64_t units = ceil_div(c.n, Layout<F>::gradient::kImages) * algorithm.units;
+  const int64_t threads = std::min(c.threads, units);
   std::vector<std::unique_ptr<Gradient<F, Algorithm>>> shares(threads);
   parallel(threads, [&](int64_t t) {
     const int64_t begin = units * t / threads, end = units * (t + 1) / threads;
@@ -169,7 +171,7 @@ void weight_gradient(const Algorithm& algorithm, const typename F::value* x, con
   const int64_t adding = std::max<int64_t>(1, std::min(threads, c.outputs));
   parallel(adding, [&](int64_t t) {
     for (int64_t output = c.outputs * t / adding; output < c.outputs * (t + 1) / adding; output++)
-      for (int64_t vector = 0; vector < up(c.inputs, kLanes); vector++) {
+      for (int64_t vector = 0; vector < ceil_div(c.inputs, kLanes); vector++) {
         Floats u[Algorithm::kFilterPlaces]{}, taps[kTaps];
         for (const auto& share : shares)
           for (int64_t place = 0; place < Algorithm::kFilterPlaces; place++)
@@ -191,8 +193,8 @@ int by_the_fastest(const Convolution& c, bool gradient, const Work& work) {
   const auto cost = [&](const auto& algorithm, double weight) {
     return weight * algorithm.count() + (gradient ? algorithm.kFilterPlaces : 0);
   };
-  const Winograd<Two> two{c};
-  const Winograd<Three> three{c};
+  const Winograd<F23> two{c};
+  const Winograd<F33> three{c};
   const Direct direct{c};
   const double by_two = cost(two, 1.25), by_three = cost(three, 1.4), directly = cost(direct, 1.0);
   return in_memory([&] {

@@ -36,13 +36,13 @@ class Filters {
   // turn: (inputs, 3, 3, outputs).
   Filters(const Algorithm& algorithm, const float* weights, bool turned)
       : c_(algorithm.c),
-        strips_(up(c_.outputs, kVectors * kLanes)),
-        elements_(up(c_.inputs, L::kGroup) * kLanes),
+        strips_(ceil_div(c_.outputs, kVectors * kLanes)),
+        elements_(ceil_div(c_.inputs, L::kGroup) * kLanes),
         numbers_(Algorithm::kFilterPlaces, strips_, elements_ * kVectors * kLanes) {
-    const int64_t vectors = up(c_.outputs, kLanes), threads = std::min(c_.threads, vectors);
+    const int64_t vectors = ceil_div(c_.outputs, kLanes), threads = std::min(c_.threads, vectors);
     parallel(threads, [&](int64_t t) {
       for (int64_t vector = vectors * t / threads; vector < vectors * (t + 1) / threads; vector++)
-        for (int64_t group = 0; group < up(c_.inputs, L::kGroup); group++) fill(weights, turned, vector, group);
+        for (int64_t group = 0; group < ceil_div(c_.inputs, L::kGroup); group++) fill(weights, turned, vector, group);
     });
   }
 

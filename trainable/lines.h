@@ -10,8 +10,8 @@ namespace {
 // (Winograd 1980, Arithmetic Complexity of Computations, chapter 3). All fractions are G's. `inputs` is B' d, `filters`
 // G w, `outputs` A' m; for the filters' gradient `gradient` is A g, and `taps` G' u.
 
-// At 0, 1, -1 and infinity.
-struct Two {
+// F(2, 3), two outputs of three taps: at 0, 1, -1 and infinity.
+struct F23 {
   static constexpr int64_t kOut = 2, kIn = 4;
   static void inputs(const Floats* d, Floats* t) {
     t[0] = d[0] - d[2];
@@ -44,9 +44,9 @@ struct Two {
   }
 };
 
-// At 0, -1/2, 1, -2 and infinity. In bfloat16 the outputs of random maps are 0.8 % off so, and 1.2 % with -1 and 2 for
-// -1/2 and -2; points of more digits, tried in steps of 0.05, gain nothing.
-struct Three {
+// F(3, 3): at 0, -1/2, 1, -2 and infinity. In bfloat16 the outputs of random maps are 0.8 % off so, and 1.2 % with -1
+// and 2 for -1/2 and -2; points of more digits, tried in steps of 0.05, gain nothing.
+struct F33 {
   static constexpr int64_t kOut = 3, kIn = 5;
   static constexpr float kHalf = 8.0f / 9, kOne = 2.0f / 9, kTwo = -1.0f / 9;  // of G at -1/2, 1, -2
   static void inputs(const Floats* d, Floats* t) {

@@ -15,8 +15,9 @@ offset, has the maths). So all is in the sums of g and of its products with patc
     A = sum g p',  dbeta = sum g,  sum g x = the rows of W * A summed,  dW = sum dx p' = a A + u W G + v s'.
 
 The output is written once, and read once with its gradient. x is not rounded to bfloat16, as it would be in memory.
-Sums of a map are in float: images are to be normalised, as ours are. Of a channel whose mean is a hundred times its
-deviation, the variance has two digits left.
+Sums of a thousand pixels are in float: images are to be normalised, as ours are. Of a channel whose mean is a hundred
+times its deviation the variance has four digits less, and so it is with one whose filter leaves little of a smooth
+image: of Laplace's, of images of 224 pixels that were 8 x 8, outputs are 0.1 % off, where PyTorch's are 0.003 %.
 """
 
 import ctypes

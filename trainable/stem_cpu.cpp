@@ -7,9 +7,9 @@
 // the gradient that arrives.
 //
 // In bfloat16 an element holds two values: of the weights two neighbours of a run, of which there are five pairs, the
-// last one with a zero; in products the same value of two images, as in convolution.h. Sums over a map are in
-// float, over maps in double. Threads take equal shares of the images, and their sums are added in order: the same thread
-// count gives the same bits.
+// last one with a zero; in products the same value of two images, as in convolution.h. Sums over a thousand pixels are
+// in float, over more in double. Threads take equal shares of the images, and their sums are added in order: the same
+// thread count gives the same bits.
 
 #include "vectors.h"
 
@@ -24,15 +24,16 @@ struct Stem {
 
   int64_t out_h() const { return h - 2; }
   int64_t out_w() const { return w - 2; }
-  int64_t vectors() const { return up(outputs, kLanes); }  // of a pixel's outputs
+  int64_t vectors() const { return ceil_div(outputs, kLanes); }  // of a pixel's outputs
 };
 
 namespace {
 
-constexpr int64_t kChannels = 3, kRows = 3, kRun = 9, kPatch = kRows * kRun;
+constexpr int64_t kChannels = 3, kSide = 3, kRun = 9, kPatch = kSide * kRun;
 constexpr bool kWide = kLanes == 16;  // AVX-512 has twice the registers, too
 constexpr int64_t kPixels = kWide ? 8 : 4, kVectors = 2;  // of outputs at a time
 constexpr int64_t kTogether = kWide ? 2 : 1;              // vectors of values at a time
+constexpr int64_t kInFloat = 1024;                        // pixels, whole rows, that are summed in float
 
 // What is to be known of a format here.
 template <class F>
@@ -98,13 +99,13 @@ template <class F>
 class Row {
  public:
   Row(const Stem& s, const typename F::value* weights, const double* scale, const double* shift)
-      : s_(s), weights_(s.vectors() * kRows * Format<F>::kSteps * kLanes), scale_(s.vectors()), shift_(s.vectors()) {
+      : s_(s), weights_(s.vectors() * kSide * Format<F>::kSteps * kLanes), scale_(s.vectors()), shift_(s.vectors()) {
     for (int64_t o = 0; o < s.outputs; o++) {
       scale_.data()[o / kLanes][o % kLanes] = scale[o];
       shift_.data()[o / kLanes][o % kLanes] = shift[o];
-      for (int64_t ky = 0; ky < kRows; ky++)
+      for (int64_t ky = 0; ky < kSide; ky++)
         for (int64_t step = 0; step < Format<F>::kSteps; step++)
-          weights_.data()[((o / kLanes * kRows + ky) * Format<F>::kSteps + step) * kLanes + o % kLanes] =
+          weights_.data()[((o / kLanes * kSide + ky) * Format<F>::kSteps + step) * kLanes + o % kLanes] =
               Format<F>::weight(weights + o * kPatch + ky * kRun, step);
     }
   }
@@ -131,12 +132,12 @@ class Row {
   void write(const typename F::value* x, int64_t v, int64_t first, int64_t column, typename F::value* y) const {
     constexpr int64_t steps = Format<F>::kSteps;
     Floats sums[P][V]{};  // in registers, as all its indices are constants once the loops are unrolled
-    for (int64_t ky = 0; ky < kRows; ky++) {
+    for (int64_t ky = 0; ky < kSide; ky++) {
       const auto* run = x + (ky * s_.w + column) * kChannels;
-      const auto* weights = weights_.data() + (v * kRows + ky) * steps * kLanes;
+      const auto* weights = weights_.data() + (v * kSide + ky) * steps * kLanes;
       for (int64_t step = 0; step < steps; step++) {
         typename F::vector own[V];
-        for (int64_t k = 0; k < V; k++) own[k] = fetch<F>(weights + (k * kRows * steps + step) * kLanes);
+        for (int64_t k = 0; k < V; k++) own[k] = fetch<F>(weights + (k * kSide * steps + step) * kLanes);
         for (int64_t p = 0; p < P; p++)
           for (int64_t k = 0; k < V; k++)
             sums[p][k] = F::added(sums[p][k], own[k], Format<F>::step(run + p * kChannels, step));
@@ -177,13 +178,14 @@ void outputs(const Stem& s, const typename F::value* x, const typename F::value*
 
 // Sums of the products of patches with some values of the same pixels, of as many images as an element holds.
 template <class F>
-class Products {
+class ProductSums {
  public:
   // `values`: of a pixel.
-  Products(const Stem& s, int64_t values)
+  ProductSums(const Stem& s, int64_t values)
       : s_(s),
         values_(values),
-        vectors_(up(values, kLanes)),
+        vectors_(ceil_div(values, kLanes)),
+        rows_(std::max<int64_t>(1, kInFloat / s.out_w())),
         x_(s.h * s.w * kChannels + kLanes),
         u_(s.out_w() * vectors_ * kLanes),
         sums_((kPatch + 1) * vectors_) {}
@@ -197,19 +199,24 @@ class Products {
       const auto v = F::load(x + i, images == 2 ? x + size + i : nullptr, size - i);
       std::memcpy(x_.data() + i, &v, sizeof(v));
     }
-    std::fill_n(sums_.data(), (kPatch + 1) * vectors_, Floats{});
     for (int64_t row = 0; row < s_.out_h(); row++) {
       const auto* seen = x_.data() + row * s_.w * kChannels;
       fill(row, seen, u_.data());
-      for (int64_t ky = 0; ky < kRows; ky++) multiply<kRun>(seen + ky * s_.w * kChannels, kChannels, ky * kRun);
+      for (int64_t ky = 0; ky < kSide; ky++) multiply<kRun>(seen + ky * s_.w * kChannels, kChannels, ky * kRun);
       multiply<1>(&Format<F>::kOnes, 0, kPatch);
+      if ((row + 1) % rows_ == 0 || row + 1 == s_.out_h()) take(sums);
     }
-    for (int64_t k = 0; k <= kPatch; k++)
-      for (int64_t i = 0; i < values_; i++)
-        sums[k * values_ + i] += sums_.data()[k * vectors_ + i / kLanes][i % kLanes];
   }
 
  private:
+  // Adds what was summed in float since the last time.
+  void take(double* sums) {
+    for (int64_t k = 0; k <= kPatch; k++)
+      for (int64_t i = 0; i < values_; i++)
+        sums[k * values_ + i] += sums_.data()[k * vectors_ + i / kLanes][i % kLanes];
+    std::fill_n(sums_.data(), (kPatch + 1) * vectors_, Floats{});
+  }
+
   template <int64_t K>
   void multiply(const typename F::element* x, int64_t apart, int64_t first) {
     int64_t v = 0;
@@ -220,32 +227,32 @@ class Products {
   // V vectors of each pixel's values times K elements, which are `apart` from pixel to pixel.
   template <int64_t K, int64_t V>
   void multiply(int64_t v, const typename F::element* x, int64_t apart, int64_t first) {
-    Floats kept[K][V]{};  // in registers
+    Floats accumulators[K][V]{};  // in registers
     const auto* u = u_.data() + v * kLanes;
     for (int64_t column = 0; column < s_.out_w(); column++, x += apart, u += vectors_ * kLanes) {
       typename F::vector own[V];
       for (int64_t k = 0; k < V; k++) own[k] = fetch<F>(u + k * kLanes);
       for (int64_t tap = 0; tap < K; tap++)
-        for (int64_t k = 0; k < V; k++) kept[tap][k] = F::added(kept[tap][k], own[k], x[tap]);
+        for (int64_t k = 0; k < V; k++) accumulators[tap][k] = F::added(accumulators[tap][k], own[k], x[tap]);
     }
     for (int64_t tap = 0; tap < K; tap++)
-      for (int64_t k = 0; k < V; k++) sums_.data()[(first + tap) * vectors_ + v + k] += kept[tap][k];
+      for (int64_t k = 0; k < V; k++) sums_.data()[(first + tap) * vectors_ + v + k] += accumulators[tap][k];
   }
 
   const Stem s_;
-  const int64_t values_, vectors_;
+  const int64_t values_, vectors_, rows_;
   Buffer<typename F::element> x_, u_;
   Buffer<Floats> sums_;
 };
 
-// sums: (28, values). `fill(image, images, row, x, u)` is as for Products, of the images from `image` on.
+// sums: (28, values). `fill(image, images, row, x, u)` is as for ProductSums, of the images from `image` on.
 template <class F, class Fill>
 void products(const Stem& s, const typename F::value* x, int64_t values, const Fill& fill, double* sums) {
-  const int64_t units = up(s.n, F::kImages), threads = std::max<int64_t>(1, std::min(s.threads, units));
+  const int64_t units = ceil_div(s.n, F::kImages), threads = std::max<int64_t>(1, std::min(s.threads, units));
   const int64_t size = (kPatch + 1) * values;
   std::vector<std::vector<double>> own(threads, std::vector<double>(size));
   parallel(threads, [&](int64_t t) {
-    Products<F> products(s, values);
+    ProductSums<F> products(s, values);
     for (int64_t unit = units * t / threads; unit < units * (t + 1) / threads; unit++) {
       const int64_t image = unit * F::kImages, images = std::min(F::kImages, s.n - image);
       const auto filled = [&](int64_t row, const auto* seen, auto* u) { fill(image, images, row, seen, u); };
@@ -261,8 +268,8 @@ void products(const Stem& s, const typename F::value* x, int64_t values, const F
 template <class F>
 void patch_products(const Stem& s, const typename F::value* x, double* sums) {
   const auto fill = [&](int64_t, int64_t, int64_t, const typename F::element* seen, typename F::element* u) {
-    for (int64_t column = 0; column < s.out_w(); column++, u += up(kPatch, kLanes) * kLanes)
-      for (int64_t ky = 0; ky < kRows; ky++)
+    for (int64_t column = 0; column < s.out_w(); column++, u += ceil_div(kPatch, kLanes) * kLanes)
+      for (int64_t ky = 0; ky < kSide; ky++)
         std::memcpy(u + ky * kRun, seen + (ky * s.w + column) * kChannels, kRun * sizeof(*u));
   };
   products<F>(s, x, kPatch, fill, sums);

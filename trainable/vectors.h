@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+// PAIRS: the CPU adds the products of two pairs of bfloat16 to a float (AVX512-BF16). LANES is a test's: another length
+// of vectors, as other CPUs have.
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(LANES)
 #define PAIRS
 #endif
@@ -39,7 +41,7 @@ typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
 typedef double Doubles __attribute__((vector_size(kLanes * 8)));
 typedef int64_t Longs __attribute__((vector_size(kLanes * 8)));
 
-constexpr int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
+constexpr int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
 // `lanes` is a constant where all are there: then these are single instructions (two, of double).
 template <class V, class P>
@@ -55,8 +57,8 @@ inline Halves rounded(const Floats& v) { return (Halves)_mm512_cvtneps_pbh((__m5
 #else
 inline Halves rounded(const Floats& v) {
   const Bits bits = (Bits)v;
-  const Bits up = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return __builtin_convertvector(v == v ? up : up * 0 + 0x7fc0, Halves);
+  const Bits high = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return __builtin_convertvector(v == v ? high : high * 0 + 0x7fc0, Halves);
 }
 #endif
 
@@ -125,7 +127,7 @@ inline typename F::vector fetch(const typename F::element* from) {
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size) : lines_(up(size * sizeof(T), sizeof(Line))) {}
+  explicit Buffer(int64_t size) : lines_(ceil_div(size * sizeof(T), sizeof(Line))) {}
   T* data() { return (T*)lines_.data(); }
   const T* data() const { return (const T*)lines_.data(); }
 

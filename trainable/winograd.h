@@ -17,7 +17,8 @@ template <class Line>
 struct Winograd {
   static constexpr int64_t kIn = Line::kIn, kOut = Line::kOut;
   const Convolution c;
-  const int64_t down = up(c.out_h(), kOut), across = up(c.out_w(), kOut), units = down * across;  // of an image
+  const int64_t down = ceil_div(c.out_h(), kOut), across = ceil_div(c.out_w(), kOut);
+  const int64_t units = down * across;  // of an image
   static constexpr int64_t kFilterPlaces = kIn * kIn, input_places = kFilterPlaces, output_places = kFilterPlaces;
 
   // Products of an image.

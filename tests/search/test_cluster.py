@@ -264,6 +264,17 @@ def test_a_worker_keeps_the_pages_that_a_thread_of_it_frees(own: bool, request: 
         assert ray.get(pages.remote()) < 5 * 100 * 2**20 // resource.getpagesize()
 
 
+def test_compiled_code_is_done_without_on_all_nodes(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSEARCH_COMPILED", "0")
+    with running(cluster, 1, None, "", lambda: True, Console()):
+
+        @ray.remote
+        def asked() -> str | None:
+            return os.environ.get("CONVSEARCH_COMPILED")
+
+        assert ray.get(asked.remote()) == "0"
+
+
 def test_of_a_ray_of_our_own_nothing_is_left_not_even_a_worker_that_hears_nothing() -> None:
     others = descendants(os.getpid())
     with running(None, 1, None, "", lambda: True, Console()):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +46,7 @@ KILLED = OutOfMemoryError("1 worker(s) were killed due to the node running low o
     "exception", [KILLED, NodeDiedError("gone"), RuntimeEnvSetupError("no room"), ActorDiedError()]
 )
 def test_whatever_ray_says_of_a_worker_is_its_death(exception: Any) -> None:
-    with deaths_recognised():
+    with deaths_recognised(lambda trial_id: None):
         told = told_of(exception)
     assert len(told) == 2  # of the actor and of its step
     for error in told:
@@ -80,7 +81,7 @@ def test_a_worker_that_dies_as_it_takes_its_next_trial_has_died_once(ray_of_one:
         def step(self) -> dict[str, Any]:
             return {"trial": self.trial, "done": True}
 
-    with deaths_recognised():
+    with deaths_recognised(lambda trial_id: None):
         trials = tune.Tuner(
             DiesOnce,
             param_space={"trial": tune.grid_search(["0", "1", "2"])},
@@ -95,3 +96,34 @@ def test_a_worker_that_dies_as_it_takes_its_next_trial_has_died_once(ray_of_one:
     assert (tmp_path / "died").exists() and trials.num_errors == 0
     assert sorted(result.metrics["trial"] for result in trials) == ["0", "1", "2"]
     assert len({result.metrics["pid"] for result in trials}) == 2
+
+
+def test_a_worker_that_is_killed_for_memory_is_told_of_with_its_trial(tmp_path: Path) -> None:
+    class Waits(tune.Trainable):  # type: ignore[misc]  # Ray's class is untyped
+        def step(self) -> dict[str, Any]:
+            time.sleep(60)
+            return {"done": True}
+
+    monitor = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 200}  # of the machine's memory
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _system_config=monitor,
+    )
+    told: list[str] = []
+    try:
+        with deaths_recognised(told.append):
+            trials = tune.Tuner(
+                Waits,
+                run_config=tune.RunConfig(
+                    storage_path=str(tmp_path),
+                    verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()
+    finally:
+        ray.shutdown()
+    assert trials.num_errors == 1 and len(told) == 1

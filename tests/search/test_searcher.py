@@ -159,6 +159,16 @@ def test_a_worker_that_died_for_good_is_a_failure_with_a_reason(driver: Driver) 
     assert not latest.exists()
 
 
+def test_a_worker_that_was_killed_for_memory_is_a_failure_with_what_to_do(driver: Driver) -> None:
+    driver.suggest("ray-a")
+    driver.searcher.short_of_memory("ray-a")
+    driver.searcher.on_trial_complete(trial_id="ray-a", result=None, error=True)
+    assert driver.trial().user_attrs["end"]["reason"] == (
+        "its worker was killed again and again, as its machine's memory ran short: have fewer trials at once "
+        "(--max-concurrent), or search smaller batches and networks"
+    )
+
+
 def test_a_failed_row_is_a_failure_with_its_reason(driver: Driver) -> None:
     driver.suggest("ray-a")
     latest = driver.latest("0000")
