@@ -173,7 +173,9 @@ def test_a_cache_that_the_nodes_share_is_used(shared: Shared, data: Data, cache:
 
 def test_pixels_that_come_garbled_are_refused(cluster: None, data: Data, tmp_path: Path, cache: Path) -> None:
     keeper = kept_by(Garbling, tmp_path / "run", data.labelled)
-    with pytest.raises(UserError, match=r"^node [\d.]+: \w+-28px-v1\.npy did not come as it is at the driver\.$"):
+    with pytest.raises(
+        UserError, match=r"^node [\d.]+: \w+-28px-v1-pillow[\w.]+\.npy did not come as it is at the driver\.$"
+    ):
         Away(keeper, "a").with_pixels(elsewhere(data.labelled))
     assert not list(cache.glob("*.npy"))
 
