@@ -23,6 +23,7 @@ from trainable import block_tail, convolution, files, resume, stem, tune
 from trainable.checkpoint import file_hash, load_best, load_latest, save_best, save_latest
 from trainable.config import TrialConfig
 from trainable.dataset import HOLDOUT, TRAIN, VALID, LabelledData, decode
+from trainable.device import choose
 from trainable.evaluate import predict
 from trainable.examples import examples_of
 from trainable.folds import fold_config
@@ -53,6 +54,7 @@ def asked(trial: str, config: TrialConfig) -> dict[str, Any]:
 def actor(shared: Shared, trial: str, config: TrialConfig) -> ConvNetTrial:
     made = ConvNetTrial.__new__(ConvNetTrial)  # Ray's constructor would make folders in the user's home
     made.setup(asked(trial, config), shared)
+    made.slower = None  # a machine without a compiler says so, once
     return made
 
 
@@ -607,6 +609,17 @@ def test_an_actor_says_where_it_computes(shared: Shared, capsys: pytest.CaptureF
     assert first == f"{said}; {block_tail.reason('cpu')}{first_block}{convolutions}"
     assert re.fullmatch(r"trial 0000 with \d+\.\d MB of pixels in memory, shared by the trials of this machine", second)
     assert " trial 0000 epoch  1/1  train loss " in third
+
+
+def test_an_actor_says_once_why_it_is_slower(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    slower = replace(choose("cpu", "float32", 1), slower="there is no C++ compiler")
+    monkeypatch.setattr("trainable.tune.choose", lambda *asked: slower)
+    worker = ConvNetTrial.__new__(ConvNetTrial)
+    worker.setup(asked("0000", config(epochs=2)), shared)
+    results = trained(worker)
+    worker.reset_config(asked("0001", config(epochs=1)))
+    results += trained(worker)
+    assert [result.get("slower") for result in results] == ["there is no C++ compiler", None, None]
 
 
 def test_the_configuration_travels_as_json(shared: Shared) -> None:
